@@ -1,0 +1,393 @@
+/* damacy: batches of nD crops out of many Zarr arrays, as DLPack tensors.
+ *
+ * The whole life of a pipeline:
+ *
+ *     struct damacy_config config = DAMACY_CONFIG_INIT;      // what a batch looks like
+ *     damacy_create(&config, &pipeline, &error);             // threads and buffers
+ *     damacy_push(pipeline, samples, &rest, &error);         // which crops; never waits
+ *     damacy_flush(pipeline, &error);                        // close a ragged last batch
+ *     damacy_pop(pipeline, DAMACY_FOREVER, &batch, &error);  // the next batch, in push order
+ *     damacy_release(batch);                                 // its buffer goes back to the pool
+ *     damacy_destroy(pipeline);
+ *
+ * Conventions. Functions that can fail return `enum damacy_status` and fill an optional `struct damacy_error`, which the
+ * caller owns and which is touched only on failure. Ranges are half-open. Sizes are bytes where the name says so, elements
+ * otherwise. Every function may be called from any thread, also at once, except damacy_destroy(), after which the handle is
+ * gone. After fork() the child may not use what it inherited: every call on it answers DAMACY_FORKED at once.
+ */
+#ifndef DAMACY_DAMACY_H
+#define DAMACY_DAMACY_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#define DAMACY_VERSION_MAJOR 0
+#define DAMACY_VERSION_MINOR 1
+#define DAMACY_VERSION_PATCH 0
+
+#if defined(__GNUC__)
+#define DAMACY_API __attribute__((visibility("default")))
+#else
+#define DAMACY_API
+#endif
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+/* Axes of a sample, without the batch axis. */
+#define DAMACY_RANK_MAX 31
+
+/* Bytes of a uri, without the terminating zero. Longer ones are INVAL at push. */
+#define DAMACY_URI_BYTES_MAX 4095
+
+/* A timeout that never comes. */
+#define DAMACY_FOREVER UINT64_MAX
+
+enum damacy_status {
+    DAMACY_OK = 0,
+    DAMACY_AGAIN = 1,       /* the lookahead is full: push the rest later */
+    DAMACY_INVAL = 2,       /* an argument or a setting makes no sense */
+    DAMACY_NOTFOUND = 3,    /* no such array */
+    DAMACY_DTYPE = 4,       /* the array's dtype cannot become the field's */
+    DAMACY_RANK = 5,        /* number of axes, box against sample shape, or box against array shape */
+    DAMACY_UNSUPPORTED = 6, /* valid data that this build does not read: codec, grid, extension */
+    DAMACY_IO = 7,          /* the store failed */
+    DAMACY_DECODE = 8,      /* bytes that are there but are not what they should be */
+    DAMACY_CUDA = 9,        /* the CUDA driver failed */
+    DAMACY_OOM = 10,        /* the system gave no memory */
+    DAMACY_BUDGET = 11,     /* something exceeds a configured bound; the message names the setting */
+    DAMACY_STARVED = 12,    /* every batch buffer is held by the caller: nothing can come until one is released */
+    DAMACY_SHUTDOWN = 13,   /* the pipeline is being destroyed */
+    DAMACY_FORKED = 14,     /* used in a child of the process that made it */
+    DAMACY_TIMEOUT = 15,    /* the time given ran out */
+    DAMACY_END = 16,        /* everything pushed before the last flush was delivered, and nothing was pushed since */
+    DAMACY_INTERNAL = 17    /* a bug of damacy */
+};
+
+/* The name without prefix, e.g. "NOTFOUND"; "?" for a number that is none. Static storage. Threads: any. */
+DAMACY_API const char *damacy_status_str(enum damacy_status status);
+
+/* What failed, where, what was expected and found, and what to do. Caller-owned, no pointers inside: copy it freely.
+ * `message` says it all in one text; the other members repeat its parts for programs. Texts that do not fit are cut and
+ * end in "...". A member that does not apply is empty; a range that does not apply has range_begin == range_end == 0.
+ */
+struct damacy_error {
+    enum damacy_status status;
+    int os_error;         /* errno of the failing system call, or 0 */
+    uint64_t range_begin; /* bytes of the object that were concerned, half-open */
+    uint64_t range_end;
+    char stage[16];     /* config, push, metadata, index, plan, read, decode, assemble, pop */
+    char field[64];     /* name of the field; empty for the unnamed one */
+    char uri[1024];     /* the array */
+    char key[256];      /* the object inside it, e.g. "zarr.json" or "c/0/3" */
+    char expected[128]; /* e.g. "crc32c 0x00001234" */
+    char found[128];
+    char hint[256]; /* what to do about it */
+    char message[2048];
+};
+
+/* Element types. Sources may be any but NATIVE and BF16; outputs may be any. */
+enum damacy_dtype {
+    DAMACY_NATIVE = 0, /* the dtype of the field's first sample, in push order, that resolved */
+    DAMACY_BOOL = 1,
+    DAMACY_I8 = 2,
+    DAMACY_I16 = 3,
+    DAMACY_I32 = 4,
+    DAMACY_I64 = 5,
+    DAMACY_U8 = 6,
+    DAMACY_U16 = 7,
+    DAMACY_U32 = 8,
+    DAMACY_U64 = 9,
+    DAMACY_F16 = 10,
+    DAMACY_BF16 = 11,
+    DAMACY_F32 = 12,
+    DAMACY_F64 = 13
+};
+#define DAMACY_DTYPE_COUNT 14
+
+/* Short name ("f32", "bool", "native"); "?" for a number that is none. Static storage. Threads: any. */
+DAMACY_API const char *damacy_dtype_str(enum damacy_dtype dtype);
+
+/* Bytes of one element; 0 for NATIVE. Threads: any. */
+DAMACY_API size_t damacy_dtype_bytes(enum damacy_dtype dtype);
+
+enum damacy_device_type { DAMACY_CPU = 0, DAMACY_CUDA_DEVICE = 1 };
+
+/* What pop does with a batch that has bad samples. */
+enum damacy_on_error {
+    DAMACY_RAISE = 0, /* that pop fails and names every bad sample; the next pop goes on */
+    DAMACY_FILL = 1,  /* bad samples hold the fill value (0 where none is known) and are marked in damacy_batch_info */
+    DAMACY_SKIP = 2   /* bad samples are left out: the batch is shorter, order kept, damacy_batch_info names them */
+};
+
+/* How much of a chunk is checked. */
+enum damacy_verify {
+    DAMACY_VERIFY_NEEDED = 0, /* decode only as far as samples need; damage elsewhere may pass unnoticed */
+    DAMACY_VERIFY_FULL = 1    /* decode and check whole chunks */
+};
+
+/* A half-open interval of indices along one axis. */
+struct damacy_interval {
+    int64_t begin;
+    int64_t end;
+};
+
+/* One tensor of a batch. */
+struct damacy_field {
+    const char *name; /* NULL or "" for the single unnamed field; otherwise unique, at most 63 bytes */
+    uint32_t rank;    /* axes of a sample, 1 to DAMACY_RANK_MAX; the tensor has one more */
+    const int64_t *sample_shape; /* `rank` extents, each at least 1 */
+    enum damacy_dtype dtype;
+};
+
+/* Every knob, each with a default that was measured (docs/tuning.md). 0 means "choose for me" throughout.
+ * Fill it with damacy_tuning_defaults() to see the choices, or zero it.
+ */
+struct damacy_tuning {
+    size_t struct_size;
+    uint32_t worker_count;               /* threads that read, decode and assemble; default: one per allowed core */
+    uint32_t batch_slots;                /* batch buffers: in flight, ready or held by the caller; at least 2 */
+    uint32_t lookahead_samples;          /* pushed samples that wait for the prefetcher */
+    uint32_t prefetch_samples;           /* samples that the prefetcher works on or has resolved, not yet planned */
+    uint32_t reads_in_flight;            /* reads that one worker may have outstanding when the store blocks */
+    uint32_t metadata_reads_in_flight;   /* outstanding metadata requests of the prefetcher */
+    uint64_t coalesce_gap_bytes;         /* two needed ranges closer than this are read as one; 1 means touching only */
+    uint64_t coalesce_read_bytes_max;    /* no coalesced read is longer; a single chunk may be */
+    uint64_t array_meta_cache_bytes;     /* bounds of the three metadata caches */
+    uint64_t shard_index_cache_bytes;
+    uint64_t chunk_layout_cache_bytes;
+    uint64_t metadata_object_bytes_max;  /* largest zarr.json that is accepted */
+    uint64_t worker_bytes;               /* buffers of one worker: reads in flight, decoded chunk, scratch */
+    uint32_t open_files_max;             /* file handles kept open */
+    uint32_t io_uring;                   /* 0 auto, 1 require, 2 never */
+};
+#define DAMACY_TUNING_INIT {sizeof(struct damacy_tuning)}
+
+struct damacy_config {
+    size_t struct_size;
+    uint32_t samples_per_batch; /* at least 1 */
+    uint32_t field_count;       /* at least 1 */
+    const struct damacy_field *fields; /* read during the call only */
+    enum damacy_device_type device;
+    int32_t device_ordinal; /* of CUDA devices; -1: the current context's device, else 0 */
+    enum damacy_on_error on_error;
+    enum damacy_verify verify;
+    uint64_t max_host_memory_bytes; /* hard limit per pipeline; 0: what full speed needs, at most a quarter of the machine */
+    struct damacy_tuning tuning;
+};
+#define DAMACY_CONFIG_INIT {.struct_size = sizeof(struct damacy_config), .tuning = DAMACY_TUNING_INIT}
+
+/* For one field of one sample: which array, and which box of it in the array's own axis order. */
+struct damacy_region {
+    const char *uri; /* zero-terminated; a path, file://PATH, or memory://NAME */
+    uint32_t rank;
+    const struct damacy_interval *aabb; /* `rank` intervals; end - begin equals the field's sample shape */
+};
+
+/* One request: a region per field, in the order of the configuration, and a tag that comes back with the row. */
+struct damacy_sample {
+    const struct damacy_region *regions; /* field_count of them */
+    uint64_t tag;
+};
+
+/* A view of samples; owns nothing. */
+struct damacy_samples {
+    const struct damacy_sample *data;
+    size_t count;
+};
+
+struct damacy;       /* a pipeline */
+struct damacy_batch; /* a popped batch */
+
+/* Make a pipeline: threads, queues and batch buffers.
+ *
+ * config    read during the call only. Zero members take defaults.
+ * pipeline  out: yours until damacy_destroy(); untouched on failure.
+ * Returns OK; INVAL for a setting that makes no sense; BUDGET, with a breakdown in the message, when the configuration alone
+ * exceeds max_host_memory_bytes; UNSUPPORTED for a device this build does not have; OOM; IO if threads cannot be started.
+ */
+DAMACY_API enum damacy_status damacy_create(const struct damacy_config *config, struct damacy **pipeline,
+                                            struct damacy_error *error);
+
+/* Stop and free everything but the batches and tensors that are still held; those stay valid until they are dropped.
+ *
+ * Waiters in other threads return SHUTDOWN first. A read that is stuck in the kernel is left behind with its buffer, and
+ * reported in the log. NULL is allowed. In a forked child: does nothing.
+ */
+DAMACY_API void damacy_destroy(struct damacy *pipeline);
+
+/* Queue as many samples as fit; never waits.
+ *
+ * samples  copied as needed: strings and boxes may go when the call returns.
+ * rest     out, optional: the suffix of `samples` that was not taken. Set on every status.
+ * Returns OK (all taken); AGAIN (the lookahead is full); INVAL or RANK for the first sample of `rest`, which is wrong in itself
+ * (those before it are taken); SHUTDOWN; FORKED.
+ * Cost: no allocation.
+ */
+DAMACY_API enum damacy_status damacy_push(struct damacy *pipeline, struct damacy_samples samples,
+                                          struct damacy_samples *rest, struct damacy_error *error);
+
+/* Close the open batch, so that it comes out with the samples it has. Nothing happens if it is empty. */
+DAMACY_API enum damacy_status damacy_flush(struct damacy *pipeline, struct damacy_error *error);
+
+/* Wait for the next finished batch, in the order of pushing.
+ *
+ * timeout_ns  nanoseconds; 0 polls, DAMACY_FOREVER waits.
+ * batch       out: yours on OK until damacy_release(); untouched otherwise.
+ * Returns OK; END; STARVED; TIMEOUT; SHUTDOWN; FORKED; or, under DAMACY_RAISE, the status of the first bad sample of the batch,
+ * which is then used up: the next pop goes on with the next one.
+ * Threads: concurrent callers get successive batches.
+ * Cost: neither copies nor allocates once warm.
+ */
+DAMACY_API enum damacy_status damacy_pop(struct damacy *pipeline, uint64_t timeout_ns, struct damacy_batch **batch,
+                                         struct damacy_error *error);
+
+/* What damacy_wait() can wait for. */
+#define DAMACY_WAIT_POP 1u  /* pop would not time out: a batch is ready, or it would say END or STARVED */
+#define DAMACY_WAIT_PUSH 2u /* the lookahead has room for a sample */
+
+/* Wait until one of the things named in `what` holds.
+ *
+ * happened  out, optional: which of them hold; 0 unless OK.
+ * Returns OK, TIMEOUT, INVAL, SHUTDOWN or FORKED. Takes nothing: another thread may be quicker.
+ */
+DAMACY_API enum damacy_status damacy_wait(struct damacy *pipeline, uint32_t what, uint64_t timeout_ns, uint32_t *happened,
+                                          struct damacy_error *error);
+
+/* Give a batch back. Its buffer is used again once every tensor exported from it is gone, too.
+ *
+ * May be called after damacy_destroy(). NULL is allowed. In a forked child: does nothing.
+ */
+DAMACY_API void damacy_release(struct damacy_batch *batch);
+
+/* One row of a batch, or one skipped sample. */
+struct damacy_row {
+    uint64_t ordinal; /* position in push order, from 0 */
+    uint64_t tag;
+    enum damacy_status status;        /* OK, or what went wrong with this sample */
+    const struct damacy_error *error; /* NULL if OK; lives as long as the batch */
+};
+
+/* One tensor of a batch: C order, 64-byte aligned. */
+struct damacy_tensor_info {
+    const char *name; /* "" for the unnamed field */
+    void *data;
+    uint64_t bytes;
+    enum damacy_dtype dtype;
+    uint32_t rank;                      /* with the batch axis */
+    int64_t shape[DAMACY_RANK_MAX + 1]; /* shape[0] is row_count */
+};
+
+/* A batch, described. Everything it points to lives until damacy_release(). */
+struct damacy_batch_info {
+    uint64_t batch_id;
+    enum damacy_device_type device;
+    int32_t device_ordinal;
+    uint32_t field_count;
+    uint32_t row_count;
+    uint32_t skipped_count;
+    const struct damacy_tensor_info *tensors; /* field_count of them */
+    const struct damacy_row *rows;            /* row_count of them */
+    const struct damacy_row *skipped;         /* skipped_count samples that were left out (DAMACY_SKIP) */
+};
+
+/* Describe a batch. Returns OK, INVAL or FORKED. Threads: any, while the batch is held. */
+DAMACY_API enum damacy_status damacy_batch_info(const struct damacy_batch *batch, struct damacy_batch_info *info,
+                                                struct damacy_error *error);
+
+/* Export one field of a batch as a DLPack managed tensor that shares the batch's memory.
+ *
+ * field      index of the field.
+ * versioned  true: `*tensor` is a DLManagedTensorVersioned (DLPack 1.0); false: the older DLManagedTensor.
+ * tensor     out: call its deleter when done, from any thread, also after damacy_release() and damacy_destroy().
+ * Returns OK, INVAL, OOM or FORKED.
+ */
+DAMACY_API enum damacy_status damacy_batch_dlpack(struct damacy_batch *batch, uint32_t field, bool versioned, void **tensor,
+                                                  struct damacy_error *error);
+
+/* Where batches are. `ordinal` is 0 for the CPU. */
+DAMACY_API enum damacy_status damacy_get_device(const struct damacy *pipeline, enum damacy_device_type *type, int32_t *ordinal,
+                                                struct damacy_error *error);
+
+/* Set every member to what damacy_create() would choose on this machine for `config`. */
+DAMACY_API enum damacy_status damacy_tuning_defaults(const struct damacy_config *config, struct damacy_tuning *tuning,
+                                                     struct damacy_error *error);
+
+/* Say what damacy_create() would allocate and why, as text, before anything is allocated.
+ *
+ * text, capacity  where the zero-terminated text goes; cut if it does not fit. NULL and 0 ask for the length.
+ * length          out, optional: bytes of the whole text without the zero.
+ * Returns what damacy_create() would, as far as the configuration decides it.
+ */
+DAMACY_API enum damacy_status damacy_config_describe(const struct damacy_config *config, char *text, size_t capacity,
+                                                     size_t *length, struct damacy_error *error);
+
+/* Counts, bytes and busy time of one stage since create or the last reset. */
+struct damacy_metric {
+    uint64_t count;
+    uint64_t bytes;
+    uint64_t time_ns; /* summed over threads */
+};
+
+enum damacy_bottleneck {
+    DAMACY_BOTTLENECK_NONE = 0,     /* nothing was delivered yet */
+    DAMACY_BOTTLENECK_STORAGE = 1,  /* workers wait for reads */
+    DAMACY_BOTTLENECK_DECODE = 2,   /* workers are busy computing */
+    DAMACY_BOTTLENECK_CONSUMER = 3, /* batches lie ready, the caller is slower */
+    DAMACY_BOTTLENECK_PRODUCER = 4  /* samples are not pushed fast enough */
+};
+
+/* "storage", "decode", "consumer", "producer" or "none". Static storage. */
+DAMACY_API const char *damacy_bottleneck_str(enum damacy_bottleneck bottleneck);
+
+struct damacy_stats {
+    size_t struct_size;
+    uint64_t elapsed_ns; /* since create or the last reset */
+    uint64_t samples_pushed;
+    uint64_t samples_delivered;
+    uint64_t samples_failed;
+    uint64_t batches_delivered;
+    uint64_t bytes_delivered;
+    uint64_t lookahead_samples; /* now waiting in the lookahead */
+    uint64_t batches_ready;     /* now ready to be popped */
+    uint64_t batches_held;      /* now held by the caller */
+    struct damacy_metric metadata;    /* prefetcher: samples resolved, metadata bytes read */
+    struct damacy_metric plan;        /* plans made; time */
+    struct damacy_metric read;        /* reads done, bytes asked of stores; time inside calls */
+    struct damacy_metric read_wait;   /* times workers had nothing but reads in flight to wait for */
+    struct damacy_metric decode;      /* chunks, decoded bytes */
+    struct damacy_metric assemble;    /* pieces, delivered bytes */
+    struct damacy_metric fill;        /* absent chunks */
+    struct damacy_metric worker_idle; /* workers had nothing to do at all */
+    struct damacy_metric pop_wait;    /* pops that waited */
+    struct damacy_metric slot_wait;   /* time in which planning waited for a free batch slot */
+    uint64_t bytes_needed;            /* stored bytes that the samples needed; read.bytes / bytes_needed is the amplification */
+    uint64_t array_meta_hits, array_meta_misses;
+    uint64_t shard_index_hits, shard_index_misses;
+    uint64_t host_bytes_committed; /* memory that counts against max_host_memory_bytes */
+    uint64_t host_bytes_limit;
+    enum damacy_bottleneck bottleneck;
+};
+#define DAMACY_STATS_INIT {sizeof(struct damacy_stats)}
+
+/* Take a snapshot. stats->struct_size must be set. Threads: any; cheap enough for once a batch. */
+DAMACY_API enum damacy_status damacy_stats_get(const struct damacy *pipeline, struct damacy_stats *stats,
+                                               struct damacy_error *error);
+
+/* Start counting anew. */
+DAMACY_API enum damacy_status damacy_stats_reset(struct damacy *pipeline, struct damacy_error *error);
+
+enum damacy_log_level { DAMACY_LOG_ERROR = 0, DAMACY_LOG_WARN = 1, DAMACY_LOG_INFO = 2, DAMACY_LOG_DEBUG = 3 };
+
+/* What goes to stderr; default WARN. The environment's DAMACY_LOG=store,plan raises these rooms to DEBUG. Process-wide. */
+DAMACY_API void damacy_set_log_level(enum damacy_log_level level);
+
+/* true: nothing at all goes to stderr. Process-wide. */
+DAMACY_API void damacy_set_log_quiet(bool quiet);
+
+#ifdef __cplusplus
+}
+#endif
+#endif

@@ -1,0 +1,70 @@
+/* The codec chain of an array: from the stored bytes of a chunk back to its elements.
+ *
+ * A chain is built once an array from the metadata's list and then shared, immutable, by all threads. What a thread needs for
+ * decoding (zstd and libdeflate contexts, scratch) is in its own dmc_codec_context, made lazily and reused for ever: c-blosc and
+ * one-shot calls of the libraries would allocate per chunk. One file a codec; codec_table.c lists them.
+ *
+ * The array->array and array->bytes codecs (transpose, bytes) are not executed: they are reported as facts of the chain (the
+ * order of axes in memory, the byte order), and assemble folds them into its copy. What decode runs are the bytes->bytes codecs. */
+#ifndef DMC_CODEC_H
+#define DMC_CODEC_H
+
+#include "base/budget.h"
+#include "base/codec_desc.h"
+#include "damacy/damacy.h"
+
+struct dmc_codec_chain {
+    bool raw;             /* nothing to decode and nothing to check: any byte range of a chunk may be used as it was read */
+    bool swap;            /* elements lie in the other byte order than this machine's */
+    bool partial;         /* decode can stop early or pick blocks: need_begin and need_end save work */
+    uint64_t chunk_bytes; /* of a decoded chunk */
+    uint64_t stored_bytes_max;  /* a stored chunk longer than this is damaged (generous: worst case of every codec, with slack) */
+    uint64_t scratch_bytes;     /* memory that a context needs beside input and output for a chunk of this chain */
+    int64_t strides[DAMACY_RANK_MAX + 1]; /* in elements: of each of the array's axes within the decoded chunk */
+    uint64_t memory_bytes;      /* of this allocation */
+    struct dmc_codec_step *steps; /* private to src/codec: the bytes->bytes codecs in order of decoding */
+    uint32_t step_count;
+};
+
+/* Upper bound of a chain's memory_bytes. */
+size_t dmc_codec_chain_memory_max(void);
+
+/* Build a chain.
+ *
+ * descs, count       in the order of encoding, as in the metadata (without sharding_indexed).
+ * dtype              of the elements.
+ * rank, chunk_shape  of the chunk.
+ * chain              out: freed with dmc_codec_chain_free().
+ * Returns OK; UNSUPPORTED naming a codec that this build does not know; DECODE naming the codec and the member of its
+ * configuration that is wrong, or codecs in an impossible order (bytes->bytes before `bytes`, two of `bytes`, none); OOM. */
+enum damacy_status dmc_codec_chain_create(const struct dmc_codec_desc *descs, uint32_t count, enum damacy_dtype dtype, uint32_t rank,
+                                          const uint64_t *chunk_shape, struct dmc_codec_chain **chain, struct damacy_error *error);
+void dmc_codec_chain_free(struct dmc_codec_chain *chain);
+
+/* Decoder state of one thread. Memory grows to what the chains need and is drawn from `budget` (NULL: unbounded). */
+struct dmc_codec_context;
+enum damacy_status dmc_codec_context_create(struct dmc_budget *budget, struct dmc_codec_context **context, struct damacy_error *error);
+void dmc_codec_context_destroy(struct dmc_codec_context *context);
+
+/* One chunk to decode. */
+struct dmc_decode {
+    const uint8_t *source; /* the stored bytes */
+    uint64_t source_bytes;
+    uint8_t *target;       /* chain->chunk_bytes are writable; bytes outside [need_begin, need_end) may or may not be written */
+    uint64_t need_begin;   /* decoded bytes that must be right afterwards */
+    uint64_t need_end;     /* at most chunk_bytes */
+    bool verify_full;      /* decode and check everything */
+};
+
+/* Decode. `source` is untouched and may be at any address.
+ *
+ * Returns OK; DECODE (what is wrong with the bytes, with expected and found; a decoded size other than chunk_bytes); OOM; BUDGET.
+ * Any byte string is safe: no access outside the buffers, time and memory bounded by chunk_bytes. A chunk whose format carries a
+ * checksum is always decoded and checked whole. */
+enum damacy_status dmc_codec_decode(const struct dmc_codec_chain *chain, struct dmc_codec_context *context,
+                                    const struct dmc_decode *decode, struct damacy_error *error);
+
+/* Names of the codecs that are there, in the table's order; NULL at the end. For messages and docs. */
+const char *dmc_codec_name(uint32_t index);
+
+#endif

@@ -1,0 +1,142 @@
+/* The plan of one batch: which bytes to read, which chunks they hold, which pieces of them go where.
+ *
+ * Pure functions over plain structs: no threads, files or devices. Everything lives in the arena that is given.
+ *
+ *     samples' boxes --(grid)--> pieces, grouped by chunk --(shard index)--> byte ranges --(sort, coalesce)--> reads
+ *
+ * Each chunk appears once however many samples share it, and so is read and decoded once. Order is deterministic: reads are
+ * sorted by (object, offset), chunks by their place in the reads, pieces of a chunk by (row, field).
+ *
+ * Raw chunks (nothing to decode or check) are cut: only the spans of rows that a sample needs are read; each span is a chunk
+ * entry of its own with part_begin > 0 possible. */
+#ifndef DMC_PLAN_H
+#define DMC_PLAN_H
+
+#include "base/arena.h"
+#include "damacy/damacy.h"
+#include "zarr/shard_index.h"
+#include "zarr/zarr_array.h"
+
+/* --- input --- */
+
+/* What the planner asks about one array. The same array must be the same pointer within a plan. */
+struct dmc_plan_array {
+    const struct dmc_zarr_array *zarr;
+    const int64_t *strides;        /* codec chain: elements, per axis, within a decoded chunk (transposed chunks are not C order) */
+    bool raw;                      /* codec chain: any byte range may be used as read */
+    uint64_t stored_bytes_max;     /* codec chain */
+    void *user;                    /* comes back in dmc_chunk.array->user */
+};
+
+/* A row of a field. Samples that failed before are not passed. */
+struct dmc_plan_region {
+    uint32_t row;
+    uint32_t field;
+    const struct dmc_plan_array *array;
+    const struct damacy_interval *aabb; /* rank intervals, checked: inside the array, sizes as the field's sample shape */
+};
+
+/* A field's tensor: C order, [rows, sample_shape...]. */
+struct dmc_plan_field {
+    uint32_t rank; /* without the batch axis */
+    const int64_t *sample_shape;
+    uint32_t output_item_bytes;
+};
+
+/* How the planner learns where chunks of a sharded array are. */
+struct dmc_plan_lookup {
+    void *user;
+    /* Entries of the shard at these grid coordinates (chunks_per_shard of them), or NULL when the shard object is absent. *failed
+     * (out) is set when the index could not be had: the planner then calls fail_region with a NULL error (the owner knows why). */
+    const struct dmc_shard_entry *(*shard)(void *user, const struct dmc_plan_array *array, const uint64_t *coordinates, bool *failed);
+};
+
+struct dmc_plan_options {
+    uint64_t coalesce_gap_bytes;
+    uint64_t coalesce_read_bytes_max;
+    bool whole_chunks; /* verify="full": no cutting of raw chunks, need is always the whole chunk */
+};
+
+/* --- output --- */
+
+/* An object of a store: a shard, or an unsharded chunk. */
+struct dmc_plan_object {
+    const struct dmc_plan_array *array;
+    const char *key; /* relative to the array: "c/0/3" */
+    bool sharded;    /* false: an absent object is the fill value of its chunk; true: its index said it is there, so absent is an error */
+};
+
+/* One request to a store. */
+struct dmc_read {
+    uint32_t object;
+    uint32_t chunk_begin; /* chunks in plan->chunks, half-open; they lie in order of offset and may overlap */
+    uint32_t chunk_end;
+    bool whole;       /* the whole object of unknown length (an unsharded, not raw chunk); offset 0, length = buffer bound */
+    uint64_t offset;
+    uint64_t length;
+};
+
+#define DMC_READ_NONE UINT32_MAX
+
+/* One chunk, or one span of a raw chunk. */
+struct dmc_chunk {
+    const struct dmc_plan_array *array;
+    uint32_t read;          /* DMC_READ_NONE: absent, pieces take the fill value */
+    uint32_t piece_begin;   /* pieces in plan->pieces, half-open */
+    uint32_t piece_end;
+    uint64_t stored_offset; /* of its bytes within the read */
+    uint64_t stored_bytes;  /* for a whole read: unknown, 0 */
+    uint64_t part_begin;    /* raw: which decoded bytes of the chunk the stored bytes are, from here; else 0 */
+    uint64_t need_begin;    /* decoded bytes of the chunk that pieces use, hull */
+    uint64_t need_end;
+    uint64_t index;         /* linear number of the chunk in its array, C order of chunk coordinates: for messages */
+};
+
+/* Intersection of one chunk with one sample's box. Axes that are contiguous on both sides are merged, axes of extent 1 dropped. */
+struct dmc_piece {
+    uint32_t row;
+    uint32_t field;
+    uint64_t source_offset; /* bytes within the decoded chunk (subtract part_begin for raw spans) */
+    uint64_t target_offset; /* bytes within the field's tensor */
+    uint64_t elements;
+    uint32_t dim_begin;     /* in plan->dims; outermost first */
+    uint32_t dim_count;     /* at least 1 */
+};
+struct dmc_piece_dim {
+    uint64_t extent;
+    int64_t source_stride; /* bytes */
+    int64_t target_stride; /* bytes; the last dim's is the output item size */
+};
+
+struct dmc_plan {
+    uint32_t object_count, read_count, chunk_count, piece_count, dim_count;
+    struct dmc_plan_object *objects;
+    struct dmc_read *reads;
+    struct dmc_chunk *chunks; /* those with a read first, in order of reads; then the absent ones */
+    uint32_t absent_begin;    /* chunks from here on are absent */
+    struct dmc_piece *pieces;
+    struct dmc_piece_dim *dims;
+    uint64_t bytes_needed; /* stored bytes of the chunks or spans that are needed, without gaps (whole reads count when read) */
+    uint64_t bytes_read;   /* sum of read lengths without whole reads */
+    uint64_t decoded_bytes_max; /* largest decoded chunk among those that are not raw */
+    uint64_t read_bytes_max;    /* longest read */
+};
+
+/* A region that cannot be planned. */
+struct dmc_plan_failure {
+    void *user;
+    void (*fail_region)(void *user, uint32_t row, uint32_t field, const struct damacy_error *error);
+};
+
+/* Make the plan.
+ *
+ * arena   everything the plan points to; the caller resets it when the batch is done.
+ * plan    out.
+ * Returns OK, OOM, or BUDGET when the arena's budget is short. A region whose shard index failed is left out, the others are planned;
+ * damaged data (an entry longer than stored_bytes_max) fails its regions with DECODE. Time: linear in chunks, plus a sort. */
+enum damacy_status dmc_plan_make(const struct dmc_plan_region *regions, uint32_t region_count, const struct dmc_plan_field *fields,
+                                 uint32_t field_count, const struct dmc_plan_lookup *lookup, const struct dmc_plan_failure *failure,
+                                 const struct dmc_plan_options *options, struct dmc_arena *arena, struct dmc_plan *plan,
+                                 struct damacy_error *error);
+
+#endif

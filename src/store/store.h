@@ -1,0 +1,155 @@
+/* Stores: where objects live. Asynchronous, vectored, cancellable; written so that network stores fit.
+ *
+ * A thread that reads has a dmc_io of its own: its queue of outstanding requests, its ring, its wake-up. It starts requests
+ * against any store; each either completes inside the start or is handed back later by dmc_io_wait() on the same dmc_io. Stores
+ * that complete in threads of their own post to the dmc_io's inbox and wake it.
+ *
+ *     FREE --start--> PENDING --(kernel, network, timer)--> DONE --dmc_io_wait()--> FREE
+ *        \____________ completes inside start: start says so, wait does not return it ____/
+ *
+ * `absent` is only what the store definitely says is not there; everything else is a failure. */
+#ifndef DMC_STORE_H
+#define DMC_STORE_H
+
+#include "base/thread.h"
+#include "damacy/damacy.h"
+#include <stdatomic.h>
+#include <sys/uio.h>
+
+struct dmc_store;
+struct dmc_io;
+
+enum dmc_range_kind {
+    DMC_RANGE_WHOLE,  /* the whole object, into one iovec; longer than that is DMC_OUTCOME_TOO_LONG */
+    DMC_RANGE_SPAN,   /* [offset, offset + sum of iovecs) */
+    DMC_RANGE_SUFFIX  /* the last (sum of iovecs) bytes; an object shorter than that is TRUNCATED */
+};
+
+enum dmc_outcome {
+    DMC_OUTCOME_OK,
+    DMC_OUTCOME_ABSENT,    /* no such object */
+    DMC_OUTCOME_TRUNCATED, /* the object ends before the range does; bytes_read tells how much there was */
+    DMC_OUTCOME_TOO_LONG,  /* WHOLE: the object does not fit; object_bytes tells its size; nothing useful was read */
+    DMC_OUTCOME_FAILED     /* error is set: DAMACY_IO, or DAMACY_SHUTDOWN when cancelled */
+};
+
+/* One request. The caller fills the first group and keeps it and the buffers alive and unmoved until it is done. */
+struct dmc_request {
+    /* constant while outstanding */
+    struct dmc_store *store;
+    const char *key;        /* path of the object inside the store; '/' between parts; zero-terminated */
+    uint64_t key_hash;      /* dmc_hash_bytes(key, strlen(key), 0), so that hot paths hash once; 0: not known */
+    enum dmc_range_kind kind;
+    uint64_t offset;        /* SPAN */
+    struct iovec *parts;    /* where the bytes go, in order; the store may change them while it works */
+    uint32_t part_count;
+    struct damacy_error *error; /* the caller's, or NULL; written only for FAILED, without uri, which the caller adds */
+    void *user;
+    /* the answer, valid once done */
+    enum dmc_outcome outcome;
+    uint64_t bytes_read;
+    uint64_t object_bytes;  /* total size if the store told it, else UINT64_MAX */
+    /* FAILED: `status` below tells IO from SHUTDOWN */
+    uint64_t version_tag;   /* changes when the object does (mtime and size, or ETag hash); 0: unknown */
+    /* private to the store and dmc_io */
+    struct dmc_request *next;
+    struct dmc_io *io;
+    _Atomic uint32_t state;
+    uint32_t flags;
+    int32_t fd_slot;
+    uint32_t part_begin;
+    uint64_t length;
+    enum damacy_status status; /* FAILED: IO or SHUTDOWN */
+    void *store_data;
+    uint64_t store_word;
+};
+
+enum dmc_start { DMC_START_DONE, DMC_START_PENDING };
+
+/* Start a request. DONE: the answer is there now. PENDING: dmc_io_wait() will return it, exactly once. Never blocks for long:
+ * what would block goes to the ring or a helper thread (opening a file is the exception that the file store documents). */
+enum dmc_start dmc_store_start(struct dmc_io *io, struct dmc_request *request);
+
+/* Ask that a pending request of this dmc_io ends early; it still comes back through dmc_io_wait(), FAILED with SHUTDOWN unless it was
+ * quicker. Same thread as start. */
+void dmc_store_cancel(struct dmc_io *io, struct dmc_request *request);
+
+/* --- dmc_io: the reading end of one thread --- */
+
+struct dmc_io_options {
+    uint32_t depth;      /* most requests pending at once; starting more is a bug */
+    bool io_uring_never; /* use the pool of blocking readers instead of a ring */
+};
+
+/* Made by any thread, then used by one at a time; the ring is set up at the first request that would block. */
+enum damacy_status dmc_io_create(const struct dmc_io_options *options, struct dmc_io **io, struct damacy_error *error);
+
+/* Cancels what is pending and waits for it until the deadline. What is still stuck then is left behind with its memory, and
+ * false is returned: the caller must not free the buffers of those requests. */
+bool dmc_io_destroy(struct dmc_io *io, uint64_t deadline_ns);
+
+uint32_t dmc_io_pending(const struct dmc_io *io);
+
+/* The next finished request, or NULL. Waits until one is finished, dmc_io_wake() was called since the last wait, or the deadline
+ * (0 polls). */
+struct dmc_request *dmc_io_wait(struct dmc_io *io, uint64_t deadline_ns);
+
+/* Make the current or the next dmc_io_wait() return. Any thread. One system call, and none while the owner is awake. */
+void dmc_io_wake(struct dmc_io *io);
+
+/* --- for stores: complete a pending request from another thread --- */
+void dmc_io_complete(struct dmc_request *request);
+
+/* --- stores --- */
+
+/* What a kind of store implements. A table and not a switch: tests add decorators. */
+struct dmc_store_ops {
+    const char *scheme; /* "file", "memory", ... for messages */
+    enum dmc_start (*start)(struct dmc_store *store, struct dmc_io *io, struct dmc_request *request);
+    void (*cancel)(struct dmc_store *store, struct dmc_io *io, struct dmc_request *request); /* NULL: cannot */
+    void (*destroy)(struct dmc_store *store);
+};
+struct dmc_store {
+    const struct dmc_store_ops *ops;
+};
+void dmc_store_destroy(struct dmc_store *store); /* NULL allowed; nothing may be pending */
+
+struct dmc_store_file_options {
+    uint32_t open_files_max; /* handles kept open, LRU; fewer when the process runs out of descriptors */
+};
+/* Files. Keys are paths (absolute, or relative to the working directory). A folder, FIFO, socket or device in place of a file is
+ * FAILED and never waited for. ENOENT and ENOTDIR are ABSENT; ELOOP, EACCES, EIO, ... are FAILED. */
+enum damacy_status dmc_store_file_create(const struct dmc_store_file_options *options, struct dmc_store **store, struct damacy_error *error);
+
+/* Objects in memory; reads complete inside start. put copies; a NULL data removes. Any thread. */
+enum damacy_status dmc_store_memory_create(struct dmc_store **store, struct damacy_error *error);
+enum damacy_status dmc_store_memory_put(struct dmc_store *store, const char *key, const void *data, size_t bytes, struct damacy_error *error);
+
+/* --- decorators, for tests: wrap another store (not owned) --- */
+
+/* Each request completes `delay_ns(user, key)` later, from a timer thread: out of order when delays differ. */
+enum damacy_status dmc_store_delay_create(struct dmc_store *inner, uint64_t (*delay_ns)(void *user, const char *key), void *user,
+                                          struct dmc_store **store, struct damacy_error *error);
+
+enum dmc_fault { DMC_FAULT_NONE, DMC_FAULT_FAIL, DMC_FAULT_SHORT, DMC_FAULT_ABSENT, DMC_FAULT_FLIP, DMC_FAULT_HANG };
+/* The n-th request (from 0, counted over all threads) suffers what `choose` says: it fails with EIO, is TRUNCATED half way, is
+ * ABSENT, has one bit flipped in the middle, or hangs until cancelled. */
+enum damacy_status dmc_store_fault_create(struct dmc_store *inner, enum dmc_fault (*choose)(void *user, uint64_t n, const char *key),
+                                          void *user, struct dmc_store **store, struct damacy_error *error);
+
+/* --- uris --- */
+
+/* The stores of one pipeline, by scheme. A uri is a path, file://PATH (percent-decoded, empty or "localhost" host), or
+ * memory://NAME (only where a memory store was set). */
+struct dmc_stores;
+enum damacy_status dmc_stores_create(const struct dmc_store_file_options *options, struct dmc_stores **stores, struct damacy_error *error);
+void dmc_stores_destroy(struct dmc_stores *stores);
+/* Tests: use `store` (not owned) for `scheme` ("file" or "memory"). Before the first resolve. */
+void dmc_stores_set(struct dmc_stores *stores, const char *scheme, struct dmc_store *store);
+
+/* Which store, and the key prefix of the array in it, written to `prefix` without a trailing slash (an object's key is prefix, '/',
+ * name). UNSUPPORTED for another scheme, INVAL for a uri that makes no sense. */
+enum damacy_status dmc_stores_resolve(struct dmc_stores *stores, const char *uri, struct dmc_store **store, char *prefix, size_t capacity,
+                                      struct damacy_error *error);
+
+#endif
