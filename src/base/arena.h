@@ -1,5 +1,5 @@
-/* A bump allocator: many small things that live and die together (those of one batch). Reset keeps the memory, so that the
- * second batch of the same size costs no malloc. One thread at a time. */
+/* A bump allocator: many small things that live and die together (those of one batch). Reset keeps the memory, so that
+ * after two batches of the same size the next costs no malloc. One thread at a time. */
 #ifndef DMC_BASE_ARENA_H
 #define DMC_BASE_ARENA_H
 

@@ -1,13 +1,18 @@
-/* Strict JSON, read only. The one file that knows json-c is json.c.
+/* Strict JSON, read only.
  *
- * Beyond json-c: integers are exact from INT64_MIN to UINT64_MAX and anything outside is a double (never clipped); control
- * characters in strings, trailing text and duplicate keys of one object are errors; bare NaN, Infinity and -Infinity are taken
- * (xarray writes them into attributes); nesting and size are bounded. Values are borrowed from the document. */
+ * Integers are exact from INT64_MIN to UINT64_MAX and anything outside is a double (never clipped); control characters and
+ * bytes that are not UTF-8 in strings, trailing text and duplicate keys of one object are errors; bare NaN, Infinity and
+ * -Infinity are taken (xarray writes them into attributes); nesting and size are bounded. Values are borrowed from the document.
+ *
+ * A parser of our own, not json-c: closing json-c's gaps (it clips large integers, takes control characters and duplicate keys)
+ * takes a scan of the whole text, which is most of a parser; and here every byte comes from base/mem.h, so that it can be counted
+ * and made to fail. */
 #ifndef DMC_BASE_JSON_H
 #define DMC_BASE_JSON_H
 
 #include "damacy/damacy.h"
 
+/* Containers inside one another. */
 #define DMC_JSON_DEPTH_MAX 64
 
 struct dmc_json_doc;
@@ -26,7 +31,7 @@ const char *dmc_json_type_str(dmc_json *value);    /* "null", "a number", "an ob
 dmc_json *dmc_json_get(dmc_json *object, const char *key); /* NULL: no object, or no such key. A JSON null is a value. */
 size_t dmc_json_count(dmc_json *array_or_object);          /* 0 for others */
 dmc_json *dmc_json_at(dmc_json *array, size_t index);      /* NULL out of range */
-/* The index-th member of an object in the order of the text; false out of range. Linear overall when called in order. */
+/* The index-th member of an object, in the order of the text; false out of range. */
 bool dmc_json_member(dmc_json *object, size_t index, const char **key, dmc_json **value);
 
 /* Each returns false, and leaves `out` alone, when the value is not exactly that. A whole double (1.0) is no integer. */

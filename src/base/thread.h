@@ -39,8 +39,8 @@ void dmc_cond_wait(struct dmc_cond *cond, struct dmc_mutex *mutex) DMC_REQUIRES(
 /* Until the deadline on dmc_clock_ns(); UINT64_MAX waits for ever. false: the deadline passed. Spurious wake-ups happen. */
 bool dmc_cond_wait_until(struct dmc_cond *cond, struct dmc_mutex *mutex, uint64_t deadline_ns) DMC_REQUIRES(mutex);
 
-/* Start a thread called `name` (15 bytes are kept) with all signals blocked, so that handlers run in the program's own
- * threads. Returns 0 or an errno. */
+/* Start a thread called `name` (15 bytes are kept) with all signals blocked but those of its own faults, so that handlers run
+ * in the program's own threads. Returns 0 or an errno. */
 int dmc_thread_start(pthread_t *thread, const char *name, void *(*run)(void *), void *argument);
 /* Join until the deadline; false if the thread still runs then (it is left alone, not detached). */
 bool dmc_thread_join_until(pthread_t thread, uint64_t deadline_ns);
