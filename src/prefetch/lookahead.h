@@ -32,6 +32,7 @@ struct dmc_sample_slot {
     uint64_t tag;
     bool resolved;               /* lock: the prefetcher is done with it, well or not */
     struct damacy_error *error;  /* prefetcher's: what failed (dmc_malloc'd, moved to the batch by the planner), or NULL */
+    uint32_t error_field;        /* prefetcher's: the field that it is about */
     void *work;                  /* prefetcher's */
     struct dmc_slot_region *regions; /* field_count of them */
 };
@@ -64,7 +65,7 @@ void dmc_lookahead_deinit(struct dmc_lookahead *lookahead);
 bool dmc_lookahead_room(const struct dmc_lookahead *lookahead, uint64_t uri_bytes);
 /* Copy a sample (checked, and there is room) into the next slot. */
 void dmc_lookahead_push(struct dmc_lookahead *lookahead, const struct damacy_sample *sample, uint64_t batch_id);
-/* The next sample for the prefetcher, now its own; NULL: none. */
+/* The next sample for the prefetcher, now its own. NULL: none, or prefetch_samples are taken and not yet planned. */
 struct dmc_sample_slot *dmc_lookahead_take(struct dmc_lookahead *lookahead);
 /* The prefetcher is done with a taken slot; moves `resolved` as far as it goes. */
 void dmc_lookahead_resolve(struct dmc_lookahead *lookahead, struct dmc_sample_slot *slot);

@@ -4,7 +4,12 @@
  *     (none) --acquire--> FILLING --finish--> READY | FAILED --(unpinned, least recently used)--> (none)
  *
  * An entry is pinned while the batch that last asked for it has not been planned: `batch_last` >= the watermark. Below the
- * watermark the least recently used go first. Failures are kept like results (a missing array is asked for once) until evicted.
+ * watermark the least recently used go first; what is FILLING stays. Failures are kept like results (a missing array is asked
+ * for once) until evicted, but those that may pass (IO, OOM, BUDGET) are made anew once they are unpinned.
+ *
+ * Whether there is room must not depend on what happened to survive from earlier batches, or the same samples would fail in one
+ * run and pass in the next: pinning an entry that was unpinned therefore asks for the same room as making it anew, and a batch
+ * fits or not by its own needs alone.
  *
  * Threads: the prefetcher acquires, finishes and fails; the planner finds; stats come from any thread. One mutex inside guards
  * the table and the list. The members of a pinned entry that is READY or FAILED do not change, so the planner may read them
@@ -27,7 +32,6 @@ struct dmc_prefetch_entry {
     uint64_t batch_last;        /* the newest batch that asked for it */
     uint64_t charge_bytes;
     void *fill;                 /* the filler's, while FILLING */
-    void *waiters;              /* the prefetcher's list of what waits for it */
     /* private to the cache */
     uint64_t hash;
     const void *key;
@@ -48,9 +52,17 @@ enum damacy_status dmc_prefetch_cache_create(const char *name, uint64_t bytes_ma
                                              struct dmc_prefetch_cache **cache, struct damacy_error *error);
 void dmc_prefetch_cache_destroy(struct dmc_prefetch_cache *cache); /* entries still FILLING are freed without value */
 
-/* Look up, or make room for, `key` (copied). charge_bytes: upper bound of what the entry will hold, key included. */
+/* What an entry counts: its table place, key and value. To reserve, a failure must fit, too, in place of the value. */
+uint64_t dmc_prefetch_cache_held(uint32_t key_bytes, uint64_t value_bytes);
+uint64_t dmc_prefetch_cache_reserve(uint32_t key_bytes, uint64_t value_bytes_max);
+
+/* Look up, or make room for, `key` (copied, with a zero behind it). charge_bytes: upper bound of what the entry will hold, key
+ * included. Batches come in order; one that is older than the newest seen counts as that one. */
 enum dmc_acquire dmc_prefetch_cache_acquire(struct dmc_prefetch_cache *cache, const void *key, uint32_t key_bytes, uint64_t charge_bytes,
                                             uint64_t batch, struct dmc_prefetch_entry **entry);
+/* Why FULL or TOO_BIG means that a batch alone exceeds the bound: BUDGET, naming the setting. `what`: e.g. "shard indices". */
+enum damacy_status dmc_prefetch_cache_refuse(const struct dmc_prefetch_cache *cache, const char *what, const char *stage,
+                                             uint64_t charge_bytes, struct damacy_error *error);
 /* Only look; neither pins nor counts. NULL: none. */
 struct dmc_prefetch_entry *dmc_prefetch_cache_find(const struct dmc_prefetch_cache *cache, const void *key, uint32_t key_bytes);
 
@@ -63,7 +75,7 @@ void dmc_prefetch_cache_fail(struct dmc_prefetch_cache *cache, struct dmc_prefet
 void dmc_prefetch_cache_watermark(struct dmc_prefetch_cache *cache, uint64_t batch);
 
 struct dmc_prefetch_cache_stats {
-    uint64_t hits, misses, evictions, bytes, entries, bytes_max;
+    uint64_t hits, misses, evictions, bytes, bytes_pinned, entries, bytes_max;
 };
 void dmc_prefetch_cache_stats_get(const struct dmc_prefetch_cache *cache, struct dmc_prefetch_cache_stats *stats); /* any thread */
 

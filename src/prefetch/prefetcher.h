@@ -5,6 +5,9 @@
  * its own batch or older ones: if its batch is the oldest unplanned one, the batch alone exceeds the cache and that is BUDGET for
  * the sample; otherwise it waits for the watermark. Fetches overlap and finish in any order; readiness is handed on by the ring.
  *
+ * A sample is resolved only when all its fetches have ended, also those that no longer matter: then the error that is lowest in
+ * (field, shard) order is known whatever came first, and nothing below the watermark is still being filled.
+ *
  * Its reads go through a dmc_io of its own, so metadata never queue behind bulk reads. */
 #ifndef DMC_PREFETCHER_H
 #define DMC_PREFETCHER_H
@@ -26,7 +29,9 @@ struct dmc_array {
     struct dmc_store *store;
     const char *uri;    /* as pushed: for messages */
     const char *prefix; /* key of the array in its store; an object's key is prefix, '/', chunk key */
+    uint32_t uri_bytes;
     uint32_t prefix_bytes;
+    uint64_t fingerprint; /* of the metadata's text: an index read for other metadata is never used for these */
     uint64_t memory_bytes;
 };
 void dmc_array_retain(struct dmc_array *array);
@@ -40,9 +45,10 @@ struct dmc_shard_index {
     struct dmc_shard_entry entries[];
 };
 
-/* Value of a chunk_layout_cache entry. Chunks of one array may differ: a hint for sizing, every chunk's own header rules. */
+/* Value of a chunk_layout_cache entry. Chunks of one array may differ: a hint for sizing, every chunk's own header rules. It is
+ * that of a chunk near the first sample that asked; one that cannot be had is no failure, since reading the chunks will tell. */
 struct dmc_chunk_layout {
-    bool known; /* false: not blosc, or the first chunk is absent */
+    bool known; /* false: not blosc, or the chunk is absent or unreadable */
     struct dmc_blosc_layout blosc;
 };
 
@@ -50,7 +56,8 @@ struct dmc_prefetcher_options {
     uint32_t field_count;
     const uint32_t *ranks;               /* of the fields */
     const int64_t *const *sample_shapes; /* of the fields */
-    uint32_t reads_in_flight;
+    uint32_t prefetch_samples;           /* most samples taken and not yet resolved; 0: 256 */
+    uint32_t reads_in_flight;            /* 0: 1 */
     bool io_uring_never;
     bool want_layout; /* the backend asks for chunk layouts */
     uint64_t array_meta_cache_bytes, shard_index_cache_bytes, chunk_layout_cache_bytes;
@@ -68,8 +75,13 @@ struct dmc_prefetcher_hooks {
 
 struct dmc_prefetcher;
 
-/* Make it and start its thread. `stores` and `budget` are borrowed (transient read buffers are drawn from the budget; the caches'
- * bounds were reserved by the caller). */
+/* Bytes of its own fixed structures (samples in work, requests), which create draws from the budget; without the caches. */
+uint64_t dmc_prefetcher_memory(const struct dmc_prefetcher_options *options);
+/* What should be left free in the budget for transient read buffers and parsing, so that usual metadata flow at full depth. */
+uint64_t dmc_prefetcher_memory_transient(const struct dmc_prefetcher_options *options);
+
+/* Make it and start its thread. `stores` and `budget` are borrowed. The fixed structures and the transient read buffers are drawn
+ * from the budget; the caches' bounds were reserved by the caller. */
 enum damacy_status dmc_prefetcher_create(const struct dmc_prefetcher_options *options, const struct dmc_prefetcher_hooks *hooks,
                                          struct dmc_stores *stores, struct dmc_budget *budget, struct dmc_prefetcher **prefetcher,
                                          struct damacy_error *error);
