@@ -1,0 +1,155 @@
+/* Which loops this machine runs, and the fill. */
+#include "backend/kernels/scatter.h"
+#include "backend/kernels/scatter_table.h"
+#include "base/log.h"
+
+#include <assert.h>
+#include <stdatomic.h>
+#include <stdlib.h>
+#include <string.h>
+#if defined(__x86_64__)
+#include <cpuid.h>
+#endif
+
+static bool runs_always(void) { return true; }
+
+#if defined(__x86_64__)
+/* __builtin_cpu_supports also asks whether the system saves the wide registers, but not every compiler lets it name F16C. */
+static bool runs_avx2(void)
+{
+    unsigned int a, b, c, d;
+    bool f16c = __get_cpuid(1, &a, &b, &c, &d) != 0 && (c & bit_F16C) != 0;
+    return f16c && __builtin_cpu_supports("avx2") && __builtin_cpu_supports("bmi2");
+}
+
+static bool runs_avx512(void)
+{
+    return runs_avx2() && __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
+           __builtin_cpu_supports("avx512vl") && __builtin_cpu_supports("avx512dq");
+}
+#endif
+
+struct simd_set {
+    const char *name;
+    const dmc_scatter_table *table;
+    bool (*runs)(void);
+};
+
+/* Best last. */
+static const struct simd_set simd_sets[] = {
+    {"plain", &dmc_scatter_plain, runs_always},
+#if defined(__x86_64__)
+    {"avx2", &dmc_scatter_avx2, runs_avx2},
+    {"avx512", &dmc_scatter_avx512, runs_avx512},
+#endif
+};
+enum { SIMD_SET_COUNT = sizeof simd_sets / sizeof simd_sets[0] };
+
+static const struct simd_set *set_by_name(const char *name)
+{
+    for (size_t i = 0; i < SIMD_SET_COUNT; i++)
+        if (strcmp(simd_sets[i].name, name) == 0)
+            return simd_sets[i].runs() ? &simd_sets[i] : NULL;
+    return NULL;
+}
+
+static const struct simd_set *choose_set(void)
+{
+    const char *forced = getenv("DAMACY_SIMD");
+    if (forced && *forced) {
+        const struct simd_set *set = set_by_name(forced);
+        if (set)
+            return set;
+        dmc_log(DMC_BACKEND, DAMACY_LOG_WARN, "DAMACY_SIMD=%s is unknown or not for this machine; choosing by myself", forced);
+    }
+    size_t best = SIMD_SET_COUNT - 1;
+    while (!simd_sets[best].runs())
+        best--;
+    return &simd_sets[best];
+}
+
+/* The choice is made once; threads that race for it find the same. */
+static const struct simd_set *current_set(void)
+{
+    static _Atomic(const struct simd_set *) chosen;
+    const struct simd_set *set = atomic_load_explicit(&chosen, memory_order_relaxed); /* points to constants: no order needed */
+    if (!set) {
+        set = choose_set();
+        atomic_store_explicit(&chosen, set, memory_order_relaxed);
+    }
+    return set;
+}
+
+static dmc_scatter_rows lookup(const struct simd_set *set, enum damacy_dtype source, bool swap, enum damacy_dtype output)
+{
+    if ((unsigned)source >= DAMACY_DTYPE_COUNT || (unsigned)output >= DAMACY_DTYPE_COUNT)
+        return NULL;
+    return (*set->table)[swap][source][output];
+}
+
+const char *dmc_scatter_simd(void) { return current_set()->name; }
+
+dmc_scatter_rows dmc_scatter_select(enum damacy_dtype source, bool swap, enum damacy_dtype output)
+{
+    return lookup(current_set(), source, swap, output);
+}
+
+dmc_scatter_rows dmc_scatter_select_simd(const char *simd, enum damacy_dtype source, bool swap, enum damacy_dtype output)
+{
+    const struct simd_set *set = set_by_name(simd);
+    return set ? lookup(set, source, swap, output) : NULL;
+}
+
+/* --- fill --- */
+
+typedef uint16_t memory_u16 __attribute__((aligned(1), may_alias));
+typedef uint32_t memory_u32 __attribute__((aligned(1), may_alias));
+typedef uint64_t memory_u64 __attribute__((aligned(1), may_alias));
+
+static void fill_row(char *target, uint64_t columns, size_t item_bytes, uint64_t item)
+{
+    switch (item_bytes) {
+    case 1:
+        memset(target, (int)item, columns);
+        break;
+    case 2:
+        for (uint64_t i = 0; i < columns; i++)
+            ((memory_u16 *)target)[i] = (uint16_t)item;
+        break;
+    case 4:
+        for (uint64_t i = 0; i < columns; i++)
+            ((memory_u32 *)target)[i] = (uint32_t)item;
+        break;
+    default:
+        for (uint64_t i = 0; i < columns; i++)
+            ((memory_u64 *)target)[i] = item;
+        break;
+    }
+}
+
+void dmc_scatter_fill(void *target, int64_t target_row, uint64_t rows, uint64_t columns, enum damacy_dtype output, const void *element,
+                      enum damacy_dtype source)
+{
+    dmc_scatter_rows convert = dmc_scatter_select(source, false, output);
+    assert(convert);
+    size_t item_bytes = damacy_dtype_bytes(output);
+    uint8_t bytes[8];
+    convert(bytes, 0, element, 0, (int64_t)damacy_dtype_bytes(source), 1, 1);
+
+    bool same = true; /* all bytes alike, zero above all: memset, which also writes around the cache when there is much */
+    for (size_t i = 1; i < item_bytes; i++)
+        same = same && bytes[i] == bytes[0];
+    uint64_t item = 0;
+    memcpy(&item, bytes, item_bytes); /* little-endian: the low bytes */
+    if (target_row == (int64_t)(columns * item_bytes)) {
+        columns *= rows;
+        rows = rows != 0;
+    }
+    for (uint64_t row = 0; row < rows; row++) {
+        char *begin = (char *)target + (int64_t)row * target_row;
+        if (same)
+            memset(begin, bytes[0], columns * item_bytes);
+        else
+            fill_row(begin, columns, item_bytes, item);
+    }
+}
