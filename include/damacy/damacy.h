@@ -163,7 +163,7 @@ struct damacy_tuning {
     uint32_t open_files_max;             /* file handles kept open */
     uint32_t io_uring;                   /* 0 auto, 1 require, 2 never */
 };
-#define DAMACY_TUNING_INIT {sizeof(struct damacy_tuning)}
+#define DAMACY_TUNING_INIT {.struct_size = sizeof(struct damacy_tuning)}
 
 struct damacy_config {
     size_t struct_size;
@@ -370,7 +370,7 @@ struct damacy_stats {
     uint64_t host_bytes_limit;
     enum damacy_bottleneck bottleneck;
 };
-#define DAMACY_STATS_INIT {sizeof(struct damacy_stats)}
+#define DAMACY_STATS_INIT {.struct_size = sizeof(struct damacy_stats)}
 
 /* Take a snapshot. stats->struct_size must be set. Threads: any; cheap enough for once a batch. */
 DAMACY_API enum damacy_status damacy_stats_get(const struct damacy *pipeline, struct damacy_stats *stats,
