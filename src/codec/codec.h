@@ -19,7 +19,8 @@ struct dmc_codec_chain {
     bool partial;         /* decode can stop early or pick blocks: need_begin and need_end save work */
     uint64_t chunk_bytes; /* of a decoded chunk */
     uint64_t stored_bytes_max;  /* a stored chunk longer than this is damaged (generous: worst case of every codec, with slack) */
-    uint64_t scratch_bytes;     /* memory that a context needs beside input and output for a chunk of this chain */
+    uint64_t scratch_bytes;     /* most memory that a context may need beside input and output for a chunk of this chain; what
+                                 * it takes is less where blosc blocks are shorter than their chunk */
     int64_t strides[DAMACY_RANK_MAX + 1]; /* in elements: of each of the array's axes within the decoded chunk */
     uint64_t memory_bytes;      /* of this allocation */
     struct dmc_codec_step *steps; /* private to src/codec: the bytes->bytes codecs in order of decoding */
@@ -58,9 +59,12 @@ struct dmc_decode {
 
 /* Decode. `source` is untouched and may be at any address.
  *
- * Returns OK; DECODE (what is wrong with the bytes, with expected and found; a decoded size other than chunk_bytes); OOM; BUDGET.
- * Any byte string is safe: no access outside the buffers, time and memory bounded by chunk_bytes. A chunk whose format carries a
- * checksum is always decoded and checked whole. */
+ * Returns OK; DECODE (what is wrong with the bytes, with expected and found; a decoded size other than chunk_bytes); UNSUPPORTED
+ * (a zstd dictionary, a chunk of c-blosc2); OOM; BUDGET.
+ * Any byte string is safe: no access outside the buffers, time and memory bounded by chunk_bytes. A checksum is always checked:
+ * that of a frame by decoding it whole, that of crc32c before what it covers is decoded, as far as needed.
+ * Allocates only when the context meets a kind of decoder, or a size of scratch, for the first time; blosc chunks of blosclz and
+ * snappy are the exception, as libblosc allocates on every call. */
 enum damacy_status dmc_codec_decode(const struct dmc_codec_chain *chain, struct dmc_codec_context *context,
                                     const struct dmc_decode *decode, struct damacy_error *error);
 
