@@ -169,10 +169,11 @@ enum damacy_status dmc_zarr_members_check(dmc_json *object, const char *member, 
     dmc_json *value;
     for (size_t i = 0; dmc_json_member(object, i, &key, &value); i++) {
         const char *const *name = known;
+        bool whole = dmc_json_get(object, key) == value; /* a key with a zero inside finds another member, or none */
         while (*name && strcmp(*name, key) != 0)
             name++;
         bool must_understand = true;
-        if (*name || (dmc_json_bool(dmc_json_get(value, "must_understand"), &must_understand) && !must_understand))
+        if ((*name && whole) || (dmc_json_bool(dmc_json_get(value, "must_understand"), &must_understand) && !must_understand))
             continue;
         char quoted[DMC_ZARR_QUOTE_BYTES];
         return dmc_error_set(error, DAMACY_UNSUPPORTED, "metadata",

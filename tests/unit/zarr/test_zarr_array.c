@@ -174,6 +174,8 @@ static void test_shape(void **state)
     expect_member(SHAPE, "[64,1e30]", DAMACY_DECODE, "shape[1]");
     expect_member(SHAPE, "[64]", DAMACY_DECODE, "chunk_shape is wrong: found a list of 2, expected a list of 1 integers");
     expect_member(SHAPE, "[9223372036854775807,9223372036854775807]", DAMACY_UNSUPPORTED, "fewer than 2^63 chunks");
+    expect_member(SHAPE, "[9223372036854775807,512]", DAMACY_UNSUPPORTED, "shape is not supported: found more"); /* 2^63 */
+    dmc_zarr_array_free(parse_member(SHAPE, "[9223372036854775807,480]"));
     expect_member(SHAPE, "[1,1,1,1,1,1,1,1,1,1,1,1,1,1,1,1,1,1,1,1,1,1,1,1,1,1,1,1,1,1,1,1]", DAMACY_UNSUPPORTED,
                   "found 32 axes, expected at most 31 axes");
 
@@ -265,6 +267,8 @@ static void test_key_encoding(void **state)
         assert_int_equal(key[3], 0);
         assert_int_equal(key[4], 'x');
         assert_int_equal(dmc_zarr_chunk_key(array, at, NULL, 0), length);
+        assert_int_equal(dmc_zarr_chunk_key(array, at, key, length), length); /* the zero needs a place, too */
+        assert_int_equal(strlen(key), length - 1);
         dmc_zarr_array_free(array);
     }
 }
@@ -398,6 +402,7 @@ static void test_unknown_members(void **state)
         {",\"extension\":false", DAMACY_UNSUPPORTED, "extension"},
         {",\"a\\u0007\\\"b\":1", DAMACY_UNSUPPORTED, "a\\x07"},
         {",\"attributes\":{\"a\":[NaN,{\"b\":null}]}", DAMACY_OK, ""},
+        {",\"attributes\\u0000x\":{}", DAMACY_UNSUPPORTED, "member \"attributes\""},
         {",\"attributes\":null", DAMACY_OK, ""},
         {",\"attributes\":[]", DAMACY_DECODE, "attributes is wrong: found a list of 0, expected an object"},
         {",\"dimension_names\":null", DAMACY_OK, ""},
