@@ -22,7 +22,7 @@ struct dmc_io;
 enum dmc_range_kind {
     DMC_RANGE_WHOLE,  /* the whole object, into one iovec; longer than that is DMC_OUTCOME_TOO_LONG */
     DMC_RANGE_SPAN,   /* [offset, offset + sum of iovecs) */
-    DMC_RANGE_SUFFIX  /* the last (sum of iovecs) bytes; an object shorter than that is TRUNCATED */
+    DMC_RANGE_SUFFIX  /* the last (sum of iovecs) bytes; an object shorter than that is TRUNCATED, and nothing is read */
 };
 
 enum dmc_outcome {
@@ -47,21 +47,28 @@ struct dmc_request {
     void *user;
     /* the answer, valid once done */
     enum dmc_outcome outcome;
-    uint64_t bytes_read;
-    uint64_t object_bytes;  /* total size if the store told it, else UINT64_MAX */
-    /* FAILED: `status` below tells IO from SHUTDOWN */
-    uint64_t version_tag;   /* changes when the object does (mtime and size, or ETag hash); 0: unknown */
-    /* private to the store and dmc_io */
+    enum damacy_status status; /* FAILED: IO or SHUTDOWN; else OK */
+    uint64_t bytes_read;       /* TRUNCATED: how many bytes of the range there were (they are in the parts) */
+    uint64_t object_bytes;     /* total size if the store told it, else UINT64_MAX */
+    uint64_t version_tag;      /* changes when the object does (mtime and size, or ETag hash); 0: unknown */
+    /* private to the stores and dmc_io (io_internal.h tells who may touch what when); set by dmc_store_start */
     struct dmc_request *next;
     struct dmc_io *io;
+    struct dmc_store *holder; /* of a chain of decorators, the store that works on it now */
     _Atomic uint32_t state;
-    uint32_t flags;
-    int32_t fd_slot;
-    uint32_t part_begin;
-    uint64_t length;
-    enum damacy_status status; /* FAILED: IO or SHUTDOWN */
+    uint32_t pending_index;   /* its place in the dmc_io's table */
+    bool cancelled;
+    uint8_t fault;            /* enum dmc_fault still to be done to the answer, and where */
+    unsigned char *fault_byte;
+    int32_t result;           /* of the last read: bytes, or -errno */
+    int32_t fd;
+    uint32_t part_begin;      /* first part that is not full yet */
+    uint64_t read_offset;     /* where in the file the read that is under way begins */
+    uint64_t range_begin;     /* where in the file the range begins */
+    uint64_t length;          /* of the range */
+    uint64_t read_bytes;      /* of the range, so far */
+    uint64_t due_ns;
     void *store_data;
-    uint64_t store_word;
 };
 
 enum dmc_start { DMC_START_DONE, DMC_START_PENDING };
@@ -81,7 +88,12 @@ struct dmc_io_options {
     bool io_uring_never; /* use the pool of blocking readers instead of a ring */
 };
 
-/* Made by any thread, then used by one at a time; the ring is set up at the first request that would block. */
+/* OK if this process may make an io_uring; else UNSUPPORTED with the reason (old kernel, seccomp, sysctl, ...). */
+enum damacy_status dmc_io_uring_probe(struct damacy_error *error);
+
+/* Made by any thread, then used by one at a time; the ring is set up at the first request that would block. Where io_uring is
+ * not to be had, a few threads that block in its stead are started as they are needed. A thread should destroy its dmc_io
+ * before it ends: the kernel cancels the reads of a thread that exits. */
 enum damacy_status dmc_io_create(const struct dmc_io_options *options, struct dmc_io **io, struct damacy_error *error);
 
 /* Cancels what is pending and waits for it until the deadline. What is still stuck then is left behind with its memory, and
@@ -90,8 +102,8 @@ bool dmc_io_destroy(struct dmc_io *io, uint64_t deadline_ns);
 
 uint32_t dmc_io_pending(const struct dmc_io *io);
 
-/* The next finished request, or NULL. Waits until one is finished, dmc_io_wake() was called since the last wait, or the deadline
- * (0 polls). */
+/* The next finished request, or NULL. Waits until one is finished, dmc_io_wake() was called, or the deadline (0 polls). A wake is
+ * used up only by a wait with a deadline that returns NULL, so a poll or a finished request never hides one. */
 struct dmc_request *dmc_io_wait(struct dmc_io *io, uint64_t deadline_ns);
 
 /* Make the current or the next dmc_io_wait() return. Any thread. One system call, and none while the owner is awake. */
@@ -106,19 +118,29 @@ void dmc_io_complete(struct dmc_request *request);
 struct dmc_store_ops {
     const char *scheme; /* "file", "memory", ... for messages */
     enum dmc_start (*start)(struct dmc_store *store, struct dmc_io *io, struct dmc_request *request);
-    void (*cancel)(struct dmc_store *store, struct dmc_io *io, struct dmc_request *request); /* NULL: cannot */
+    /* Go on with a request after dmc_io_read() or dmc_io_resume(), on the thread of its dmc_io. NULL: uses neither. */
+    enum dmc_start (*resume)(struct dmc_store *store, struct dmc_io *io, struct dmc_request *request);
+    /* The request is pending with this store: end it early with dmc_request_fail() and dmc_io_complete(). NULL: cannot. */
+    void (*cancel)(struct dmc_store *store, struct dmc_io *io, struct dmc_request *request);
+    /* Decorators: a pending request is done; change the answer (after the inner store has). NULL: nothing to change. */
+    void (*finish)(struct dmc_store *store, struct dmc_request *request);
     void (*destroy)(struct dmc_store *store);
 };
 struct dmc_store {
     const struct dmc_store_ops *ops;
 };
-void dmc_store_destroy(struct dmc_store *store); /* NULL allowed; nothing may be pending */
+/* NULL allowed. Nothing may be pending, except what a dmc_io_destroy() left behind: then the store is left behind, too. */
+void dmc_store_destroy(struct dmc_store *store);
 
 struct dmc_store_file_options {
-    uint32_t open_files_max; /* handles kept open, LRU; fewer when the process runs out of descriptors */
+    uint32_t open_files_max; /* most files open at once, least recently used closed first; fewer when the process runs out of
+                              * descriptors. 0: the smaller of 1024 and a quarter of RLIMIT_NOFILE */
 };
 /* Files. Keys are paths (absolute, or relative to the working directory). A folder, FIFO, socket or device in place of a file is
- * FAILED and never waited for. ENOENT and ENOTDIR are ABSENT; ELOOP, EACCES, EIO, ... are FAILED. */
+ * FAILED and never waited for. ENOENT and ENOTDIR are ABSENT; ELOOP, EACCES, EIO, ... are FAILED. Files are opened inside start,
+ * which blocks for as long as the file system takes to look a name up; so is the reading of what is in the page cache. When as
+ * many files are in use as may be open, a request waits for one to come free. A file stays the one that was opened, also when its
+ * name is removed or given to another. */
 enum damacy_status dmc_store_file_create(const struct dmc_store_file_options *options, struct dmc_store **store, struct damacy_error *error);
 
 /* Objects in memory; reads complete inside start. put copies; a NULL data removes. Any thread. */
@@ -133,14 +155,14 @@ enum damacy_status dmc_store_delay_create(struct dmc_store *inner, uint64_t (*de
 
 enum dmc_fault { DMC_FAULT_NONE, DMC_FAULT_FAIL, DMC_FAULT_SHORT, DMC_FAULT_ABSENT, DMC_FAULT_FLIP, DMC_FAULT_HANG };
 /* The n-th request (from 0, counted over all threads) suffers what `choose` says: it fails with EIO, is TRUNCATED half way, is
- * ABSENT, has one bit flipped in the middle, or hangs until cancelled. */
+ * ABSENT, has one bit flipped in the middle, or hangs until cancelled. At most one such store in a chain of decorators. */
 enum damacy_status dmc_store_fault_create(struct dmc_store *inner, enum dmc_fault (*choose)(void *user, uint64_t n, const char *key),
                                           void *user, struct dmc_store **store, struct damacy_error *error);
 
 /* --- uris --- */
 
-/* The stores of one pipeline, by scheme. A uri is a path, file://PATH (percent-decoded, empty or "localhost" host), or
- * memory://NAME (only where a memory store was set). */
+/* The stores of one pipeline, by scheme. A uri is a path (taken as it is), file://PATH or file:/PATH (absolute, percent-decoded,
+ * empty or "localhost" host), or memory://NAME (only where a memory store was set). */
 struct dmc_stores;
 enum damacy_status dmc_stores_create(const struct dmc_store_file_options *options, struct dmc_stores **stores, struct damacy_error *error);
 void dmc_stores_destroy(struct dmc_stores *stores);

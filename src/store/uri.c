@@ -1,0 +1,137 @@
+/* Which store a uri means, and which key in it. */
+#include "base/error.h"
+#include "base/mem.h"
+#include "store/store.h"
+
+#include <string.h>
+#include <strings.h>
+
+struct dmc_stores {
+    struct dmc_store *file;   /* what file uris go to */
+    struct dmc_store *memory; /* NULL: none was set */
+    struct dmc_store *owned;  /* the file store made here */
+};
+
+enum damacy_status dmc_stores_create(const struct dmc_store_file_options *options, struct dmc_stores **out, struct damacy_error *error)
+{
+    struct dmc_stores *stores = dmc_calloc(1, sizeof *stores);
+    if (!stores)
+        return dmc_error_set(error, DAMACY_OOM, "config", "no memory for the stores");
+    enum damacy_status status = dmc_store_file_create(options, &stores->owned, error);
+    if (status != DAMACY_OK) {
+        dmc_free(stores);
+        return status;
+    }
+    stores->file = stores->owned;
+    *out = stores;
+    return DAMACY_OK;
+}
+
+void dmc_stores_destroy(struct dmc_stores *stores)
+{
+    if (!stores)
+        return;
+    dmc_store_destroy(stores->owned);
+    dmc_free(stores);
+}
+
+void dmc_stores_set(struct dmc_stores *stores, const char *scheme, struct dmc_store *store)
+{
+    if (strcmp(scheme, "file") == 0)
+        stores->file = store;
+    else if (strcmp(scheme, "memory") == 0)
+        stores->memory = store;
+}
+
+/* Length of "scheme" in "scheme://", 0 if the uri is a path. RFC 3986: a letter, then letters, digits, '+', '-', '.'. */
+static size_t scheme_length(const char *uri)
+{
+    const char *end = uri;
+    while ((*end >= 'a' && *end <= 'z') || (*end >= 'A' && *end <= 'Z') ||
+           (end > uri && ((*end >= '0' && *end <= '9') || *end == '+' || *end == '-' || *end == '.')))
+        end++;
+    size_t length = (size_t)(end - uri);
+    if (strncmp(end, "://", 3) == 0)
+        return length;
+    /* RFC 8089 also knows file:/path. Of other schemes that would more likely be a path with a colon in it. */
+    return length == 4 && strncasecmp(uri, "file:/", 6) == 0 ? length : 0;
+}
+
+static int hex_digit(char c)
+{
+    if (c >= '0' && c <= '9')
+        return c - '0';
+    if (c >= 'a' && c <= 'f')
+        return c - 'a' + 10;
+    if (c >= 'A' && c <= 'F')
+        return c - 'A' + 10;
+    return -1;
+}
+
+/* Write `text` to `prefix`, without slashes at its end: "/" becomes "", whose keys then begin with the root's slash. */
+static enum damacy_status write_prefix(const char *text, bool decode, char *prefix, size_t capacity, struct damacy_error *error)
+{
+    size_t length = 0;
+    while (*text) {
+        char c = *text++;
+        if (decode && c == '%') {
+            int high = hex_digit(text[0]), low = high < 0 ? -1 : hex_digit(text[1]);
+            if (low < 0 || high * 16 + low == 0)
+                return dmc_error_set(error, DAMACY_INVAL, "config", "the uri has a '%%' that is not followed by two hex digits of a character");
+            c = (char)(high * 16 + low);
+            text += 2;
+        }
+        if (length + 1 >= capacity)
+            return dmc_error_set(error, DAMACY_INVAL, "config", "the uri is too long");
+        prefix[length++] = c;
+    }
+    while (length > 0 && prefix[length - 1] == '/')
+        length--;
+    prefix[length] = 0;
+    return DAMACY_OK;
+}
+
+static enum damacy_status resolve_file(const char *rest, char *prefix, size_t capacity, struct damacy_error *error)
+{
+    if (rest[0] == '/' && rest[1] == '/') { /* an authority: none, or this machine */
+        rest += 2;
+        size_t host = strcspn(rest, "/");
+        if (host != 0 && !(host == 9 && strncasecmp(rest, "localhost", 9) == 0)) {
+            dmc_error_set(error, DAMACY_INVAL, "config", "file:// uris take an absolute path on this machine, not a host '%.*s'",
+                          host > 64 ? 64 : (int)host, rest);
+            dmc_error_hint(error, "write file:///absolute/path, or give the plain path");
+            return DAMACY_INVAL;
+        }
+        rest += host;
+    }
+    if (*rest != '/')
+        return dmc_error_set(error, DAMACY_INVAL, "config", "the uri has no path");
+    return write_prefix(rest, true, prefix, capacity, error);
+}
+
+enum damacy_status dmc_stores_resolve(struct dmc_stores *stores, const char *uri, struct dmc_store **store, char *prefix, size_t capacity,
+                                      struct damacy_error *error)
+{
+    if (!uri || !*uri || capacity == 0)
+        return dmc_error_set(error, DAMACY_INVAL, "config", "the uri is empty");
+    if (strnlen(uri, DAMACY_URI_BYTES_MAX + 1) > DAMACY_URI_BYTES_MAX)
+        return dmc_error_set(error, DAMACY_INVAL, "config", "the uri is longer than %d bytes", DAMACY_URI_BYTES_MAX);
+    size_t scheme = scheme_length(uri);
+    if (scheme == 0) {
+        *store = stores->file;
+        return write_prefix(uri, false, prefix, capacity, error);
+    }
+    if (scheme == 4 && strncasecmp(uri, "file", 4) == 0) {
+        *store = stores->file;
+        return resolve_file(uri + 5, prefix, capacity, error);
+    }
+    if (scheme == 6 && strncasecmp(uri, "memory", 6) == 0 && stores->memory) {
+        *store = stores->memory;
+        if (!uri[9])
+            return dmc_error_set(error, DAMACY_INVAL, "config", "the uri names no object");
+        return write_prefix(uri + 9, false, prefix, capacity, error);
+    }
+    dmc_error_set(error, DAMACY_UNSUPPORTED, "config", "there is no store for '%.*s://' uris", scheme > 64 ? 64 : (int)scheme, uri);
+    dmc_error_hint(error, "this build reads paths and file:// uris");
+    return DAMACY_UNSUPPORTED;
+}
