@@ -17,7 +17,7 @@ struct dmc_shard_entry {
 
 static inline bool dmc_shard_entry_absent(struct dmc_shard_entry entry) { return entry.offset == UINT64_MAX; }
 
-/* Bytes of the encoded index of one of this array's shards, checksum included. */
+/* Bytes of the encoded index of one of this array's shards, checksum included; 0 when it has none. */
 uint64_t dmc_shard_index_bytes(const struct dmc_zarr_array *array);
 
 /* Decode an index.

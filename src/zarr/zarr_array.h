@@ -50,7 +50,8 @@ struct dmc_zarr_array {
  * array  out: freed with dmc_zarr_array_free().
  * Returns OK; DECODE (not JSON, or a member missing or wrong: the message names it, what was expected and what was found);
  * UNSUPPORTED (a group, v2, another grid, dtype, key encoding, extension with must_understand, storage transformer, nested
- * sharding, codecs around sharding: by name); OOM. Codec names are not looked at here beyond sharding: src/codec does. */
+ * sharding, codecs around sharding: by name; more than 31 axes, chunks or shards of more than 2^62 bytes, shards of more than 2^28
+ * chunks, 2^63 chunks in all); OOM. Codec names are not looked at here beyond sharding: src/codec does. */
 enum damacy_status dmc_zarr_array_parse(const char *text, size_t bytes, struct dmc_zarr_array **array,
                                         struct damacy_error *error);
 void dmc_zarr_array_free(struct dmc_zarr_array *array);
