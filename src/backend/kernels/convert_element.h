@@ -182,22 +182,24 @@ DMC_KERNEL dmc_bits_f16 dmc_f32_integer_to_f16(dmc_bits_f32 x)
 /* The same for bf16: any number but NaN. */
 DMC_KERNEL dmc_bits_bf16 dmc_f32_number_to_bf16(dmc_bits_f32 x) { return (dmc_bits_bf16)((x + 0x7fffu + (x >> 16 & 1u)) >> 16); }
 
+/* Numbers of at most 8 bits fit f16 and bf16: nothing to round. */
+DMC_KERNEL dmc_bits_f16 dmc_f32_byte_to_f16(dmc_bits_f32 x)
+{
+    uint32_t shifted = ((x & ~DMC_F32_SIGN) - (112u << 23)) >> 13;
+    return (dmc_bits_f16)((x & ~DMC_F32_SIGN) == 0 ? 0 : (x >> 16 & 0x8000u) | shifted);
+}
+DMC_KERNEL dmc_bits_bf16 dmc_f32_byte_to_bf16(dmc_bits_f32 x) { return (dmc_bits_bf16)(x >> 16); }
+
 /* Integers that f32 holds exactly. */
-#define DMC_SMALL_INTEGER(source)                                                                                              \
+#define DMC_SMALL_INTEGER(source, to_f16, to_bf16)                                                                             \
     DMC_KERNEL dmc_bits_f32 dmc_##source##_to_f32(dmc_bits_##source x) { return dmc_f32_bits((float)(int32_t)x); }             \
     DMC_KERNEL dmc_bits_f64 dmc_##source##_to_f64(dmc_bits_##source x) { return dmc_f64_bits((double)(int32_t)x); }            \
-    DMC_KERNEL dmc_bits_f16 dmc_##source##_to_f16(dmc_bits_##source x)                                                         \
-    {                                                                                                                          \
-        return dmc_f32_integer_to_f16(dmc_f32_bits((float)(int32_t)x));                                                        \
-    }                                                                                                                          \
-    DMC_KERNEL dmc_bits_bf16 dmc_##source##_to_bf16(dmc_bits_##source x)                                                       \
-    {                                                                                                                          \
-        return dmc_f32_number_to_bf16(dmc_f32_bits((float)(int32_t)x));                                                        \
-    }
-DMC_SMALL_INTEGER(i8)
-DMC_SMALL_INTEGER(i16)
-DMC_SMALL_INTEGER(u8)
-DMC_SMALL_INTEGER(u16)
+    DMC_KERNEL dmc_bits_f16 dmc_##source##_to_f16(dmc_bits_##source x) { return to_f16(dmc_##source##_to_f32(x)); }            \
+    DMC_KERNEL dmc_bits_bf16 dmc_##source##_to_bf16(dmc_bits_##source x) { return to_bf16(dmc_##source##_to_f32(x)); }
+DMC_SMALL_INTEGER(i8, dmc_f32_byte_to_f16, dmc_f32_byte_to_bf16)
+DMC_SMALL_INTEGER(u8, dmc_f32_byte_to_f16, dmc_f32_byte_to_bf16)
+DMC_SMALL_INTEGER(i16, dmc_f32_integer_to_f16, dmc_f32_number_to_bf16)
+DMC_SMALL_INTEGER(u16, dmc_f32_integer_to_f16, dmc_f32_number_to_bf16)
 #undef DMC_SMALL_INTEGER
 
 DMC_KERNEL dmc_bits_f32 dmc_i32_to_f32(dmc_bits_i32 x) { return dmc_f32_bits((float)x); }

@@ -11,7 +11,7 @@
 #include "backend/kernels/scatter_table.h"
 
 #if defined(__x86_64__)
-#include <xmmintrin.h>
+#include <immintrin.h>
 #endif
 
 /* Elements in memory: unaligned, and of whatever type the caller thinks they are. */
@@ -182,28 +182,75 @@ DMC_ALWAYS_INLINE void gather(dmc_scatter_rows rows_function, int64_t source_byt
 #define DMC_FLOAT_BEGIN float_mode mode = float_begin()
 #define DMC_FLOAT_END float_end(mode)
 
+/* f16 by F16C, eight elements at a time: two to four times the loops that the compiler makes for AVX2 (bench_scatter). The
+ * instructions keep the upper bits of a NaN's payload, with the quiet bit set; so what is below the quiet bit is cleared. */
+#if defined(__F16C__) && defined(__AVX2__)
+DMC_ALWAYS_INLINE void eight_halves(memory_f16 *target, __m256 values)
+{
+    __m128i halves = _mm256_cvtps_ph(values, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC);
+    __m128i nan = _mm_cmpgt_epi16(_mm_and_si128(halves, _mm_set1_epi16(0x7fff)), _mm_set1_epi16(0x7c00));
+    _mm_storeu_si128((__m128i *)target, _mm_andnot_si128(_mm_and_si128(nan, _mm_set1_epi16(0x01ff)), halves));
+}
+DMC_ALWAYS_INLINE void eight_f32_f16(memory_f16 *target, const memory_f32 *source)
+{
+    eight_halves(target, _mm256_castsi256_ps(_mm256_loadu_si256((const __m256i *)source)));
+}
+#define DMC_EIGHT_INTEGERS(source, load, widen)                                                                                \
+    DMC_ALWAYS_INLINE void eight_##source##_f16(memory_f16 *target, const memory_##source *from)                               \
+    {                                                                                                                          \
+        __m256 values = _mm256_cvtepi32_ps(widen(load((const __m128i *)from)));                                                \
+        _mm_storeu_si128((__m128i *)target, _mm256_cvtps_ph(values, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC));           \
+    }
+DMC_EIGHT_INTEGERS(i8, _mm_loadl_epi64, _mm256_cvtepi8_epi32)
+DMC_EIGHT_INTEGERS(u8, _mm_loadl_epi64, _mm256_cvtepu8_epi32)
+DMC_EIGHT_INTEGERS(i16, _mm_loadu_si128, _mm256_cvtepi16_epi32)
+DMC_EIGHT_INTEGERS(u16, _mm_loadu_si128, _mm256_cvtepu16_epi32)
+#undef DMC_EIGHT_INTEGERS
+DMC_ALWAYS_INLINE void eight_f16_f32(memory_f32 *target, const memory_f16 *source)
+{
+    __m256i values = _mm256_castps_si256(_mm256_cvtph_ps(_mm_loadu_si128((const __m128i *)source)));
+    __m256i magnitudes = _mm256_and_si256(values, _mm256_set1_epi32(0x7fffffff));
+    __m256i nan = _mm256_cmpgt_epi32(magnitudes, _mm256_set1_epi32((int)DMC_F32_INFINITY));
+    _mm256_storeu_si256((__m256i *)target, _mm256_andnot_si256(_mm256_and_si256(nan, _mm256_set1_epi32(0x003fffff)), values));
+}
+#define DMC_HALF(s, o)                                                                                                         \
+    DMC_LINE(rest_##s##_##o, s, o, dmc_##s##_to_##o)                                                                           \
+    DMC_ALWAYS_INLINE void line_##s##_##o(memory_##o *restrict target, const memory_##s *restrict source, uint64_t columns)    \
+    {                                                                                                                          \
+        uint64_t i = 0;                                                                                                        \
+        for (; columns - i >= 8; i += 8)                                                                                       \
+            eight_##s##_##o(target + i, source + i);                                                                           \
+        rest_##s##_##o(target + i, source + i, columns - i);                                                                   \
+    }                                                                                                                          \
+    DMC_ROWS(rows_##s##_##o, line_##s##_##o, s, o, DMC_FLOAT_BEGIN, DMC_FLOAT_END)
+#else
+#define DMC_HALF(s, o) DMC_PLAIN(s, o, DMC_FLOAT_BEGIN, DMC_FLOAT_END)
+#endif
+
 /* The lists: X(SOURCE, source, OUTPUT, output). Sources of one byte know no order of bytes. ("boolean", since bool is a macro.) */
-#define DMC_TO_FLOATS(X, S, s) X(S, s, F32, f32) X(S, s, F64, f64) X(S, s, F16, f16) X(S, s, BF16, bf16)
-#define DMC_BYTES_TO_FLOATS(X) DMC_TO_FLOATS(X, I8, i8) DMC_TO_FLOATS(X, U8, u8)
+#define DMC_TO_WIDER_FLOATS(X, S, s) X(S, s, F32, f32) X(S, s, F64, f64) X(S, s, BF16, bf16)
+#define DMC_TO_FLOATS(X, S, s) DMC_TO_WIDER_FLOATS(X, S, s) X(S, s, F16, f16)
+#define DMC_BYTES_TO_FLOATS(X) DMC_TO_WIDER_FLOATS(X, I8, i8) DMC_TO_WIDER_FLOATS(X, U8, u8)
 #define DMC_WIDE_TO_FLOATS(X)                                                                                                  \
-    DMC_TO_FLOATS(X, I16, i16)                                                                                                 \
+    DMC_TO_WIDER_FLOATS(X, I16, i16)                                                                                           \
     DMC_TO_FLOATS(X, I32, i32)                                                                                                 \
     DMC_TO_FLOATS(X, I64, i64)                                                                                                 \
-    DMC_TO_FLOATS(X, U16, u16)                                                                                                 \
+    DMC_TO_WIDER_FLOATS(X, U16, u16)                                                                                           \
     DMC_TO_FLOATS(X, U32, u32)                                                                                                 \
     DMC_TO_FLOATS(X, U64, u64)                                                                                                 \
-    X(F16, f16, F32, f32)                                                                                                      \
     X(F16, f16, F64, f64)                                                                                                      \
     X(F16, f16, BF16, bf16)                                                                                                    \
     X(BF16, bf16, F32, f32)                                                                                                    \
     X(BF16, bf16, F64, f64)                                                                                                    \
     X(BF16, bf16, F16, f16)                                                                                                    \
     X(F32, f32, F64, f64)                                                                                                      \
-    X(F32, f32, F16, f16)                                                                                                      \
     X(F32, f32, BF16, bf16)                                                                                                    \
     X(F64, f64, F32, f32)                                                                                                      \
     X(F64, f64, F16, f16)                                                                                                      \
     X(F64, f64, BF16, bf16)
+/* Those for which machines with F16C have an instruction. */
+#define DMC_BYTES_HALVES(X) X(I8, i8, F16, f16) X(U8, u8, F16, f16)
+#define DMC_WIDE_HALVES(X) X(I16, i16, F16, f16) X(U16, u16, F16, f16) X(F32, f32, F16, f16) X(F16, f16, F32, f32)
 /* No float arithmetic in these: the control word does not matter. */
 #define DMC_BYTES_BY_INTEGERS(X)                                                                                               \
     DMC_TO_FLOATS(X, BOOL, boolean)                                                                                               \
@@ -244,9 +291,13 @@ DMC_ALWAYS_INLINE void gather(dmc_scatter_rows rows_function, int64_t source_byt
 #define DMC_DEFINE_FLOAT_BOTH(S, s, O, o)                                                                                      \
     DMC_PLAIN(s, o, DMC_FLOAT_BEGIN, DMC_FLOAT_END)                                                                            \
     DMC_SWAPPED(s, o, DMC_FLOAT_BEGIN, DMC_FLOAT_END)
+#define DMC_DEFINE_HALF(S, s, O, o) DMC_HALF(s, o)
+#define DMC_DEFINE_HALF_BOTH(S, s, O, o) DMC_HALF(s, o) DMC_SWAPPED(s, o, DMC_FLOAT_BEGIN, DMC_FLOAT_END)
 
 DMC_BYTES_TO_FLOATS(DMC_DEFINE_FLOAT)
 DMC_WIDE_TO_FLOATS(DMC_DEFINE_FLOAT_BOTH)
+DMC_BYTES_HALVES(DMC_DEFINE_HALF)
+DMC_WIDE_HALVES(DMC_DEFINE_HALF_BOTH)
 DMC_BYTES_BY_INTEGERS(DMC_DEFINE)
 DMC_WIDE_BY_INTEGERS(DMC_DEFINE_BOTH)
 
@@ -281,6 +332,8 @@ const dmc_scatter_table DMC_TABLE = {
     [0] = {
         DMC_BYTES_TO_FLOATS(DMC_ENTRY)
         DMC_WIDE_TO_FLOATS(DMC_ENTRY)
+        DMC_BYTES_HALVES(DMC_ENTRY)
+        DMC_WIDE_HALVES(DMC_ENTRY)
         DMC_BYTES_BY_INTEGERS(DMC_ENTRY)
         DMC_WIDE_BY_INTEGERS(DMC_ENTRY)
         DMC_SAME_BYTES(DMC_ENTRY_SAME)
@@ -289,6 +342,8 @@ const dmc_scatter_table DMC_TABLE = {
     [1] = {
         DMC_BYTES_TO_FLOATS(DMC_ENTRY)
         DMC_WIDE_TO_FLOATS(DMC_ENTRY_SWAPPED)
+        DMC_BYTES_HALVES(DMC_ENTRY)
+        DMC_WIDE_HALVES(DMC_ENTRY_SWAPPED)
         DMC_BYTES_BY_INTEGERS(DMC_ENTRY)
         DMC_WIDE_BY_INTEGERS(DMC_ENTRY_SWAPPED)
         DMC_SAME_BYTES(DMC_ENTRY_SAME)
