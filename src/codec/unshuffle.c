@@ -1,10 +1,12 @@
 #include "codec/unshuffle.h"
 #include <string.h>
 
-/* Elements a tile: enough to amortise the loop over planes, few enough for the tile to stay in the first-level cache. */
-#define TILE 256
+/* Elements a tile: few enough for the tile to stay in the first-level cache. A row of bits gives 64 bytes of a tile, a whole
+ * cache line: rows often lie a power of two apart, so that their lines evict one another before a second visit. */
+#define TILE 512
 
-static void plain_bytes(const uint8_t *const *planes, size_t typesize, size_t begin, size_t end, uint8_t *target)
+static void plain_bytes(const uint8_t *const *planes, size_t typesize, size_t begin, size_t end,
+                                                  uint8_t *target)
 {
     if (typesize == 1) {
         memcpy(target + begin, planes[0] + begin, end - begin);
@@ -203,8 +205,9 @@ static void avx2_bytes(const uint8_t *const *planes, size_t typesize, size_t beg
         (a) = _mm256_xor_si256((a), _mm256_slli_epi16(swap_, (shift)));                                                        \
     } while (0)
 
-/* One byte of 256 elements from its 8 rows of 32 bytes. Three rounds of exchanges between registers transpose every 8x8 bits
- * at once; afterwards register i holds the elements i, 8 + i, 16 + i, ..., and the interleaving of 8 planes orders them. */
+/* One byte of half a tile, 256 elements, from its 8 rows of 32 bytes. Three rounds of exchanges between registers transpose
+ * every 8x8 bits at once; afterwards register i holds the elements i, 8 + i, 16 + i, ..., and the interleaving of 8 planes
+ * orders them. */
 AVX2_INLINE void gather_bits(const uint8_t *rows, size_t row_bytes, uint8_t *to)
 {
     __m256i r[8];
@@ -233,10 +236,13 @@ AVX2 static void avx2_bits(const uint8_t *const *planes, size_t typesize, size_t
     for (size_t i = begin; i < vector_end; i += TILE) {
         if (typesize == 1) {
             gather_bits(planes[0] + i / 8, elements / 8, target + i);
+            gather_bits(planes[0] + i / 8 + 32, elements / 8, target + i + TILE / 2);
             continue;
         }
-        for (size_t b = 0; b < typesize; b++)
+        for (size_t b = 0; b < typesize; b++) {
             gather_bits(planes[b] + i / 8, elements / 8, tile[b]);
+            gather_bits(planes[b] + i / 8 + 32, elements / 8, tile[b] + TILE / 2);
+        }
         avx2_bytes(tile_planes, typesize, 0, TILE, target + i * typesize);
     }
     plain_bits(planes, typesize, elements, vector_end, end, target);
