@@ -1,0 +1,63 @@
+/* See assemble.h. The walk is an odometer over the axes outside the two that the row functions do. */
+#include "backend/cpu/assemble.h"
+
+struct walk {
+    const struct dmc_piece_dim *dims; /* the outer ones */
+    uint32_t count;
+    uint64_t at[DAMACY_RANK_MAX + 1];
+    int64_t source, target; /* bytes from the piece's beginning */
+};
+
+/* To the next position of the outer axes; false when all have been visited. */
+static bool walk_on(struct walk *walk)
+{
+    for (uint32_t d = walk->count; d-- > 0;) {
+        const struct dmc_piece_dim *dim = &walk->dims[d];
+        walk->source += dim->source_stride;
+        walk->target += dim->target_stride;
+        if (++walk->at[d] < dim->extent)
+            return true;
+        walk->at[d] = 0;
+        walk->source -= (int64_t)dim->extent * dim->source_stride;
+        walk->target -= (int64_t)dim->extent * dim->target_stride;
+    }
+    return false;
+}
+
+static struct walk walk_begin(const struct dmc_piece_dim *dims, uint32_t count)
+{
+    struct walk walk = {.dims = dims, .count = count};
+    return walk;
+}
+
+/* A piece of one axis is one row. */
+static struct dmc_piece_dim rows_of(const struct dmc_piece *piece, const struct dmc_piece_dim *dims)
+{
+    return piece->dim_count > 1 ? dims[piece->dim_count - 2] : (struct dmc_piece_dim){1, 0, 0};
+}
+
+void dmc_assemble_piece(const struct dmc_piece *piece, const struct dmc_piece_dim *all_dims, dmc_scatter_rows rows, const void *decoded,
+                        void *tensor)
+{
+    const struct dmc_piece_dim *dims = all_dims + piece->dim_begin;
+    const struct dmc_piece_dim columns = dims[piece->dim_count - 1], row = rows_of(piece, dims);
+    uintptr_t source = (uintptr_t)decoded + piece->source_offset; /* decoded may lie before the bytes that are there */
+    uint8_t *target = (uint8_t *)tensor + piece->target_offset;
+    struct walk walk = walk_begin(dims, piece->dim_count > 2 ? piece->dim_count - 2 : 0);
+    do
+        rows(target + walk.target, row.target_stride, (const void *)(source + (uintptr_t)walk.source), row.source_stride,
+             columns.source_stride, row.extent, columns.extent);
+    while (walk_on(&walk));
+}
+
+void dmc_assemble_fill(const struct dmc_piece *piece, const struct dmc_piece_dim *all_dims, enum damacy_dtype output, const void *fill,
+                       enum damacy_dtype source, void *tensor)
+{
+    const struct dmc_piece_dim *dims = all_dims + piece->dim_begin;
+    const struct dmc_piece_dim columns = dims[piece->dim_count - 1], row = rows_of(piece, dims);
+    uint8_t *target = (uint8_t *)tensor + piece->target_offset;
+    struct walk walk = walk_begin(dims, piece->dim_count > 2 ? piece->dim_count - 2 : 0);
+    do
+        dmc_scatter_fill(target + walk.target, row.target_stride, row.extent, columns.extent, output, fill, source);
+    while (walk_on(&walk));
+}

@@ -1,0 +1,194 @@
+/* The loop of a worker: claim, start, finish. See cpu_backend.h for the picture. */
+#include "backend/cpu/cpu_worker.h"
+#include "base/bytes.h"
+#include "base/clock.h"
+#include "base/error.h"
+#include "base/trace.h"
+
+/* The oldest task that nobody has. The ring entry of a batch that is long over may name a newer one: a claim on that is as good. */
+static bool claim_task(struct dmc_cpu_worker *worker, struct dmc_cpu_batch **batch, uint32_t *task)
+{
+    struct dmc_cpu_backend *backend = worker->backend;
+    uint64_t submitted = atomic_load_explicit(&backend->submitted, memory_order_acquire);
+    uint32_t ring = backend->options.batches_max;
+    if (submitted - worker->batch_cursor > ring)
+        worker->batch_cursor = submitted - ring;
+    for (; worker->batch_cursor < submitted; worker->batch_cursor++) {
+        struct dmc_cpu_batch *candidate = atomic_load_explicit(&backend->batches[worker->batch_cursor % ring], memory_order_acquire);
+        uint64_t word = atomic_load_explicit(&candidate->claim, memory_order_relaxed);
+        if ((uint32_t)word >= word >> 32)
+            continue;
+        word = atomic_fetch_add_explicit(&candidate->claim, 1, memory_order_acquire); /* partner: the store in dmc_cpu_submit */
+        if ((uint32_t)word >= word >> 32)
+            continue;
+        *batch = candidate;
+        *task = (uint32_t)word;
+        return true;
+    }
+    return false;
+}
+
+/* How many bytes to ask room for. A whole object is first tried with what nearly every encoder stays within; the store's answer
+ * tells the size when that was too little. */
+static uint64_t first_guess(const struct dmc_cpu_batch *batch, const struct dmc_read *read)
+{
+    if (!read->whole)
+        return read->length;
+    const struct dmc_cpu_array *array = batch->plan.chunks[read->chunk_begin].array->user;
+    uint64_t likely = array->chain->chunk_bytes + array->chain->chunk_bytes / 64 + 4096;
+    return dmc_min_u64(likely, read->length);
+}
+
+/* Give the slot's room back, and that of older ones that were only waiting for it. */
+static void release_slot(struct dmc_cpu_worker *worker, struct dmc_read_slot *slot)
+{
+    uint32_t ring = worker->backend->options.reads_in_flight;
+    struct dmc_read_buffer *buffer = &worker->buffer;
+    slot->in_use = false;
+    if (slot == &worker->slots[(worker->slot_head - 1) % ring]) { /* the newest: as if it had never been taken */
+        worker->slot_head--;
+        buffer->head = slot->buffer_begin;
+        buffer->outstanding--;
+        while (worker->slot_head > worker->slot_tail && !worker->slots[(worker->slot_head - 1) % ring].in_use) {
+            worker->slot_head--;
+            buffer->head = worker->slots[worker->slot_head % ring].buffer_begin;
+            buffer->outstanding--;
+        }
+        return;
+    }
+    while (worker->slot_tail < worker->slot_head && !worker->slots[worker->slot_tail % ring].in_use) {
+        worker->slot_tail++;
+        buffer->outstanding--;
+    }
+    if (worker->slot_tail < worker->slot_head)
+        buffer->tail = worker->slots[worker->slot_tail % ring].buffer_begin;
+}
+
+static void wait_with(struct dmc_cpu_worker *worker, struct dmc_cpu_batch *batch, uint32_t read, uint64_t bytes)
+{
+    worker->waiting[worker->waiting_count++] = (struct dmc_waiting_read){batch, read, bytes};
+}
+
+/* The request of a slot is done: use it, or start it again with the length that the store told. */
+static void finish_read(struct dmc_cpu_worker *worker, struct dmc_read_slot *slot)
+{
+    const struct dmc_read *read = &slot->batch->plan.reads[slot->read];
+    struct dmc_request *request = &slot->request;
+    if (request->outcome == DMC_OUTCOME_TOO_LONG && request->object_bytes <= read->length && request->object_bytes > slot->part.iov_len) {
+        uint64_t object_bytes = request->object_bytes;
+        struct dmc_cpu_batch *batch = slot->batch;
+        uint32_t index = slot->read;
+        release_slot(worker, slot);
+        wait_with(worker, batch, index, object_bytes);
+        return;
+    }
+    dmc_counter_add(&worker->read, 0, request->bytes_read, 0);
+    dmc_cpu_execute_read(worker, slot->batch, slot->read, request, &slot->error, worker->buffer.memory + slot->buffer_begin);
+    release_slot(worker, slot);
+}
+
+/* Start a read of `bytes`; when there is no room for it now it waits. */
+static void start_read(struct dmc_cpu_worker *worker, struct dmc_cpu_batch *batch, uint32_t read_index, uint64_t bytes)
+{
+    struct dmc_cpu_backend *backend = worker->backend;
+    uint64_t begin, end;
+    if (!dmc_read_buffer_take(&worker->buffer, bytes, &begin, &end)) {
+        if (worker->buffer.outstanding) {
+            wait_with(worker, batch, read_index, bytes);
+            return;
+        }
+        if (dmc_read_buffer_grow(&worker->buffer, dmc_max_u64(bytes, backend->options.worker_bytes), backend->budget, &worker->read_error) !=
+                DAMACY_OK &&
+            dmc_read_buffer_grow(&worker->buffer, bytes, backend->budget, &worker->read_error) != DAMACY_OK) {
+            dmc_cpu_execute_failure(worker, batch, read_index, &worker->read_error);
+            return;
+        }
+        dmc_read_buffer_take(&worker->buffer, bytes, &begin, &end);
+    }
+    const struct dmc_read *read = &batch->plan.reads[read_index];
+    const struct dmc_cpu_array *array = batch->plan.objects[read->object].array->user;
+    struct dmc_read_slot *slot = &worker->slots[worker->slot_head++ % backend->options.reads_in_flight];
+    slot->batch = batch;
+    slot->read = read_index;
+    slot->buffer_begin = begin;
+    slot->buffer_end = end;
+    slot->in_use = true;
+    slot->part = (struct iovec){worker->buffer.memory + begin, bytes};
+    slot->request = (struct dmc_request){
+        .store = array->store,
+        .key = batch->objects[read->object].key,
+        .key_hash = batch->objects[read->object].key_hash,
+        .kind = read->whole ? DMC_RANGE_WHOLE : DMC_RANGE_SPAN,
+        .offset = read->offset,
+        .parts = &slot->part,
+        .part_count = 1,
+        .error = &slot->error,
+        .user = slot,
+    };
+    uint64_t begin_ns = dmc_clock_ns();
+    enum dmc_start started = dmc_store_start(worker->io, &slot->request);
+    dmc_counter_add(&worker->read, 1, 0, dmc_clock_ns() - begin_ns);
+    if (started == DMC_START_DONE)
+        finish_read(worker, slot);
+}
+
+static bool slot_free(const struct dmc_cpu_worker *worker)
+{
+    return worker->slot_head - worker->slot_tail < worker->backend->options.reads_in_flight;
+}
+
+/* Start something, if there is anything to start and room for it. */
+static bool start_next(struct dmc_cpu_worker *worker)
+{
+    if (!slot_free(worker))
+        return false;
+    if (worker->waiting_count) {
+        struct dmc_waiting_read waiting = worker->waiting[worker->waiting_count - 1];
+        uint64_t bytes = dmc_round_up(waiting.bytes, 64);
+        if (bytes > worker->buffer.bytes && worker->buffer.outstanding)
+            return false; /* must grow first, and may not while reads land in the buffer */
+        worker->waiting_count--;
+        start_read(worker, waiting.batch, waiting.read, waiting.bytes);
+        return worker->waiting_count == 0 || worker->buffer.outstanding == 0;
+    }
+    struct dmc_cpu_batch *batch;
+    uint32_t task;
+    if (!claim_task(worker, &batch, &task))
+        return false;
+    if (task < batch->plan.read_count)
+        start_read(worker, batch, task, first_guess(batch, &batch->plan.reads[task]));
+    else
+        dmc_cpu_execute_fill(worker, batch, task - batch->plan.read_count);
+    return worker->waiting_count == 0 || worker->buffer.outstanding == 0;
+}
+
+/* Nothing to start: sleep until a read is finished, or until submit or stop wake us. */
+static struct dmc_request *wait_for_anything(struct dmc_cpu_worker *worker)
+{
+    bool reading = worker->buffer.outstanding != 0;
+    uint64_t begin_ns = dmc_clock_ns();
+    struct dmc_request *request = dmc_io_wait(worker->io, UINT64_MAX);
+    uint64_t end_ns = dmc_clock_ns();
+    dmc_counter_add(reading ? &worker->read_wait : &worker->idle, 1, 0, end_ns - begin_ns);
+    dmc_trace_span(reading ? "read_wait" : "idle", begin_ns, end_ns, worker->index);
+    return request;
+}
+
+void *dmc_cpu_worker_run(void *argument)
+{
+    struct dmc_cpu_worker *worker = argument;
+    struct dmc_cpu_backend *backend = worker->backend;
+    while (!atomic_load_explicit(&backend->stop, memory_order_relaxed)) {
+        struct dmc_request *request = NULL;
+        if (worker->buffer.outstanding)
+            request = dmc_io_wait(worker->io, 0);
+        if (!request) {
+            if (start_next(worker))
+                continue;
+            request = wait_for_anything(worker);
+        }
+        if (request)
+            finish_read(worker, request->user);
+    }
+    return NULL;
+}

@@ -1,0 +1,113 @@
+/* One worker of the CPU backend: its buffers, its reads in flight, its counters. Private to src/backend/cpu. */
+#ifndef DMC_CPU_WORKER_H
+#define DMC_CPU_WORKER_H
+
+#include "backend/cpu/cpu_backend.h"
+
+/* Buffer space for reads, given out in order and taken back in any order. One mapping; when nothing is outstanding the next
+ * read lands at the beginning again, so that warm reads use the same few pages, which stay in the core's cache.
+ *
+ *     0        tail            head            size
+ *     |  free  | in use, gaps  |     free      |       (or wrapped)  */
+struct dmc_read_buffer {
+    uint8_t *memory;
+    uint64_t bytes;
+    uint64_t head;
+    uint64_t tail;
+    uint32_t outstanding;
+};
+
+/* A read in flight. */
+struct dmc_read_slot {
+    struct dmc_request request;
+    struct iovec part;
+    struct dmc_cpu_batch *batch;
+    uint32_t read;
+    uint64_t buffer_begin;
+    uint64_t buffer_end;
+    bool in_use; /* false between slot_tail and slot_head: finished, but an older one holds the tail of the buffer */
+    struct damacy_error error;
+};
+
+/* A read that is claimed but not under way: there was no room, or it must be started again with a longer buffer. */
+struct dmc_waiting_read {
+    struct dmc_cpu_batch *batch;
+    uint32_t read;
+    uint64_t bytes;
+};
+
+/* Written by the worker with relaxed stores, read by anybody. */
+struct dmc_worker_counter {
+    _Atomic uint64_t count, bytes, time_ns;
+};
+
+struct dmc_cpu_worker {
+    /* constant */
+    struct dmc_cpu_backend *backend;
+    uint32_t index;
+    pthread_t thread;
+    struct dmc_io *io;
+    /* the worker's own */
+    struct dmc_codec_context *codec;
+    struct dmc_read_buffer buffer;
+    uint8_t *decoded; /* one decoded chunk */
+    uint64_t decoded_bytes;
+    struct dmc_read_slot *slots; /* a ring in the order of starting: [slot_tail, slot_head) */
+    uint64_t slot_head, slot_tail;
+    struct dmc_waiting_read *waiting; /* reads_in_flight + 1: one that found no room, and those that came back too long */
+    uint32_t waiting_count;
+    uint64_t batch_cursor; /* submitted batches before it have no task left to claim */
+    struct damacy_error error;
+    struct damacy_error read_error; /* of the read that is being started */
+    /* counters */
+    struct dmc_worker_counter read, read_wait, decode, assemble, fill, idle;
+};
+
+struct dmc_cpu_backend {
+    /* constant */
+    struct dmc_cpu_options options;
+    struct dmc_cpu_hooks hooks;
+    struct dmc_budget *budget;
+    struct dmc_cpu_worker *workers;
+    uint32_t started; /* workers whose thread runs */
+    struct dmc_cpu_batch *_Atomic *batches; /* ring of batches_max, by submission number */
+    /* shared by submit and the workers */
+    _Atomic uint64_t submitted; /* release by submit, acquire by workers */
+    _Atomic bool stop;
+};
+
+void *dmc_cpu_worker_run(void *worker);
+
+/* How many absent chunks make one task: filling one takes about as long as claiming it. */
+#define DMC_FILLS_PER_TASK 8u
+
+static inline uint32_t dmc_cpu_fill_tasks(const struct dmc_plan *plan)
+{
+    return (plan->chunk_count - plan->absent_begin + DMC_FILLS_PER_TASK - 1) / DMC_FILLS_PER_TASK;
+}
+
+/* cpu_execute.c: all chunks of a read whose request is done. */
+void dmc_cpu_execute_read(struct dmc_cpu_worker *worker, struct dmc_cpu_batch *batch, uint32_t read_index, const struct dmc_request *request,
+                          const struct damacy_error *request_error, const uint8_t *data);
+/* A group of absent chunks, counted from plan.absent_begin. */
+void dmc_cpu_execute_fill(struct dmc_cpu_worker *worker, struct dmc_cpu_batch *batch, uint32_t group);
+/* The samples of a read that never got started. */
+void dmc_cpu_execute_failure(struct dmc_cpu_worker *worker, struct dmc_cpu_batch *batch, uint32_t read_index, struct damacy_error *error);
+
+static inline void dmc_counter_add(struct dmc_worker_counter *counter, uint64_t count, uint64_t bytes, uint64_t time_ns)
+{
+    atomic_store_explicit(&counter->count, atomic_load_explicit(&counter->count, memory_order_relaxed) + count, memory_order_relaxed);
+    atomic_store_explicit(&counter->bytes, atomic_load_explicit(&counter->bytes, memory_order_relaxed) + bytes, memory_order_relaxed);
+    atomic_store_explicit(&counter->time_ns, atomic_load_explicit(&counter->time_ns, memory_order_relaxed) + time_ns,
+                          memory_order_relaxed);
+}
+
+/* cpu_buffer.c */
+/* Reserve `bytes` for a read. false: no room now (or, with nothing outstanding, ever at this size). */
+bool dmc_read_buffer_take(struct dmc_read_buffer *buffer, uint64_t bytes, uint64_t *begin, uint64_t *end);
+/* Make the buffer at least `bytes` long; nothing may be outstanding. OK, OOM or BUDGET. */
+enum damacy_status dmc_read_buffer_grow(struct dmc_read_buffer *buffer, uint64_t bytes, struct dmc_budget *budget,
+                                        struct damacy_error *error);
+void dmc_read_buffer_deinit(struct dmc_read_buffer *buffer, struct dmc_budget *budget);
+
+#endif

@@ -1,0 +1,301 @@
+/* plan_run: from a closed batch's resolved samples to an executable plan. No lock is held: the samples are the planner's until they are
+ * planned, their metadata are pinned by the watermark, and one thread plans at a time. */
+#include "base/bytes.h"
+#include "base/clock.h"
+#include "base/dtype.h"
+#include "base/error.h"
+#include "base/hash.h"
+#include "base/mem.h"
+#include "pipeline/pipeline.h"
+
+#include <string.h>
+
+/* One array of the batch, as plan, backend and this file see it. */
+struct planned_array {
+    struct dmc_plan_array plan; /* first: the planner's callbacks get a pointer to it */
+    struct dmc_cpu_array cpu;
+    struct dmc_array *array;
+    dmc_scatter_rows *rows; /* one a field, made when first needed */
+};
+
+struct planning {
+    struct damacy *pipeline;
+    struct damacy_batch *batch;
+    struct dmc_batch_slot *slot;
+    struct dmc_arena *arena;
+    enum damacy_dtype *outputs; /* per field */
+    struct planned_array **table; /* open addressing by array */
+    uint64_t table_mask;
+};
+
+/* The output type of every field; NATIVE is decided by the first sample that resolved, for good. */
+static void decide_outputs(struct planning *planning, const struct dmc_closed_batch *closed)
+{
+    struct damacy *pipeline = planning->pipeline;
+    for (uint32_t f = 0; f < pipeline->home->field_count; f++) {
+        enum damacy_dtype output = pipeline->home->fields[f].dtype;
+        if (output == DAMACY_NATIVE) {
+            for (uint32_t i = 0; pipeline->native[f] == DAMACY_NATIVE && i < closed->count; i++) {
+                const struct dmc_sample_slot *sample = dmc_lookahead_slot(&pipeline->lookahead, closed->first_ordinal + i);
+                if (!sample->error)
+                    pipeline->native[f] = dmc_prefetcher_array(&sample->regions[f])->zarr->dtype;
+            }
+            output = pipeline->native[f];
+        }
+        planning->outputs[f] = output;
+    }
+}
+
+/* Find or make the entry of an array. NULL: no memory. */
+static struct planned_array *plan_array(struct planning *planning, struct dmc_array *array)
+{
+    struct damacy *pipeline = planning->pipeline;
+    uint64_t at = dmc_hash_u64((uintptr_t)array, 0) & planning->table_mask;
+    for (; planning->table[at]; at = (at + 1) & planning->table_mask)
+        if (planning->table[at]->array == array)
+            return planning->table[at];
+    struct planned_array *entry = dmc_arena_array(planning->arena, struct planned_array, 1);
+    dmc_scatter_rows *rows = dmc_arena_array(planning->arena, dmc_scatter_rows, pipeline->home->field_count);
+    if (!entry || !rows)
+        return NULL;
+    memset(rows, 0, pipeline->home->field_count * sizeof *rows);
+    *entry = (struct planned_array){
+        .plan = {.zarr = array->zarr,
+                 .strides = array->chain->strides,
+                 .raw = array->chain->raw,
+                 .stored_bytes_max = array->chain->stored_bytes_max,
+                 .user = &entry->cpu},
+        .cpu = {.zarr = array->zarr, .chain = array->chain, .store = array->store, .uri = array->uri, .rows = rows},
+        .array = array,
+        .rows = rows,
+    };
+    dmc_array_retain(array);
+    planning->slot->arrays[planning->slot->array_count++] = array;
+    planning->table[at] = entry;
+    return entry;
+}
+
+static void fail_dtype(struct planning *planning, uint32_t row, uint32_t field, const struct dmc_array *array)
+{
+    const struct damacy_field *asked = &planning->pipeline->home->fields[field];
+    struct damacy_error error;
+    dmc_error_set(&error, DAMACY_DTYPE, "plan", "dtype %s cannot become %s", damacy_dtype_str(array->zarr->dtype),
+                  damacy_dtype_str(planning->outputs[field]));
+    if (asked->dtype == DAMACY_NATIVE)
+        dmc_error_hint(&error, "dtype=native keeps the dtype of the first sample that resolved; name an output dtype to mix arrays");
+    else
+        dmc_error_hint(&error, "not every %s fits; choose a float or a wider integer", damacy_dtype_str(array->zarr->dtype));
+    dmc_error_where(&error, array->uri, NULL, 0, 0);
+    dmc_error_field(&error, asked->name);
+    dmc_row_fail(planning->batch, row, field, 0, &error);
+}
+
+/* Check one sample and list its regions. false: no memory. */
+static bool plan_sample(struct planning *planning, struct dmc_sample_slot *sample, uint32_t row, struct dmc_plan_region *regions,
+                        uint32_t *region_count)
+{
+    struct damacy *pipeline = planning->pipeline;
+    uint32_t field_count = pipeline->home->field_count;
+    uint32_t count = *region_count;
+    bool good = true;
+    for (uint32_t f = 0; f < field_count; f++) {
+        struct dmc_row_fill *fill = &planning->batch->fills[row * field_count + f];
+        *fill = (struct dmc_row_fill){.dtype = DAMACY_NATIVE};
+        if (sample->error)
+            continue;
+        struct dmc_array *array = dmc_prefetcher_array(&sample->regions[f]);
+        enum damacy_dtype source = array->zarr->dtype, output = planning->outputs[f];
+        if (pipeline->home->fields[f].dtype == DAMACY_NATIVE ? source != output : !dmc_dtype_converts(source, output)) {
+            fail_dtype(planning, row, f, array);
+            good = false;
+            continue;
+        }
+        memcpy(fill->element, array->zarr->fill, sizeof fill->element);
+        fill->dtype = source;
+        struct planned_array *entry = plan_array(planning, array);
+        if (!entry)
+            return false;
+        if (!entry->rows[f])
+            entry->rows[f] = dmc_scatter_select(source, array->chain->swap, output);
+        regions[count++] = (struct dmc_plan_region){.row = row, .field = f, .array = &entry->plan, .aabb = sample->regions[f].aabb};
+    }
+    if (good && !sample->error)
+        *region_count = count; /* a sample is read in all its fields or in none */
+    return true;
+}
+
+static const struct dmc_shard_entry *lookup_shard(void *user, const struct dmc_plan_array *array, const uint64_t *coordinates, bool *failed)
+{
+    const struct planning *planning = user;
+    const struct planned_array *entry = (const struct planned_array *)array;
+    const struct damacy_error *error = NULL;
+    const struct dmc_shard_index *index =
+        dmc_prefetcher_shard(planning->pipeline->prefetcher, entry->array, coordinates, &error);
+    *failed = !index;
+    return index && !index->absent ? index->entries : NULL;
+}
+
+static void fail_region(void *user, uint32_t row, uint32_t field, const struct damacy_error *error)
+{
+    struct planning *planning = user;
+    struct damacy_error named;
+    if (error)
+        named = *error;
+    else /* samples whose index failed never get here */
+        dmc_error_set(&named, DAMACY_INTERNAL, "plan", "a shard index is missing although its sample was resolved");
+    dmc_error_field(&named, planning->pipeline->home->fields[field].name);
+    dmc_row_fail(planning->batch, row, field, 0, &named);
+}
+
+/* The keys that the store wants: the array's prefix, '/', the object's key. */
+static bool make_objects(struct planning *planning, struct dmc_cpu_batch *run)
+{
+    struct dmc_cpu_object *objects = dmc_arena_array(planning->arena, struct dmc_cpu_object, run->plan.object_count);
+    if (!objects)
+        return false;
+    for (uint32_t i = 0; i < run->plan.object_count; i++) {
+        const struct dmc_plan_object *object = &run->plan.objects[i];
+        const struct dmc_array *array = ((const struct planned_array *)object->array)->array;
+        size_t key_bytes = strlen(object->key);
+        char *key = dmc_arena_alloc(planning->arena, array->prefix_bytes + 1 + key_bytes + 1, 1);
+        if (!key)
+            return false;
+        memcpy(key, array->prefix, array->prefix_bytes);
+        key[array->prefix_bytes] = '/';
+        memcpy(key + array->prefix_bytes + 1, object->key, key_bytes + 1);
+        objects[i] = (struct dmc_cpu_object){key, dmc_hash_bytes(key, array->prefix_bytes + 1 + key_bytes, 0)};
+    }
+    run->objects = objects;
+    return true;
+}
+
+/* The batch's rows, before anything can fail. Errors of the prefetcher are copied here and dropped with the sample. */
+static void begin_batch(struct planning *planning, uint64_t batch_id, const struct dmc_closed_batch *closed)
+{
+    struct damacy *pipeline = planning->pipeline;
+    struct damacy_batch *batch = planning->batch;
+    dmc_batch_clear(batch);
+    batch->batch_id = batch_id;
+    batch->pushed_count = closed->count;
+    for (uint32_t i = 0; i < closed->count; i++) {
+        const struct dmc_sample_slot *sample = dmc_lookahead_slot(&pipeline->lookahead, closed->first_ordinal + i);
+        batch->states[i] = (struct dmc_row_state){.ordinal = sample->ordinal, .tag = sample->tag};
+    }
+}
+
+/* The plan stands: what the prefetcher found wrong becomes the rows' errors. */
+static void take_errors(struct planning *planning, const struct dmc_closed_batch *closed)
+{
+    for (uint32_t i = 0; i < closed->count; i++) {
+        struct dmc_sample_slot *sample = dmc_lookahead_slot(&planning->pipeline->lookahead, closed->first_ordinal + i);
+        if (sample->error) {
+            dmc_error_field(sample->error, planning->pipeline->home->fields[sample->error_field].name);
+            dmc_free(planning->batch->states[i].error);
+            planning->batch->states[i].error = sample->error;
+            planning->batch->states[i].status = sample->error->status;
+            sample->error = NULL;
+        }
+    }
+}
+
+static bool plan_all(struct planning *planning, const struct dmc_closed_batch *closed, struct damacy_error *error)
+{
+    struct damacy *pipeline = planning->pipeline;
+    struct dmc_batch_slot *slot = planning->slot;
+    struct dmc_arena *arena = planning->arena;
+    uint32_t field_count = pipeline->home->field_count;
+    uint64_t regions_max = (uint64_t)closed->count * field_count;
+    uint64_t table_size = 4;
+    while (table_size < 2 * regions_max)
+        table_size *= 2;
+
+    planning->outputs = dmc_arena_array(arena, enum damacy_dtype, field_count);
+    planning->table = dmc_arena_array(arena, struct planned_array *, table_size);
+    planning->table_mask = table_size - 1;
+    slot->arrays = dmc_arena_array(arena, struct dmc_array *, regions_max);
+    slot->array_count = 0;
+    struct dmc_plan_region *regions = dmc_arena_array(arena, struct dmc_plan_region, regions_max);
+    struct dmc_plan_field *fields = dmc_arena_array(arena, struct dmc_plan_field, field_count);
+    struct dmc_cpu_tensor *tensors = dmc_arena_array(arena, struct dmc_cpu_tensor, field_count);
+    if (!planning->outputs || !planning->table || !slot->arrays || !regions || !fields || !tensors)
+        return false;
+    memset(planning->table, 0, table_size * sizeof *planning->table);
+
+    decide_outputs(planning, closed);
+    for (uint32_t f = 0; f < field_count; f++) {
+        const struct damacy_field *field = &pipeline->home->fields[f];
+        uint32_t item_bytes = (uint32_t)damacy_dtype_bytes(planning->outputs[f]);
+        fields[f] = (struct dmc_plan_field){field->rank, field->sample_shape, item_bytes};
+        tensors[f] = (struct dmc_cpu_tensor){planning->batch->memory + pipeline->tensor_offsets[f], planning->outputs[f]};
+        planning->batch->tensors[f].dtype = planning->outputs[f];
+    }
+
+    uint32_t region_count = 0;
+    for (uint32_t i = 0; i < closed->count; i++) {
+        struct dmc_sample_slot *sample = dmc_lookahead_slot(&pipeline->lookahead, closed->first_ordinal + i);
+        if (!plan_sample(planning, sample, i, regions, &region_count))
+            return false;
+    }
+
+    struct dmc_plan_lookup lookup = {planning, lookup_shard};
+    struct dmc_plan_failure failure = {planning, fail_region};
+    struct dmc_plan_options options = {
+        .coalesce_gap_bytes = pipeline->config.tuning.coalesce_gap_bytes,
+        .coalesce_read_bytes_max = pipeline->config.tuning.coalesce_read_bytes_max,
+        .whole_chunks = pipeline->config.verify == DAMACY_VERIFY_FULL,
+    };
+    if (dmc_plan_make(regions, region_count, fields, field_count, &lookup, &failure, &options, arena, &slot->run.plan, error) != DAMACY_OK)
+        return false;
+    slot->run.tensors = tensors;
+    slot->run.user = slot;
+    slot->run.batch_id = planning->batch->batch_id;
+    return make_objects(planning, &slot->run);
+}
+
+static void drop_arrays(struct dmc_batch_slot *slot)
+{
+    for (uint32_t i = 0; i < slot->array_count; i++)
+        dmc_array_release(slot->arrays[i]);
+    slot->array_count = 0;
+}
+
+enum damacy_status dmc_plan_run(struct damacy *pipeline, struct dmc_batch_slot *slot, uint64_t batch_id,
+                                const struct dmc_closed_batch *closed, struct damacy_error *error)
+{
+    struct planning planning = {.pipeline = pipeline, .batch = slot->batch, .slot = slot, .arena = &slot->arena};
+    dmc_arena_reset(&slot->arena);
+    slot->array_count = 0;
+    slot->planned_ns = dmc_clock_ns();
+    begin_batch(&planning, batch_id, closed);
+    error->status = DAMACY_OK;
+    if (!plan_all(&planning, closed, error)) {
+        drop_arrays(slot);
+        if (error->status == DAMACY_OK)
+            dmc_error_set(error, DAMACY_BUDGET, "plan", "no room for the plan of batch %llu", (unsigned long long)batch_id);
+        dmc_error_hint(error, "raise max_host_memory_bytes, or lower samples_per_batch or batch_slots");
+        return error->status;
+    }
+    take_errors(&planning, closed);
+    return DAMACY_OK;
+}
+
+void dmc_plan_nothing(struct damacy *pipeline, struct dmc_batch_slot *slot, uint64_t batch_id, const struct dmc_closed_batch *closed,
+                      const struct damacy_error *error)
+{
+    struct planning planning = {.pipeline = pipeline, .batch = slot->batch, .slot = slot, .arena = &slot->arena};
+    slot->array_count = 0;
+    slot->run.plan = (struct dmc_plan){0};
+    slot->run.user = slot;
+    slot->run.batch_id = batch_id;
+    begin_batch(&planning, batch_id, closed);
+    for (uint32_t f = 0; f < pipeline->home->field_count; f++) {
+        enum damacy_dtype dtype = pipeline->home->fields[f].dtype;
+        slot->batch->tensors[f].dtype = dtype == DAMACY_NATIVE ? pipeline->native[f] : dtype;
+    }
+    for (uint32_t i = 0; i < closed->count; i++) {
+        dmc_row_fail(slot->batch, i, 0, 0, error);
+        for (uint32_t f = 0; f < pipeline->home->field_count; f++)
+            slot->batch->fills[i * pipeline->home->field_count + f] = (struct dmc_row_fill){.dtype = DAMACY_NATIVE};
+    }
+    take_errors(&planning, closed);
+}

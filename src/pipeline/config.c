@@ -1,0 +1,267 @@
+/* The configuration: checked, completed from the machine, and added up before anything is allocated. */
+#include "base/bytes.h"
+#include "base/error.h"
+#include "base/thread.h"
+#include "pipeline/pipeline.h"
+
+#include <stdarg.h>
+#include <stdio.h>
+#include <string.h>
+
+#define MIB (1024ull * 1024)
+
+/* Measured on 2 cores (bench/RESULTS.md, "Knobs"). Four slots: one with the caller, one ready, two in work; a fifth changed nothing. */
+#define BATCH_SLOTS 4u
+/* Enough to keep an NVMe disk busy from two workers: 64 reads in flight gave its full rate, 128 no more. */
+#define READS_IN_FLIGHT 32u
+#define METADATA_READS_IN_FLIGHT 64u
+/* A gap of 4 KiB costs about what a system call does when the page cache is warm. */
+#define COALESCE_GAP_BYTES 4096u
+/* Longer reads leave the core's cache before they are decoded. */
+#define COALESCE_READ_BYTES_MAX (512u * 1024)
+#define WORKER_BYTES (16 * MIB)
+#define ARRAY_META_CACHE_BYTES (32 * MIB)
+#define SHARD_INDEX_CACHE_BYTES (64 * MIB)
+#define CHUNK_LAYOUT_CACHE_BYTES (1 * MIB)
+#define METADATA_OBJECT_BYTES_MAX (16 * MIB)
+/* Kept free at create for what only the data tell: plans, decoded chunks, metadata in transit. */
+#define RESERVE_BYTES (8 * MIB)
+#define WORKERS_MAX 1024u
+
+/* Bytes of one sample of a field, or 0 when the product does not fit. NATIVE counts 8 bytes an element. */
+uint64_t dmc_config_row_bytes(const struct damacy_field *field)
+{
+    uint64_t bytes = field->dtype == DAMACY_NATIVE ? 8 : damacy_dtype_bytes(field->dtype);
+    for (uint32_t a = 0; a < field->rank; a++)
+        if (!dmc_mul_u64(bytes, (uint64_t)field->sample_shape[a], &bytes) || bytes >> 62)
+            return 0;
+    return bytes;
+}
+
+uint64_t dmc_config_tensor_bytes(const struct damacy_config *config, uint32_t field)
+{
+    return dmc_round_up(dmc_config_row_bytes(&config->fields[field]) * config->samples_per_batch, 64);
+}
+
+static enum damacy_status invalid(struct damacy_error *error, const char *format, ...) __attribute__((format(printf, 2, 3)));
+static enum damacy_status invalid(struct damacy_error *error, const char *format, ...)
+{
+    char text[512];
+    va_list arguments;
+    va_start(arguments, format);
+    vsnprintf(text, sizeof text, format, arguments);
+    va_end(arguments);
+    return dmc_error_set(error, DAMACY_INVAL, "config", "%s", text);
+}
+
+static enum damacy_status check_field(const struct damacy_config *config, uint32_t index, struct damacy_error *error)
+{
+    const struct damacy_field *field = &config->fields[index];
+    const char *name = field->name ? field->name : "";
+    if (strlen(name) > 63)
+        return invalid(error, "the name of field %u has %zu bytes, at most 63 are allowed", index, strlen(name));
+    if (!*name && config->field_count > 1)
+        return invalid(error, "field %u of %u has no name; only a single field may go without", index, config->field_count);
+    for (uint32_t i = 0; i < index; i++)
+        if (strcmp(config->fields[i].name, name) == 0)
+            return invalid(error, "two fields are called '%s'", name);
+    if (field->rank < 1 || field->rank > DAMACY_RANK_MAX || !field->sample_shape)
+        return invalid(error, "field '%s': sample_shape has %u axes, expected 1 to %d", name, field->rank, DAMACY_RANK_MAX);
+    for (uint32_t a = 0; a < field->rank; a++)
+        if (field->sample_shape[a] < 1)
+            return invalid(error, "field '%s': sample_shape[%u] is %lld, expected at least 1", name, a, (long long)field->sample_shape[a]);
+    if ((unsigned)field->dtype >= DAMACY_DTYPE_COUNT)
+        return invalid(error, "field '%s': dtype %d is none of enum damacy_dtype", name, (int)field->dtype);
+    uint64_t bytes = dmc_config_row_bytes(field);
+    if (!bytes || !dmc_mul_u64(bytes, config->samples_per_batch, &bytes) || bytes >> 62)
+        return invalid(error, "field '%s': %u samples of this shape do not fit any memory", name, config->samples_per_batch);
+    return DAMACY_OK;
+}
+
+static enum damacy_status check(const struct damacy_config *config, struct damacy_error *error)
+{
+    if (config->samples_per_batch < 1)
+        return invalid(error, "samples_per_batch is 0, expected at least 1");
+    if (config->field_count < 1 || !config->fields)
+        return invalid(error, "a configuration needs at least one field");
+    for (uint32_t f = 0; f < config->field_count; f++) {
+        enum damacy_status status = check_field(config, f, error);
+        if (status != DAMACY_OK)
+            return status;
+    }
+    if ((unsigned)config->on_error > DAMACY_SKIP)
+        return invalid(error, "on_error is %d, expected raise, fill or skip", (int)config->on_error);
+    if ((unsigned)config->verify > DAMACY_VERIFY_FULL)
+        return invalid(error, "verify is %d, expected needed or full", (int)config->verify);
+    if (config->device != DAMACY_CPU)
+        return dmc_error_set(error, DAMACY_UNSUPPORTED, "config", "this build of damacy has no CUDA backend; use device=\"cpu\"");
+    const struct damacy_tuning *tuning = &config->tuning;
+    if (tuning->worker_count > WORKERS_MAX)
+        return invalid(error, "worker_count is %u, at most %u are allowed", tuning->worker_count, WORKERS_MAX);
+    if (tuning->batch_slots == 1)
+        return invalid(error, "batch_slots is 1, expected at least 2: one being filled while you hold the other");
+    if (tuning->prefetch_samples && tuning->prefetch_samples < config->samples_per_batch)
+        return invalid(error, "prefetch_samples is %u, expected at least samples_per_batch (%u)", tuning->prefetch_samples,
+                       config->samples_per_batch);
+    if (tuning->reads_in_flight > 4096 || tuning->metadata_reads_in_flight > 4096)
+        return invalid(error, "reads_in_flight and metadata_reads_in_flight are at most 4096");
+    if (tuning->batch_slots > 65536 || tuning->lookahead_samples > (1u << 24) || tuning->prefetch_samples > (1u << 24))
+        return invalid(error, "batch_slots is at most 65536, lookahead_samples and prefetch_samples 2^24");
+    if (tuning->io_uring > 2)
+        return invalid(error, "io_uring is %u, expected 0 (auto), 1 (require) or 2 (never)", tuning->io_uring);
+    return DAMACY_OK;
+}
+
+static void default_u32(uint32_t *setting, uint64_t value)
+{
+    if (*setting == 0)
+        *setting = (uint32_t)value;
+}
+static void default_u64(uint64_t *setting, uint64_t value)
+{
+    if (*setting == 0)
+        *setting = value;
+}
+
+static uint64_t sum_fixed(const struct damacy_config *config, const struct dmc_config_layout *layout)
+{
+    const struct damacy_tuning *tuning = &config->tuning;
+    return tuning->batch_slots * layout->batch_bytes + tuning->worker_count * tuning->worker_bytes + tuning->array_meta_cache_bytes +
+           tuning->shard_index_cache_bytes + tuning->chunk_layout_cache_bytes + layout->lookahead_bytes;
+}
+
+/* Choose what the caller left open. Where memory is tight, caches and worker buffers shrink first, then batch slots down to 2. */
+static void complete_tuning(struct damacy_config *config, struct dmc_config_layout *layout)
+{
+    struct damacy_tuning *tuning = &config->tuning;
+    uint64_t limit = layout->limit_bytes;
+    uint32_t samples = config->samples_per_batch;
+    tuning->struct_size = sizeof *tuning;
+    default_u32(&tuning->worker_count, dmc_min_u64(dmc_cores_allowed(), WORKERS_MAX));
+    default_u32(&tuning->lookahead_samples, dmc_min_u64(dmc_max_u64(2ull * samples, 64), 1u << 24));
+    default_u32(&tuning->prefetch_samples, dmc_min_u64(dmc_max_u64(4ull * samples, 64), 1u << 24));
+    default_u32(&tuning->reads_in_flight, READS_IN_FLIGHT);
+    default_u32(&tuning->metadata_reads_in_flight, METADATA_READS_IN_FLIGHT);
+    default_u64(&tuning->coalesce_gap_bytes, COALESCE_GAP_BYTES);
+    default_u64(&tuning->coalesce_read_bytes_max, COALESCE_READ_BYTES_MAX);
+    default_u64(&tuning->array_meta_cache_bytes, dmc_min_u64(ARRAY_META_CACHE_BYTES, limit / 32));
+    default_u64(&tuning->shard_index_cache_bytes, dmc_min_u64(SHARD_INDEX_CACHE_BYTES, limit / 16));
+    default_u64(&tuning->chunk_layout_cache_bytes, dmc_min_u64(CHUNK_LAYOUT_CACHE_BYTES, limit / 64));
+    default_u64(&tuning->metadata_object_bytes_max, METADATA_OBJECT_BYTES_MAX);
+    default_u64(&tuning->worker_bytes, dmc_max_u64(dmc_min_u64(WORKER_BYTES, limit / 8 / tuning->worker_count), 64 * 1024));
+    if (tuning->batch_slots == 0) {
+        tuning->batch_slots = BATCH_SLOTS;
+        while (tuning->batch_slots > 2 && sum_fixed(config, layout) + RESERVE_BYTES > limit)
+            tuning->batch_slots--;
+    }
+}
+
+enum damacy_status dmc_config_complete(const struct damacy_config *config, struct damacy_config *complete,
+                                       struct dmc_config_layout *layout, struct damacy_error *error)
+{
+    if (!config)
+        return invalid(error, "config is NULL");
+    if (config->struct_size != sizeof *config)
+        return invalid(error, "config.struct_size is %zu, expected %zu; start from DAMACY_CONFIG_INIT", config->struct_size, sizeof *config);
+    enum damacy_status status = check(config, error);
+    if (status != DAMACY_OK)
+        return status;
+    *complete = *config;
+    *layout = (struct dmc_config_layout){.reserve_bytes = RESERVE_BYTES};
+    for (uint32_t f = 0; f < config->field_count; f++) {
+        layout->batch_bytes += dmc_config_tensor_bytes(config, f);
+        if (layout->batch_bytes >> 60)
+            return invalid(error, "a batch of %u samples does not fit any memory", config->samples_per_batch);
+    }
+    layout->batch_bytes = dmc_round_up(layout->batch_bytes, 4096);
+    layout->default_limit_bytes = dmc_memory_allowed() / 4;
+    layout->limit_bytes = config->max_host_memory_bytes ? config->max_host_memory_bytes : layout->default_limit_bytes;
+    complete->max_host_memory_bytes = layout->limit_bytes;
+    complete_tuning(complete, layout);
+    layout->lookahead_bytes = dmc_config_lookahead_bytes(complete);
+    layout->fixed_bytes = sum_fixed(complete, layout);
+    bool overflow = layout->batch_bytes > UINT64_MAX / 4 / complete->tuning.batch_slots ||
+                    complete->tuning.worker_bytes > UINT64_MAX / 4 / complete->tuning.worker_count;
+    if (!overflow && layout->fixed_bytes + layout->reserve_bytes <= layout->limit_bytes)
+        return DAMACY_OK;
+    char breakdown[1024];
+    dmc_config_breakdown(complete, layout, breakdown, sizeof breakdown);
+    return dmc_error_set(error, DAMACY_BUDGET, "config", "the configuration needs more than max_host_memory_bytes:\n%s", breakdown);
+}
+
+uint64_t dmc_config_lookahead_bytes(const struct damacy_config *config)
+{
+    uint32_t ranks[64];
+    uint64_t bytes = 0;
+    for (uint32_t f = 0; f < config->field_count; f += 64) { /* in groups, so that any number of fields fits */
+        uint32_t count = (uint32_t)dmc_min_u64(config->field_count - f, 64);
+        for (uint32_t i = 0; i < count; i++)
+            ranks[i] = config->fields[f + i].rank;
+        bytes += dmc_lookahead_memory(config->tuning.lookahead_samples, config->tuning.prefetch_samples, count, ranks);
+    }
+    return bytes;
+}
+
+static const char *mib(uint64_t bytes, char text[32])
+{
+    snprintf(text, 32, "%.1f MiB", (double)bytes / (double)MIB);
+    return text;
+}
+
+void dmc_config_breakdown(const struct damacy_config *config, const struct dmc_config_layout *layout, char *text, size_t capacity)
+{
+    const struct damacy_tuning *tuning = &config->tuning;
+    char a[32], b[32], c[32], d[32], e[32], f[32], g[32], h[32], i[32];
+    snprintf(text, capacity,
+             "  batch buffers       %12s  batch_slots %u x %s\n"
+             "  worker buffers      %12s  worker_count %u x worker_bytes\n"
+             "  metadata caches     %12s  array_meta_cache_bytes + shard_index_cache_bytes + chunk_layout_cache_bytes\n"
+             "  lookahead           %12s  lookahead_samples %u + prefetch_samples %u\n"
+             "  kept for the data   %12s  plans, decoded chunks, metadata in transit; grows up to the limit\n"
+             "  together            %12s\n"
+             "  limit               %12s  max_host_memory_bytes; default %s, a quarter of the memory allowed\n",
+             mib(tuning->batch_slots * layout->batch_bytes, a), tuning->batch_slots, mib(layout->batch_bytes, b),
+             mib(tuning->worker_count * tuning->worker_bytes, c), tuning->worker_count,
+             mib(tuning->array_meta_cache_bytes + tuning->shard_index_cache_bytes + tuning->chunk_layout_cache_bytes, d),
+             mib(layout->lookahead_bytes, e), tuning->lookahead_samples, tuning->prefetch_samples, mib(layout->reserve_bytes, f),
+             mib(layout->fixed_bytes + layout->reserve_bytes, g), mib(layout->limit_bytes, h), mib(layout->default_limit_bytes, i));
+}
+
+enum damacy_status damacy_tuning_defaults(const struct damacy_config *config, struct damacy_tuning *tuning, struct damacy_error *error)
+{
+    struct damacy_config complete;
+    struct dmc_config_layout layout;
+    enum damacy_status status = dmc_config_complete(config, &complete, &layout, error);
+    if (status == DAMACY_OK)
+        *tuning = complete.tuning;
+    return status;
+}
+
+enum damacy_status damacy_config_describe(const struct damacy_config *config, char *text, size_t capacity, size_t *length,
+                                          struct damacy_error *error)
+{
+    struct damacy_config complete;
+    struct dmc_config_layout layout;
+    struct damacy_error own;
+    enum damacy_status status = dmc_config_complete(config, &complete, &layout, &own);
+    if (status != DAMACY_OK && error)
+        *error = own;
+    if (status != DAMACY_OK && status != DAMACY_BUDGET)
+        return status;
+    char breakdown[1024], whole[2048];
+    dmc_config_breakdown(&complete, &layout, breakdown, sizeof breakdown);
+    const struct damacy_tuning *tuning = &complete.tuning;
+    int written = snprintf(whole, sizeof whole,
+                           "damacy %d.%d.%d on the CPU: %u samples a batch, %u field%s, %u workers\n"
+                           "host memory\n%s"
+                           "reads in flight %u per worker, %u for metadata; ranges closer than %llu bytes are read as one, up to %llu bytes\n",
+                           DAMACY_VERSION_MAJOR, DAMACY_VERSION_MINOR, DAMACY_VERSION_PATCH, complete.samples_per_batch, complete.field_count,
+                           complete.field_count == 1 ? "" : "s", tuning->worker_count, breakdown, tuning->reads_in_flight,
+                           tuning->metadata_reads_in_flight, (unsigned long long)tuning->coalesce_gap_bytes,
+                           (unsigned long long)tuning->coalesce_read_bytes_max);
+    if (length)
+        *length = (size_t)written;
+    if (text && capacity)
+        snprintf(text, capacity, "%s", whole);
+    return status;
+}

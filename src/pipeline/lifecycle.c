@@ -1,0 +1,324 @@
+/* From create to destroy, and the door that every call goes through. */
+#include "base/clock.h"
+#include "base/error.h"
+#include "base/log.h"
+#include "base/mem.h"
+#include "base/trace.h"
+#include "pipeline/pipeline.h"
+
+#include <string.h>
+
+/* How long destroy waits for a thread or a read that does not answer; then it is left behind. */
+#define STUCK_NS 2000000000ull
+
+/* --- home --- */
+
+struct dmc_home *dmc_home_create(const struct damacy_config *config)
+{
+    struct dmc_home *home = dmc_calloc(1, sizeof *home);
+    if (!home)
+        return NULL;
+    home->fork_generation = dmc_fork_generation();
+    home->samples_per_batch = config->samples_per_batch;
+    atomic_init(&home->references, 1);
+    dmc_mutex_init(&home->lock);
+    home->fields = dmc_calloc(config->field_count, sizeof *home->fields);
+    bool whole = home->fields != NULL;
+    for (uint32_t f = 0; whole && f < config->field_count; f++) {
+        const struct damacy_field *from = &config->fields[f];
+        int64_t *shape = dmc_malloc(from->rank * sizeof *shape);
+        char *name = dmc_strdup(from->name ? from->name : "");
+        if (shape)
+            memcpy(shape, from->sample_shape, from->rank * sizeof *shape);
+        home->fields[f] = (struct damacy_field){name, from->rank, shape, from->dtype};
+        home->field_count++;
+        whole = shape && name;
+    }
+    if (!whole) {
+        dmc_home_release(home);
+        return NULL;
+    }
+    return home;
+}
+
+void dmc_home_retain(struct dmc_home *home) { atomic_fetch_add_explicit(&home->references, 1, memory_order_relaxed); }
+
+void dmc_home_release(struct dmc_home *home)
+{
+    if (atomic_fetch_sub_explicit(&home->references, 1, memory_order_acq_rel) != 1)
+        return;
+    for (uint32_t f = 0; f < home->field_count; f++) {
+        dmc_free((void *)home->fields[f].name);
+        dmc_free((void *)home->fields[f].sample_shape);
+    }
+    dmc_free(home->fields);
+    dmc_mutex_deinit(&home->lock);
+    dmc_free(home);
+}
+
+/* --- the prefetcher's questions --- */
+
+static struct dmc_sample_slot *take_sample(void *user)
+{
+    struct damacy *pipeline = user;
+    dmc_mutex_lock(&pipeline->home->lock);
+    dmc_scheduler_step_locked(pipeline);
+    struct dmc_sample_slot *slot = pipeline->shutting_down ? NULL : dmc_lookahead_take(&pipeline->lookahead);
+    if (slot) {
+        /* Producers are woken when half of the lookahead is free, not for every single place. */
+        if (pipeline->lookahead.pushed - pipeline->lookahead.taken == pipeline->lookahead.lookahead_samples / 2)
+            dmc_cond_broadcast(&pipeline->changed);
+        if (pipeline->starve_begin_ns) {
+            pipeline->starve_ns += dmc_clock_ns() - pipeline->starve_begin_ns;
+            pipeline->starve_begin_ns = 0;
+        }
+    } else if (!pipeline->starve_begin_ns && pipeline->lookahead.pushed == pipeline->lookahead.planned) {
+        pipeline->starve_begin_ns = dmc_clock_ns();
+    }
+    dmc_mutex_unlock(&pipeline->home->lock);
+    return slot;
+}
+
+static void sample_resolved(void *user, struct dmc_sample_slot *slot)
+{
+    struct damacy *pipeline = user;
+    dmc_mutex_lock(&pipeline->home->lock);
+    dmc_lookahead_resolve(&pipeline->lookahead, slot);
+    dmc_scheduler_step_locked(pipeline);
+    dmc_mutex_unlock(&pipeline->home->lock);
+}
+
+static uint64_t watermark(void *user)
+{
+    struct damacy *pipeline = user;
+    dmc_mutex_lock(&pipeline->home->lock);
+    dmc_scheduler_step_locked(pipeline);
+    uint64_t planned = pipeline->planned_count;
+    dmc_mutex_unlock(&pipeline->home->lock);
+    return planned;
+}
+
+/* --- create --- */
+
+static enum damacy_status create_stores(struct damacy *pipeline, const struct dmc_pipeline_extras *extras, struct damacy_error *error)
+{
+    struct dmc_store_file_options options = {.open_files_max = pipeline->config.tuning.open_files_max};
+    enum damacy_status status = dmc_stores_create(&options, &pipeline->stores, error);
+    if (status == DAMACY_OK && extras->file_store)
+        dmc_stores_set(pipeline->stores, "file", extras->file_store);
+    if (status == DAMACY_OK && extras->memory_store)
+        dmc_stores_set(pipeline->stores, "memory", extras->memory_store);
+    return status;
+}
+
+static enum damacy_status create_tables(struct damacy *pipeline, struct damacy_error *error)
+{
+    const struct dmc_home *home = pipeline->home;
+    const struct damacy_tuning *tuning = &pipeline->config.tuning;
+    pipeline->ranks = dmc_calloc(home->field_count, sizeof *pipeline->ranks);
+    pipeline->sample_shapes = dmc_calloc(home->field_count, sizeof *pipeline->sample_shapes);
+    pipeline->tensor_offsets = dmc_calloc(home->field_count, sizeof *pipeline->tensor_offsets);
+    pipeline->native = dmc_calloc(home->field_count, sizeof *pipeline->native);
+    pipeline->slots = dmc_calloc(tuning->batch_slots, sizeof *pipeline->slots);
+    pipeline->in_order = dmc_calloc(tuning->batch_slots, sizeof *pipeline->in_order);
+    if (!pipeline->ranks || !pipeline->sample_shapes || !pipeline->tensor_offsets || !pipeline->native || !pipeline->slots ||
+        !pipeline->in_order)
+        return dmc_error_set(error, DAMACY_OOM, "config", "no memory for the pipeline");
+    uint64_t offset = 0;
+    for (uint32_t f = 0; f < home->field_count; f++) {
+        pipeline->ranks[f] = home->fields[f].rank;
+        pipeline->sample_shapes[f] = home->fields[f].sample_shape;
+        pipeline->tensor_offsets[f] = offset;
+        offset += dmc_config_tensor_bytes(&pipeline->config, f);
+    }
+    enum damacy_status status = dmc_lookahead_init(&pipeline->lookahead, tuning->lookahead_samples, tuning->prefetch_samples,
+                                                   home->field_count, pipeline->ranks, error);
+    if (status != DAMACY_OK)
+        return status;
+    pipeline->closed = dmc_calloc(pipeline->lookahead.capacity, sizeof *pipeline->closed);
+    if (!pipeline->closed)
+        return dmc_error_set(error, DAMACY_OOM, "config", "no memory for the pipeline");
+    for (uint32_t i = 0; i < tuning->batch_slots; i++) {
+        dmc_arena_init(&pipeline->slots[i].arena, &pipeline->budget);
+        pipeline->slots[i].batch = dmc_batch_create(pipeline, i, error);
+        if (!pipeline->slots[i].batch)
+            return DAMACY_OOM;
+    }
+    return DAMACY_OK;
+}
+
+static enum damacy_status create_threads(struct damacy *pipeline, const struct dmc_pipeline_extras *extras, struct damacy_error *error)
+{
+    const struct damacy_tuning *tuning = &pipeline->config.tuning;
+    struct dmc_cpu_options cpu = {
+        .worker_count = tuning->worker_count,
+        .batches_max = tuning->batch_slots,
+        .reads_in_flight = tuning->reads_in_flight,
+        .worker_bytes = tuning->worker_bytes,
+        .verify_full = pipeline->config.verify == DAMACY_VERIFY_FULL,
+        .io_uring_never = tuning->io_uring == 2,
+    };
+    struct dmc_cpu_hooks cpu_hooks = {pipeline, dmc_scheduler_fail, dmc_scheduler_done};
+    enum damacy_status status = dmc_cpu_create(&cpu, &cpu_hooks, &pipeline->budget, &pipeline->backend, error);
+    if (status != DAMACY_OK)
+        return status;
+    struct dmc_prefetcher_options options = {
+        .field_count = pipeline->home->field_count,
+        .ranks = pipeline->ranks,
+        .sample_shapes = pipeline->sample_shapes,
+        .reads_in_flight = tuning->metadata_reads_in_flight,
+        .io_uring_never = tuning->io_uring == 2,
+        .want_layout = extras->want_layout,
+        .array_meta_cache_bytes = tuning->array_meta_cache_bytes,
+        .shard_index_cache_bytes = tuning->shard_index_cache_bytes,
+        .chunk_layout_cache_bytes = tuning->chunk_layout_cache_bytes,
+        .metadata_object_bytes_max = tuning->metadata_object_bytes_max,
+        .latency_ns = extras->metadata_latency_ns,
+    };
+    struct dmc_prefetcher_hooks hooks = {pipeline, take_sample, sample_resolved, watermark};
+    return dmc_prefetcher_create(&options, &hooks, pipeline->stores, &pipeline->budget, &pipeline->prefetcher, error);
+}
+
+/* Free what there is. Threads have ended, or were never started. */
+static void free_pipeline(struct damacy *pipeline)
+{
+    for (uint32_t i = 0; pipeline->slots && i < pipeline->config.tuning.batch_slots; i++) {
+        struct dmc_batch_slot *slot = &pipeline->slots[i];
+        for (uint32_t a = 0; a < slot->array_count; a++)
+            dmc_array_release(slot->arrays[a]);
+        dmc_arena_deinit(&slot->arena);
+        if (slot->state != DMC_SLOT_HELD)
+            dmc_batch_free(slot->batch);
+    }
+    dmc_lookahead_deinit(&pipeline->lookahead);
+    dmc_stores_destroy(pipeline->stores);
+    dmc_cond_deinit(&pipeline->changed);
+    dmc_home_release(pipeline->home);
+    dmc_free(pipeline->ranks);
+    dmc_free(pipeline->sample_shapes);
+    dmc_free(pipeline->tensor_offsets);
+    dmc_free(pipeline->native);
+    dmc_free(pipeline->slots);
+    dmc_free(pipeline->in_order);
+    dmc_free(pipeline->closed);
+    dmc_free(pipeline);
+}
+
+enum damacy_status dmc_pipeline_create(const struct damacy_config *config, const struct dmc_pipeline_extras *extras,
+                                       struct damacy **out, struct damacy_error *error)
+{
+    struct damacy_config complete;
+    struct dmc_config_layout layout;
+    if (!out)
+        return dmc_error_set(error, DAMACY_INVAL, "config", "pipeline is NULL");
+    enum damacy_status status = dmc_config_complete(config, &complete, &layout, error);
+    if (status != DAMACY_OK)
+        return status;
+    struct damacy *pipeline = dmc_calloc(1, sizeof *pipeline);
+    if (!pipeline || !(pipeline->home = dmc_home_create(&complete))) {
+        dmc_free(pipeline);
+        return dmc_error_set(error, DAMACY_OOM, "config", "no memory for the pipeline");
+    }
+    pipeline->config = complete;
+    pipeline->config.fields = pipeline->home->fields;
+    pipeline->batch_bytes = layout.batch_bytes;
+    pipeline->base.elapsed_ns = dmc_clock_ns();
+    dmc_cond_init(&pipeline->changed);
+    dmc_budget_init(&pipeline->budget, layout.limit_bytes);
+    /* The workers draw their buffers themselves. The check above has made sure that all of it fits. */
+    dmc_budget_reserve(&pipeline->budget, layout.fixed_bytes - complete.tuning.worker_count * complete.tuning.worker_bytes);
+
+    status = create_stores(pipeline, extras, error);
+    if (status == DAMACY_OK)
+        status = create_tables(pipeline, error);
+    if (status == DAMACY_OK) {
+        dmc_mutex_lock(&pipeline->home->lock);
+        pipeline->home->pipeline = pipeline;
+        dmc_mutex_unlock(&pipeline->home->lock);
+        status = create_threads(pipeline, extras, error);
+    }
+    if (status != DAMACY_OK) {
+        dmc_cpu_destroy(pipeline->backend, UINT64_MAX);
+        free_pipeline(pipeline);
+        return status;
+    }
+    dmc_log(DMC_PIPELINE, DAMACY_LOG_INFO, "%u workers, %u batch slots of %llu bytes, limit %llu bytes", complete.tuning.worker_count,
+            complete.tuning.batch_slots, (unsigned long long)layout.batch_bytes, (unsigned long long)layout.limit_bytes);
+    *out = pipeline;
+    return DAMACY_OK;
+}
+
+enum damacy_status damacy_create(const struct damacy_config *config, struct damacy **pipeline, struct damacy_error *error)
+{
+    return dmc_pipeline_create(config, &(struct dmc_pipeline_extras){0}, pipeline, error);
+}
+
+/* --- destroy --- */
+
+void damacy_destroy(struct damacy *pipeline)
+{
+    if (!pipeline || pipeline->home->fork_generation != dmc_fork_generation())
+        return;
+    struct dmc_home *home = pipeline->home;
+    dmc_mutex_lock(&home->lock);
+    pipeline->shutting_down = true;
+    dmc_cond_broadcast(&pipeline->changed);
+    dmc_prefetcher_stop(pipeline->prefetcher);
+    dmc_cpu_stop(pipeline->backend);
+    while (pipeline->inside) /* they only wait for the lock, or for what was just broadcast */
+        dmc_cond_wait(&pipeline->changed, &home->lock);
+    dmc_mutex_unlock(&home->lock);
+
+    uint64_t deadline_ns = dmc_clock_deadline(STUCK_NS);
+    bool prefetcher_ended = dmc_prefetcher_destroy(pipeline->prefetcher, deadline_ns);
+    bool backend_ended = dmc_cpu_destroy(pipeline->backend, deadline_ns);
+
+    dmc_mutex_lock(&home->lock);
+    home->pipeline = NULL; /* from here on the last reference of a held batch frees it */
+    dmc_mutex_unlock(&home->lock);
+    dmc_trace_flush();
+    if (!prefetcher_ended || !backend_ended) {
+        dmc_log(DMC_PIPELINE, DAMACY_LOG_WARN, "a read is stuck in the kernel; the pipeline's memory is left behind");
+        return;
+    }
+    free_pipeline(pipeline);
+}
+
+/* --- the door --- */
+
+enum damacy_status dmc_pipeline_enter(struct damacy *pipeline, struct damacy_error *error)
+{
+    if (!pipeline)
+        return dmc_error_set(error, DAMACY_INVAL, "config", "pipeline is NULL");
+    if (pipeline->home->fork_generation != dmc_fork_generation())
+        return dmc_error_set(error, DAMACY_FORKED, "config", "this pipeline was inherited through fork(); make one in the child");
+    dmc_mutex_lock(&pipeline->home->lock);
+    if (pipeline->shutting_down) {
+        dmc_mutex_unlock(&pipeline->home->lock);
+        return dmc_error_set(error, DAMACY_SHUTDOWN, "config", "the pipeline is being destroyed");
+    }
+    pipeline->inside++;
+    return DAMACY_OK;
+}
+
+void dmc_pipeline_leave(struct damacy *pipeline)
+{
+    struct dmc_home *home = pipeline->home;
+    if (--pipeline->inside == 0 && pipeline->shutting_down)
+        dmc_cond_broadcast(&pipeline->changed);
+    dmc_mutex_unlock(&home->lock);
+}
+
+enum damacy_status damacy_get_device(const struct damacy *pipeline, enum damacy_device_type *type, int32_t *ordinal,
+                                     struct damacy_error *error)
+{
+    if (!pipeline)
+        return dmc_error_set(error, DAMACY_INVAL, "config", "pipeline is NULL");
+    if (pipeline->home->fork_generation != dmc_fork_generation())
+        return dmc_error_set(error, DAMACY_FORKED, "config", "this pipeline was inherited through fork(); make one in the child");
+    if (type)
+        *type = pipeline->config.device;
+    if (ordinal)
+        *ordinal = 0;
+    return DAMACY_OK;
+}

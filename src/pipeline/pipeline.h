@@ -1,0 +1,192 @@
+/* The orchestrator's own header: what lifecycle, push, scheduler, batch_plan, pop, batch and stats share.
+ *
+ *     push.c       samples into the ring                          (any thread, lock)
+ *     scheduler.c  the gate, plan_reserve / run / commit          (prefetcher's thread, a step at a time)
+ *     batch_plan.c plan_run: resolved samples -> plan             (the same, without the lock)
+ *     batch.c      a batch's buffer, rows and references          (see the struct)
+ *     pop.c        ready batches out, in order; wait              (any thread, lock)
+ *
+ * A batch slot goes round:
+ *
+ *     FREE --plan_reserve--> PLANNING --plan_commit--> RUNNING --last task--> READY --pop--> HELD --last reference--> FREE
+ *               \______ plan_commit gives back when memory is short and something is in flight _____/
+ *
+ * Lock order: home->lock only; nothing else is taken under it but the wake-ups of prefetcher and workers, which are leaves. */
+#ifndef DMC_PIPELINE_H
+#define DMC_PIPELINE_H
+
+#include "backend/cpu/cpu_backend.h"
+#include "base/arena.h"
+#include "base/thread.h"
+#include "damacy/damacy.h"
+#include "plan/plan.h"
+#include "prefetch/prefetcher.h"
+
+/* What batches and the pipeline share, so that a batch may outlive its pipeline. Counted: the pipeline, and each batch. */
+struct dmc_home {
+    /* constant */
+    uint64_t fork_generation;
+    uint32_t field_count;
+    uint32_t samples_per_batch;
+    struct damacy_field *fields; /* deep copy */
+    /* shared */
+    _Atomic uint32_t references;
+    struct dmc_mutex lock; /* the pipeline's lock */
+    struct damacy *pipeline DMC_GUARDED_BY(lock); /* NULL once destroyed */
+};
+struct dmc_home *dmc_home_create(const struct damacy_config *config);
+void dmc_home_retain(struct dmc_home *home);
+void dmc_home_release(struct dmc_home *home);
+
+/* What a bad row is filled with (DAMACY_FILL). */
+struct dmc_row_fill {
+    uint8_t element[8];
+    enum damacy_dtype dtype; /* NATIVE: nothing is known, zeros */
+};
+
+/* A row as pushed, and how it went. */
+struct dmc_row_state {
+    uint64_t ordinal;
+    uint64_t tag;
+    enum damacy_status status;  /* this and the next: lock while RUNNING; the batch's own afterwards */
+    struct damacy_error *error; /* owned; NULL although the row is bad: there was no memory for it */
+    uint32_t error_field;       /* where the error came from: the least (field, order) wins, whatever the timing */
+    uint64_t error_order;
+};
+
+/* A batch's lasting part: buffer and rows. Owned by the pipeline until popped; then by the references: the caller's (until release)
+ * and one for each exported tensor. At zero it goes home, or is freed if there is no home any more. */
+struct damacy_batch {
+    /* constant */
+    struct dmc_home *home;
+    uint32_t slot;
+    uint8_t *memory; /* all tensors, each 64-byte aligned */
+    uint64_t memory_bytes;
+    /* pipeline's until popped, then constant until it goes home */
+    uint64_t batch_id;
+    uint32_t row_count;
+    uint32_t skipped_count;
+    struct damacy_tensor_info *tensors; /* field_count */
+    struct damacy_row *rows;            /* samples_per_batch: rows, then skipped ones from the end */
+    struct dmc_row_state *states;       /* by row as pushed */
+    struct dmc_row_fill *fills;         /* samples_per_batch * field_count */
+    uint32_t pushed_count;              /* rows as pushed */
+    /* shared */
+    _Atomic uint32_t references;
+};
+
+enum dmc_slot_state { DMC_SLOT_FREE, DMC_SLOT_PLANNING, DMC_SLOT_RUNNING, DMC_SLOT_READY, DMC_SLOT_HELD };
+
+struct dmc_batch_slot {
+    enum dmc_slot_state state;  /* lock */
+    struct damacy_batch *batch; /* constant; freed by its last reference if that is after destroy */
+    /* the planner's while PLANNING, constant while RUNNING */
+    struct dmc_arena arena;
+    struct dmc_cpu_batch run;
+    struct dmc_array **arrays; /* retained for the run; in the arena */
+    uint32_t array_count;
+    uint64_t planned_ns;
+};
+
+/* A closed batch that is not planned yet. */
+struct dmc_closed_batch {
+    uint64_t first_ordinal;
+    uint32_t count;
+};
+
+struct damacy {
+    /* constant */
+    struct dmc_home *home;
+    struct damacy_config config; /* fields point into home; tuning complete */
+    uint32_t *ranks;
+    const int64_t **sample_shapes;
+    uint64_t *tensor_offsets; /* per field, in a batch's memory */
+    uint64_t batch_bytes;
+    struct dmc_budget budget;
+    struct dmc_stores *stores;
+    struct dmc_prefetcher *prefetcher;
+    struct dmc_cpu_backend *backend;
+    /* the planner's: one at a time, see `planning` */
+    enum damacy_dtype *native; /* per field: what NATIVE turned out to be; NATIVE until then */
+    /* shared_ : home->lock */
+    struct dmc_cond changed; /* a batch is ready, room in the lookahead, everything held, shutdown, the last caller left */
+    struct dmc_lookahead lookahead;
+    struct dmc_batch_slot *slots;
+    uint32_t *in_order; /* ring of batch_slots: slot of batch_id, for planned and not popped batches */
+    struct dmc_closed_batch *closed; /* ring of lookahead.capacity, by batch_id */
+    uint64_t closed_count;  /* batches closed: also the batch_id of the open one */
+    uint64_t planned_count; /* batches planned: the watermark */
+    uint64_t popped_count;
+    uint64_t open_first;    /* ordinal of the open batch's first sample */
+    uint32_t open_count;
+    bool flushed;           /* a flush came after the last push */
+    uint32_t held_count;    /* slots HELD */
+    uint32_t ready_count;
+    uint32_t inside;        /* calls that are using this pipeline */
+    bool planning;
+    bool shutting_down;
+    bool arena_short;       /* the last plan was given back for want of memory: wait until a batch is done */
+    uint64_t slot_wait_begin_ns; /* a batch could be planned but no slot is free, since; 0: not so */
+    uint64_t starve_begin_ns;    /* nothing to plan because nothing is pushed, since; 0: not so */
+    /* shared_ : counters */
+    struct damacy_stats totals; /* those counted by the pipeline itself, since create */
+    struct damacy_stats base;   /* everything at the last reset */
+    uint64_t starve_ns, starve_base_ns; /* time with nothing pushed; the same at the last reset */
+};
+
+/* Tests and measurements may replace parts. Zeroed: nothing special. */
+struct dmc_pipeline_extras {
+    struct dmc_store *file_store;   /* instead of the real one; not owned */
+    struct dmc_store *memory_store; /* for memory:// uris; not owned */
+    bool want_layout;
+    uint32_t metadata_latency_ns;
+};
+DAMACY_API enum damacy_status dmc_pipeline_create(const struct damacy_config *config, const struct dmc_pipeline_extras *extras,
+                                                  struct damacy **pipeline, struct damacy_error *error);
+
+/* lifecycle.c: a call begins: not forked, not shutting down. With OK the lock is held and dmc_pipeline_leave() must follow. */
+enum damacy_status dmc_pipeline_enter(struct damacy *pipeline, struct damacy_error *error);
+void dmc_pipeline_leave(struct damacy *pipeline);
+
+/* config.c: check, and complete what is 0. `complete` borrows the fields. */
+struct dmc_config_layout {
+    uint64_t batch_bytes; /* of one batch buffer */
+    uint64_t fixed_bytes; /* all that create commits */
+    uint64_t lookahead_bytes;
+    uint64_t reserve_bytes; /* kept for plans and metadata in transit */
+    uint64_t limit_bytes;
+    uint64_t default_limit_bytes;
+};
+enum damacy_status dmc_config_complete(const struct damacy_config *config, struct damacy_config *complete,
+                                       struct dmc_config_layout *layout, struct damacy_error *error);
+uint64_t dmc_config_row_bytes(const struct damacy_field *field);
+uint64_t dmc_config_tensor_bytes(const struct damacy_config *config, uint32_t field); /* rounded up to 64 */
+uint64_t dmc_config_lookahead_bytes(const struct damacy_config *config);
+void dmc_config_breakdown(const struct damacy_config *config, const struct dmc_config_layout *layout, char *text, size_t capacity);
+
+/* scheduler.c */
+void dmc_scheduler_step_locked(struct damacy *pipeline) DMC_REQUIRES(pipeline->home->lock); /* may drop and retake the lock */
+void dmc_scheduler_close_locked(struct damacy *pipeline);                                   /* close the open batch */
+void dmc_scheduler_done(void *pipeline, struct dmc_cpu_batch *run);                         /* backend hook */
+void dmc_scheduler_fail(void *pipeline, struct dmc_cpu_batch *run, uint32_t row, uint32_t field, uint64_t order,
+                        const struct damacy_error *error); /* backend hook */
+
+/* batch_plan.c: fill slot->run and the batch's rows from the closed batch's samples. Failures become row errors; a status other than
+ * OK means that nothing could be planned for want of memory (BUDGET or OOM), with the samples untouched. */
+enum damacy_status dmc_plan_run(struct damacy *pipeline, struct dmc_batch_slot *slot, uint64_t batch_id,
+                                const struct dmc_closed_batch *closed, struct damacy_error *error);
+/* The same when there is no memory for a plan and none will come: every sample fails with `error`. */
+void dmc_plan_nothing(struct damacy *pipeline, struct dmc_batch_slot *slot, uint64_t batch_id, const struct dmc_closed_batch *closed,
+                      const struct damacy_error *error);
+/* Note an error of a row; copies it. The least (field, order) wins. */
+void dmc_row_fail(struct damacy_batch *batch, uint32_t row, uint32_t field, uint64_t order, const struct damacy_error *error);
+
+/* batch.c */
+struct damacy_batch *dmc_batch_create(struct damacy *pipeline, uint32_t slot, struct damacy_error *error);
+void dmc_batch_free(struct damacy_batch *batch);  /* no references, not in the pipeline */
+void dmc_batch_finish(struct damacy_batch *batch, enum damacy_on_error on_error); /* fill or compact bad rows, write infos */
+void dmc_batch_clear(struct damacy_batch *batch); /* drop row errors */
+uint32_t dmc_batch_failed(const struct damacy_batch *batch); /* bad rows */
+enum damacy_status dmc_batch_raise(const struct damacy_batch *batch, struct damacy_error *error); /* the error that names them all */
+
+#endif

@@ -1,0 +1,98 @@
+/* Samples in. */
+#include "base/error.h"
+#include "pipeline/pipeline.h"
+
+#include <string.h>
+
+/* What needs no store to know: shapes, bounds, texts. *uri_bytes: all uris with their zeros. */
+static enum damacy_status check_sample(const struct damacy *pipeline, const struct damacy_sample *sample, uint64_t *uri_bytes,
+                                       struct damacy_error *error)
+{
+    *uri_bytes = 0;
+    if (!sample->regions)
+        return dmc_error_set(error, DAMACY_INVAL, "push", "a sample without regions");
+    for (uint32_t f = 0; f < pipeline->home->field_count; f++) {
+        const struct damacy_field *field = &pipeline->home->fields[f];
+        const struct damacy_region *region = &sample->regions[f];
+        enum damacy_status status = DAMACY_OK;
+        size_t length = region->uri ? strnlen(region->uri, DAMACY_URI_BYTES_MAX + 1) : 0;
+        if (length == 0)
+            status = dmc_error_set(error, DAMACY_INVAL, "push", "a sample without a uri");
+        else if (length > DAMACY_URI_BYTES_MAX)
+            status = dmc_error_set(error, DAMACY_INVAL, "push", "a uri of more than %d bytes", DAMACY_URI_BYTES_MAX);
+        else if (region->rank != field->rank)
+            status = dmc_error_set(error, DAMACY_RANK, "push", "the box has %u axes, the sample shape has %u", region->rank, field->rank);
+        else if (!region->aabb)
+            status = dmc_error_set(error, DAMACY_INVAL, "push", "a sample without a box");
+        for (uint32_t a = 0; status == DAMACY_OK && a < field->rank; a++) {
+            struct damacy_interval interval = region->aabb[a];
+            int64_t extent;
+            if (__builtin_sub_overflow(interval.end, interval.begin, &extent) || extent != field->sample_shape[a])
+                status = dmc_error_set(error, DAMACY_RANK, "push", "axis %u of the box is [%lld, %lld), the sample shape has %lld there", a,
+                                       (long long)interval.begin, (long long)interval.end, (long long)field->sample_shape[a]);
+            else if (interval.begin < 0)
+                status = dmc_error_set(error, DAMACY_INVAL, "push", "axis %u of the box begins at %lld; indices count from 0", a,
+                                       (long long)interval.begin);
+        }
+        if (status != DAMACY_OK) {
+            if (length && length <= DAMACY_URI_BYTES_MAX)
+                dmc_error_where(error, region->uri, NULL, 0, 0);
+            dmc_error_field(error, field->name);
+            return status;
+        }
+        *uri_bytes += length + 1;
+    }
+    return DAMACY_OK;
+}
+
+enum damacy_status damacy_push(struct damacy *pipeline, struct damacy_samples samples, struct damacy_samples *rest,
+                               struct damacy_error *error)
+{
+    struct damacy_samples left = samples;
+    if (rest)
+        *rest = left;
+    enum damacy_status status = dmc_pipeline_enter(pipeline, error);
+    if (status != DAMACY_OK)
+        return status;
+    if (samples.count && !samples.data)
+        status = dmc_error_set(error, DAMACY_INVAL, "push", "samples.data is NULL");
+    struct dmc_lookahead *lookahead = &pipeline->lookahead;
+    while (status == DAMACY_OK && left.count) {
+        uint64_t uri_bytes;
+        status = check_sample(pipeline, left.data, &uri_bytes, error);
+        if (status == DAMACY_OK && !dmc_lookahead_room(lookahead, uri_bytes))
+            status = dmc_error_set(error, DAMACY_AGAIN, "push", "the lookahead is full (%u samples); push the rest later",
+                                   lookahead->lookahead_samples);
+        if (status != DAMACY_OK)
+            break;
+        if (pipeline->open_count == 0)
+            pipeline->open_first = lookahead->pushed;
+        dmc_lookahead_push(lookahead, left.data, pipeline->closed_count);
+        pipeline->flushed = false;
+        pipeline->totals.samples_pushed++;
+        if (++pipeline->open_count == pipeline->home->samples_per_batch)
+            dmc_scheduler_close_locked(pipeline);
+        left.data++;
+        left.count--;
+    }
+    if (left.count != samples.count)
+        dmc_prefetcher_wake(pipeline->prefetcher);
+    dmc_pipeline_leave(pipeline);
+    if (rest)
+        *rest = left;
+    return status;
+}
+
+enum damacy_status damacy_flush(struct damacy *pipeline, struct damacy_error *error)
+{
+    enum damacy_status status = dmc_pipeline_enter(pipeline, error);
+    if (status != DAMACY_OK)
+        return status;
+    if (pipeline->open_count)
+        dmc_scheduler_close_locked(pipeline);
+    pipeline->flushed = true;
+    dmc_cond_broadcast(&pipeline->changed); /* pop may say END now */
+    dmc_prefetcher_wake(pipeline->prefetcher);
+    dmc_pipeline_leave(pipeline);
+    return DAMACY_OK;
+}
