@@ -1,0 +1,47 @@
+# What people type. The work is done by CMake (CMakeLists.txt) and by the scripts in scripts/; each runs on its own, too.
+#
+#   make build    the library, optimised, in build/release
+#   make test     everything that must hold, from lint to Python (what .ci/run calls)
+#   make demo     stream crops of real images, and save a picture of a batch
+#   make bench    the benchmark table
+#   make lint     the checks that need no run
+#   make fuzz     every fuzz target for FUZZ_SECONDS
+#   make setup    install what is missing
+#   make clean    remove build/ and dist/; the Python environment in .venv stays
+
+# Least share of lines in src/ that the C tests must run, in percent.
+COVERAGE_LINES_MIN ?= 90
+FUZZ_SECONDS ?= 60
+JOBS ?= $(shell nproc)
+
+export COVERAGE_LINES_MIN FUZZ_SECONDS JOBS
+
+.PHONY: build test demo bench lint fuzz setup clean
+
+build:
+	@scripts/setup.sh build
+	@scripts/build.sh release
+
+test:
+	@scripts/test.sh
+
+demo:
+	@scripts/demo.sh
+
+bench:
+	@scripts/bench.sh
+
+lint:
+	@scripts/setup.sh test
+	@scripts/build.sh --configure release
+	@scripts/lint.sh
+
+fuzz:
+	@scripts/setup.sh test
+	@scripts/fuzz.sh
+
+setup:
+	@scripts/setup.sh test
+
+clean:
+	rm -rf build dist

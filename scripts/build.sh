@@ -1,0 +1,28 @@
+#!/bin/sh
+# Configure and build one flavour into build/FLAVOUR.
+# Usage: scripts/build.sh [--configure] release|asan|tsan|coverage|bench|fuzz
+set -eu
+cd "$(dirname "$0")/.."
+configure_only=
+[ "$1" != --configure ] || { configure_only=yes; shift; }
+flavour=$1
+case $flavour in
+release) options= ;;
+bench) options="-DDAMACY_BENCH=ON -DDAMACY_TESTS=OFF" ;;
+# clang for the sanitizers: with it -Wthread-safety checks the locks in the same build.
+asan) options="-DCMAKE_C_COMPILER=clang -DDAMACY_SANITIZE=address,undefined -DCMAKE_C_FLAGS_RELWITHDEBINFO='-O1 -g'" ;;
+tsan) options="-DCMAKE_C_COMPILER=clang -DDAMACY_SANITIZE=thread -DCMAKE_C_FLAGS_RELWITHDEBINFO='-O1 -g'" ;;
+coverage) options="-DDAMACY_COVERAGE=ON -DCMAKE_C_FLAGS_RELWITHDEBINFO='-O0 -g'" ;;
+fuzz) options="-DCMAKE_C_COMPILER=clang -DDAMACY_FUZZ=ON -DDAMACY_TESTS=OFF -DCMAKE_C_FLAGS_RELWITHDEBINFO='-O1 -g'" ;;
+*)
+    echo "unknown flavour $flavour" >&2
+    exit 1
+    ;;
+esac
+! command -v ccache >/dev/null 2>&1 || options="$options -DCMAKE_C_COMPILER_LAUNCHER=ccache"
+mkdir -p build
+eval "cmake -S . -B build/$flavour -G Ninja $options" >build/"$flavour".log 2>&1 || {
+    cat build/"$flavour".log
+    exit 1
+}
+[ -n "$configure_only" ] || ninja -C "build/$flavour" -j "${JOBS:-$(nproc)}"

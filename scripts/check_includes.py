@@ -1,0 +1,114 @@
+"""Keep the rooms honest: includes point downwards only, and every file name is unique in the tree.
+
+The arrows are written here a second time, apart from CMakeLists.txt, on purpose: to open a new one, both have to agree.
+"""
+
+import pathlib
+import re
+import subprocess
+import sys
+
+ROOT = pathlib.Path(__file__).resolve().parent.parent
+
+# A room, by its folder, and the rooms whose headers its files may include directly. Each may include itself and the public API.
+ROOMS = {
+    "include/damacy": set(),
+    "src/base": set(),
+    "src/zarr": {"src/base"},
+    "src/codec": {"src/base"},
+    "src/store": {"src/base"},
+    "src/plan": {"src/zarr", "src/base"},
+    "src/backend/kernels": {"src/base"},
+    "src/prefetch": {"src/zarr", "src/codec", "src/store", "src/base"},
+    "src/backend/cpu": {"src/backend/kernels", "src/plan", "src/codec", "src/store", "src/base"},
+    "src/pipeline": {"src/prefetch", "src/plan", "src/backend/cpu", "src/backend/kernels", "src/zarr", "src/codec", "src/store", "src/base"},
+}
+
+# Names that tools expect in several folders.
+REPEATABLE = {"__init__.py", "__main__.py", "conftest.py", "README.md", "CMakeLists.txt", ".gitignore", "py.typed"}
+
+INCLUDE = re.compile(r'^[ \t]*#[ \t]*include[ \t]*(?:"([^"]+)"|<(damacy/[^>]+)>)', re.MULTILINE)
+
+
+def room_of(path):
+    """The room a path below ROOT is in, or None."""
+    inside = [room for room in ROOMS if str(path).startswith(room + "/")]
+    return max(inside, key=len, default=None)
+
+
+def resolve(source, name):
+    """The file that an include of `source` means, relative to ROOT, or None."""
+    for folder in (source.parent, pathlib.Path("src"), pathlib.Path("include")):
+        candidate = folder / name
+        if (ROOT / candidate).is_file():
+            return pathlib.Path(*[part for part in candidate.parts if part != "."])
+    return None
+
+
+def check_arrows(problems):
+    """Check every include; returns the graph of files."""
+    graph = {}
+    for path in sorted(p.relative_to(ROOT) for top in ("include", "src") for p in (ROOT / top).rglob("*.[ch]")):
+        room = room_of(path)
+        graph[path] = []
+        if room is None:
+            problems.append(f"{path}: in no room; name its folder in {pathlib.Path(__file__).name}")
+            continue
+        for match in INCLUDE.finditer((ROOT / path).read_text(encoding="utf-8")):
+            name = match[1] or match[2]
+            target = resolve(path, name)
+            if target is None:
+                problems.append(f"{path}: includes {name}, which is neither in src/ nor in include/")
+                continue
+            graph[path].append(target)
+            to = room_of(target)
+            if to not in ROOMS[room] | {room, "include/damacy"}:
+                problems.append(f"{path}: {room} may not include {target} of {to}")
+    return graph
+
+
+def check_cycles(graph, problems):
+    """No header includes itself through others."""
+    done, stack = set(), []
+
+    def visit(path):
+        if path in stack:
+            problems.append("include cycle: " + " -> ".join(map(str, stack[stack.index(path):] + [path])))
+            return
+        if path in done:
+            return
+        stack.append(path)
+        for target in graph.get(path, []):
+            visit(target)
+        stack.pop()
+        done.add(path)
+
+    for path in graph:
+        visit(path)
+
+
+def check_names(problems):
+    """File names are unique, so that a name alone finds the file."""
+    files = subprocess.run(["git", "ls-files", "-z"], cwd=ROOT, capture_output=True, check=True, text=True).stdout.split("\0")
+    first = {}
+    for name in filter(None, files):
+        path = pathlib.PurePosixPath(name)
+        if path.name in REPEATABLE or path.is_relative_to("fuzz/corpus") or not (ROOT / name).exists():
+            continue
+        if path.name in first:
+            problems.append(f"{name}: the tree has {first[path.name]} already")
+        first.setdefault(path.name, name)
+
+
+def main():
+    problems = []
+    graph = check_arrows(problems)
+    check_cycles(graph, problems)
+    check_names(problems)
+    print(*problems, sep="\n", end="\n" if problems else "")
+    print(f"{len(graph)} files, {sum(map(len, graph.values()))} includes, {len(problems)} problems")
+    return 1 if problems else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

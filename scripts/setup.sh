@@ -1,0 +1,89 @@
+#!/bin/sh
+# Install what is missing: Debian packages, and for `test`, `demo` and `bench` a Python environment in .venv.
+# Usage: scripts/setup.sh build|test|demo|bench
+#
+# What is there already is left alone, so a second run needs neither root nor a network.
+set -eu
+cd "$(dirname "$0")/.."
+purpose=${1:-test}
+
+# The library itself.
+packages="gcc libc6-dev cmake ninja-build pkg-config libzstd-dev liblz4-dev libblosc-dev libdeflate-dev libisal-dev liburing-dev"
+# libblosc-dev is a static library, too; these are what that one wants.
+packages="$packages libsnappy-dev zlib1g-dev"
+if [ "$purpose" != build ]; then
+    packages="$packages libcmocka-dev clang clang-format cppcheck ccache util-linux"
+fi
+
+# A Python of 3.11 or newer from PATH, or else Debian's.
+python_fits() {
+    command -v "$1" >/dev/null 2>&1 && "$1" -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null
+}
+if ! python_fits python3; then
+    packages="$packages python3 python3-venv python3-dev"
+elif [ "$purpose" != build ]; then
+    # Interpreters that were not packaged by Debian bring these along.
+    python3 -c 'import ensurepip, venv' 2>/dev/null || packages="$packages python3-venv"
+    python3 -c 'import os, sys, sysconfig; sys.exit(not os.path.exists(sysconfig.get_path("include") + "/Python.h"))' ||
+        packages="$packages python3-dev"
+fi
+
+is_installed() {
+    [ "$(dpkg-query -W -f='${db:Status-Status}' "$1" 2>/dev/null)" = installed ]
+}
+
+install_packages() {
+    missing=
+    for package in "$@"; do
+        is_installed "$package" || missing="$missing $package"
+    done
+    [ -n "$missing" ] || return 0
+    echo "missing Debian packages:$missing"
+    if [ "$(id -u)" = 0 ]; then
+        as_root=
+    elif command -v sudo >/dev/null 2>&1; then
+        as_root=sudo
+    else
+        echo "Neither root nor sudo: ask an administrator to run" >&2
+        echo "    apt-get install --no-install-recommends$missing" >&2
+        exit 1
+    fi
+    $as_root apt-get update -q
+    # shellcheck disable=SC2086 # a list
+    $as_root env DEBIAN_FRONTEND=noninteractive apt-get install -y -q --no-install-recommends $missing
+}
+
+if command -v dpkg-query >/dev/null 2>&1; then
+    # shellcheck disable=SC2086 # a list
+    install_packages $packages
+    # The sanitizers' run-time libraries are a package of their own, named after clang's version.
+    if [ "$purpose" != build ] && ! echo 'int main(void) { return 0; }' | clang -fsanitize=address -x c -o /dev/null - 2>/dev/null; then
+        install_packages "libclang-rt-$(clang -dumpversion | cut -d. -f1)-dev"
+    fi
+else
+    for tool in cc cmake ninja pkg-config; do
+        command -v "$tool" >/dev/null 2>&1 || {
+            echo "This is no Debian. Please install: a C compiler, cmake, ninja, pkg-config, zstd, lz4, c-blosc, libdeflate, isa-l, liburing," >&2
+            echo "and for the tests cmocka, clang, clang-format, cppcheck. ($tool is missing.)" >&2
+            exit 1
+        }
+    done
+fi
+[ "$purpose" = build ] && exit 0
+
+python=python3
+python_fits python3 || python=/usr/bin/python3
+# The tests and the demonstration share one environment; the peers that the benchmark compares with are many and large.
+requirements=scripts/requirements_dev.txt
+[ "$purpose" != bench ] || [ ! -f bench/requirements.txt ] || requirements="$requirements bench/requirements.txt"
+for file in $requirements; do
+    stamp=.venv/.installed-$(basename "$file")
+    wanted=$("$python" -c 'import sys; print(sys.version)'; cat "$file")
+    if [ -f "$stamp" ] && [ "$(cat "$stamp")" = "$wanted" ] && .venv/bin/python -c '' 2>/dev/null; then
+        continue
+    fi
+    .venv/bin/python -c 'import pip' 2>/dev/null || "$python" -m venv --clear .venv
+    echo "installing Python packages of $file into .venv"
+    .venv/bin/python -m pip install -q --disable-pip-version-check -r "$file"
+    printf '%s\n' "$wanted" >"$stamp"
+done
