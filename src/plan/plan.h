@@ -22,10 +22,10 @@
 /* What the planner asks about one array. The same array must be the same pointer within a plan. */
 struct dmc_plan_array {
     const struct dmc_zarr_array *zarr;
-    const int64_t *strides;        /* codec chain: elements, per axis, within a decoded chunk (transposed chunks are not C order) */
-    bool raw;                      /* codec chain: any byte range may be used as read */
-    uint64_t stored_bytes_max;     /* codec chain */
-    void *user;                    /* comes back in dmc_chunk.array->user */
+    const int64_t *strides;    /* codec chain: elements, per axis, within a decoded chunk (transposed chunks are not C order) */
+    bool raw;                  /* codec chain: any byte range may be used as read */
+    uint64_t stored_bytes_max; /* codec chain */
+    void *user;                /* comes back in dmc_chunk.array->user */
 };
 
 /* A row of a field. Samples that failed before are not passed. */
@@ -46,15 +46,17 @@ struct dmc_plan_field {
 /* How the planner learns where chunks of a sharded array are. */
 struct dmc_plan_lookup {
     void *user;
-    /* Entries of the shard at these grid coordinates (chunks_per_shard of them), or NULL when the shard object is absent. *failed
-     * (out) is set when the index could not be had: the planner then calls fail_region with a NULL error (the owner knows why). */
-    const struct dmc_shard_entry *(*shard)(void *user, const struct dmc_plan_array *array, const uint64_t *coordinates, bool *failed);
+    /* Entries of the shard at these grid coordinates (chunks_per_shard of them), or NULL when the shard object is absent.
+     * *failed (out) is set when the index could not be had: the planner then calls fail_region with a NULL error (the owner
+     * knows why). */
+    const struct dmc_shard_entry *(*shard)(void *user, const struct dmc_plan_array *array, const uint64_t *coordinates,
+                                           bool *failed);
 };
 
 struct dmc_plan_options {
-    uint64_t coalesce_gap_bytes;
-    uint64_t coalesce_read_bytes_max;
-    bool whole_chunks; /* verify="full": no cutting of raw chunks, need is always the whole chunk */
+    uint64_t coalesce_gap_bytes;      /* ranges closer than this are read as one; touching ones always are */
+    uint64_t coalesce_read_bytes_max; /* no read is longer, unless for the sake of a single chunk */
+    bool whole_chunks;                /* verify="full": no cutting of raw chunks, need is always the whole chunk */
 };
 
 /* --- output --- */
@@ -63,7 +65,8 @@ struct dmc_plan_options {
 struct dmc_plan_object {
     const struct dmc_plan_array *array;
     const char *key; /* relative to the array: "c/0/3" */
-    bool sharded;    /* false: an absent object is the fill value of its chunk; true: its index said it is there, so absent is an error */
+    bool sharded; /* false: an absent object is the fill value of its chunk; true: its index said it is there, so absent is an
+                     error */
 };
 
 /* One request to a store. */
@@ -71,7 +74,7 @@ struct dmc_read {
     uint32_t object;
     uint32_t chunk_begin; /* chunks in plan->chunks, half-open; they lie in order of offset and may overlap */
     uint32_t chunk_end;
-    bool whole;       /* the whole object of unknown length (an unsharded, not raw chunk); offset 0, length = buffer bound */
+    bool whole; /* the whole object of unknown length (an unsharded, not raw chunk); offset 0, length = buffer bound */
     uint64_t offset;
     uint64_t length;
 };
@@ -81,26 +84,28 @@ struct dmc_read {
 /* One chunk, or one span of a raw chunk. */
 struct dmc_chunk {
     const struct dmc_plan_array *array;
-    uint32_t read;          /* DMC_READ_NONE: absent, pieces take the fill value */
-    uint32_t piece_begin;   /* pieces in plan->pieces, half-open */
+    uint32_t read;        /* DMC_READ_NONE: absent, pieces take the fill value */
+    uint32_t piece_begin; /* pieces in plan->pieces, half-open */
     uint32_t piece_end;
     uint64_t stored_offset; /* of its bytes within the read */
     uint64_t stored_bytes;  /* for a whole read: unknown, 0 */
     uint64_t part_begin;    /* raw: which decoded bytes of the chunk the stored bytes are, from here; else 0 */
     uint64_t need_begin;    /* decoded bytes of the chunk that pieces use, hull */
     uint64_t need_end;
-    uint64_t index;         /* linear number of the chunk in its array, C order of chunk coordinates: for messages */
+    uint64_t index; /* linear number of the chunk in its array, C order of chunk coordinates: for messages.
+                     * UINT64_MAX where an array has more chunks than that. */
 };
 
-/* Intersection of one chunk with one sample's box. Axes that are contiguous on both sides are merged, axes of extent 1 dropped. */
+/* Intersection of one chunk with one sample's box. Axes that are contiguous on both sides are merged, axes of extent 1 dropped.
+ */
 struct dmc_piece {
     uint32_t row;
     uint32_t field;
     uint64_t source_offset; /* bytes within the decoded chunk (subtract part_begin for raw spans) */
     uint64_t target_offset; /* bytes within the field's tensor */
     uint64_t elements;
-    uint32_t dim_begin;     /* in plan->dims; outermost first */
-    uint32_t dim_count;     /* at least 1 */
+    uint32_t dim_begin; /* in plan->dims; outermost first */
+    uint32_t dim_count; /* at least 1 */
 };
 struct dmc_piece_dim {
     uint64_t extent;
@@ -119,7 +124,7 @@ struct dmc_plan {
     uint64_t bytes_needed; /* stored bytes of the chunks or spans that are needed, without gaps (whole reads count when read) */
     uint64_t bytes_read;   /* sum of read lengths without whole reads */
     uint64_t decoded_bytes_max; /* largest decoded chunk among those that are not raw */
-    uint64_t read_bytes_max;    /* longest read */
+    uint64_t read_bytes_max;    /* longest read, whole ones by their bound */
 };
 
 /* A region that cannot be planned. */
@@ -132,10 +137,14 @@ struct dmc_plan_failure {
  *
  * arena   everything the plan points to; the caller resets it when the batch is done.
  * plan    out.
- * Returns OK, OOM, or BUDGET when the arena's budget is short. A region whose shard index failed is left out, the others are planned;
- * damaged data (an entry longer than stored_bytes_max) fails its regions with DECODE. Time: linear in chunks, plus a sort. */
-enum damacy_status dmc_plan_make(const struct dmc_plan_region *regions, uint32_t region_count, const struct dmc_plan_field *fields,
-                                 uint32_t field_count, const struct dmc_plan_lookup *lookup, const struct dmc_plan_failure *failure,
+ * Returns OK, OOM, or BUDGET when the arena's budget is short. A region whose shard index failed is left out, the others are
+ * planned; damaged data (an entry that is empty, longer than stored_bytes_max, or of a raw chunk and not as long as it) fails
+ * its regions with DECODE, key and range set, uri left to the owner. fail_region is called at most once a region, in order of
+ * (row, field), also when the plan then comes out BUDGET or OOM; *plan is then all zero. Regions may come in any order. Nothing
+ * is allocated outside the arena. Time: linear in chunks, plus a sort; bench_plan measures about 100 ns a chunk. */
+enum damacy_status dmc_plan_make(const struct dmc_plan_region *regions, uint32_t region_count,
+                                 const struct dmc_plan_field *fields, uint32_t field_count,
+                                 const struct dmc_plan_lookup *lookup, const struct dmc_plan_failure *failure,
                                  const struct dmc_plan_options *options, struct dmc_arena *arena, struct dmc_plan *plan,
                                  struct damacy_error *error);
 

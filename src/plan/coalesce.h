@@ -1,0 +1,26 @@
+/* Sort what is needed by where it is, and join neighbours into reads. */
+#ifndef DMC_COALESCE_H
+#define DMC_COALESCE_H
+
+#include "plan/plan_work.h"
+
+/* 16 bytes, so that sorting moves little; the rest is behind `id`. */
+struct dmc_plan_key {
+    uint64_t offset;
+    uint32_t object;
+    uint32_t id;
+};
+
+/* Sort by (object, offset); equals keep their order. `scratch` has room for `count`. */
+void dmc_plan_keys_sort(struct dmc_plan_key *keys, struct dmc_plan_key *scratch, uint32_t count);
+
+/* Join sorted units into reads: neighbours in the same object whose gap is small (dmc_plan_gap_small) and which are together no
+ * longer than coalesce_read_bytes_max, or which lie inside the read anyway.
+ *
+ * keys    sorted; ids are units.
+ * reads   out: room for `count`. `object` is that of the keys; chunk ranges are positions in the keys.
+ * Returns the number of reads. */
+uint32_t dmc_coalesce(const struct dmc_plan_key *keys, const struct dmc_plan_unit *units, uint32_t count,
+                      const struct dmc_plan_options *options, struct dmc_read *reads);
+
+#endif
