@@ -490,6 +490,7 @@ static void test_raw_pieces_are_cut_into_a_bounded_number(void **state)
     add_at(bench, 1, 0, 0); /* what lies inside that span joins it, though it is longer than reads should be */
     make_ok(bench);
     assert_int_equal(bench->plan.read_count, 1);
+    assert_int_equal(bench->plan.chunk_count, 1);
     assert_int_equal(bench->plan.piece_count, 2);
     bench->region_count = 1;
     bench->sample_shape[0] = DMC_SPAN_PARTS_MAX;
