@@ -20,6 +20,7 @@ static void collect(struct damacy *pipeline, struct damacy_stats *stats)
     stats->assemble = cpu.assemble;
     stats->fill = cpu.fill;
     stats->worker_idle = cpu.worker_idle;
+    stats->bytes_needed += cpu.whole_bytes;
     stats->array_meta_hits = prefetch.array_meta.hits;
     stats->array_meta_misses = prefetch.array_meta.misses;
     stats->shard_index_hits = prefetch.shard_index.hits;

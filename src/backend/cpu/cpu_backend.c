@@ -146,5 +146,6 @@ void dmc_cpu_stats_get(const struct dmc_cpu_backend *backend, struct dmc_cpu_sta
         add_counter(&stats->assemble, &worker->assemble);
         add_counter(&stats->fill, &worker->fill);
         add_counter(&stats->worker_idle, &worker->idle);
+        stats->whole_bytes += atomic_load_explicit(&worker->whole_bytes, memory_order_relaxed);
     }
 }

@@ -89,6 +89,7 @@ bool dmc_cpu_destroy(struct dmc_cpu_backend *backend, uint64_t deadline_ns);
 
 struct dmc_cpu_stats {
     struct damacy_metric read, read_wait, decode, assemble, fill, worker_idle;
+    uint64_t whole_bytes; /* of reads of whole objects, whose length no plan knows */
 };
 void dmc_cpu_stats_get(const struct dmc_cpu_backend *backend, struct dmc_cpu_stats *stats);
 

@@ -83,6 +83,8 @@ static void finish_read(struct dmc_cpu_worker *worker, struct dmc_read_slot *slo
         return;
     }
     dmc_counter_add(&worker->read, 0, request->bytes_read, 0);
+    if (read->whole)
+        atomic_fetch_add_explicit(&worker->whole_bytes, request->bytes_read, memory_order_relaxed);
     dmc_cpu_execute_read(worker, slot->batch, slot->read, request, &slot->error, worker->buffer.memory + slot->buffer_begin);
     release_slot(worker, slot);
 }

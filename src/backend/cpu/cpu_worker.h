@@ -61,6 +61,7 @@ struct dmc_cpu_worker {
     struct damacy_error read_error; /* of the read that is being started */
     /* counters */
     struct dmc_worker_counter read, read_wait, decode, assemble, fill, idle;
+    _Atomic uint64_t whole_bytes;
 };
 
 struct dmc_cpu_backend {
