@@ -12,6 +12,7 @@
 #include <string.h>
 
 #define SAMPLES_DEFAULT 256u
+#define SAMPLES_MAX 1024u /* more would not read any faster, and each fetch looks through a bit for each when it ends */
 
 /* How long a stop without a destroy waits for reads that hang. */
 #define STOP_NS UINT64_C(1000000000)
@@ -24,7 +25,7 @@
 
 static uint32_t work_capacity(const struct dmc_prefetcher_options *options)
 {
-    return options->prefetch_samples ? options->prefetch_samples : SAMPLES_DEFAULT;
+    return options->prefetch_samples ? (uint32_t)dmc_min_u64(options->prefetch_samples, SAMPLES_MAX) : SAMPLES_DEFAULT;
 }
 
 static uint32_t fetch_count(const struct dmc_prefetcher_options *options)
