@@ -303,8 +303,8 @@ static uint64_t wide_value(enum damacy_dtype source)
     int cut = format.mantissa_bits - stored[random_below(4)] + (random_below(3) == 0 ? (int)random_below(24) : 0);
     if (random_below(4))
         fraction = near_tie(fraction, cut < format.mantissa_bits ? cut : format.mantissa_bits);
-    if (random_below(8) == 0) /* all ones above the cut: rounding carries into the exponent */
-        fraction |= ((UINT64_C(1) << format.mantissa_bits) - 1) & ~((UINT64_C(1) << (cut > 0 ? cut : 0)) - 1);
+    if (random_below(8) == 0 && cut >= 0 && cut < format.mantissa_bits) /* all ones above the cut: rounding carries on */
+        fraction |= ~((UINT64_C(1) << cut) - 1);
     if (random_below(16) == 0)
         fraction = random_below(2);
     fraction &= (UINT64_C(1) << format.mantissa_bits) - 1;
