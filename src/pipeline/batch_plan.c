@@ -23,6 +23,7 @@ struct planning {
     struct damacy_batch *batch;
     struct dmc_batch_slot *slot;
     struct dmc_arena *arena;
+    const struct dmc_closed_batch *closed;
     enum damacy_dtype *outputs; /* per field */
     struct planned_array **table; /* open addressing by array */
     uint64_t table_mask;
@@ -143,6 +144,8 @@ static void fail_region(void *user, uint32_t row, uint32_t field, const struct d
         named = *error;
     else /* samples whose index failed never get here */
         dmc_error_set(&named, DAMACY_INTERNAL, "plan", "a shard index is missing although its sample was resolved");
+    const struct dmc_sample_slot *sample = dmc_lookahead_slot(&planning->pipeline->lookahead, planning->closed->first_ordinal + row);
+    dmc_error_where(&named, sample->regions[field].uri, NULL, 0, 0);
     dmc_error_field(&named, planning->pipeline->home->fields[field].name);
     dmc_row_fail(planning->batch, row, field, 0, &named);
 }
@@ -262,7 +265,7 @@ static void drop_arrays(struct dmc_batch_slot *slot)
 enum damacy_status dmc_plan_run(struct damacy *pipeline, struct dmc_batch_slot *slot, uint64_t batch_id,
                                 const struct dmc_closed_batch *closed, struct damacy_error *error)
 {
-    struct planning planning = {.pipeline = pipeline, .batch = slot->batch, .slot = slot, .arena = &slot->arena};
+    struct planning planning = {.pipeline = pipeline, .batch = slot->batch, .slot = slot, .arena = &slot->arena, .closed = closed};
     dmc_arena_reset(&slot->arena);
     slot->array_count = 0;
     slot->planned_ns = dmc_clock_ns();
@@ -282,7 +285,7 @@ enum damacy_status dmc_plan_run(struct damacy *pipeline, struct dmc_batch_slot *
 void dmc_plan_nothing(struct damacy *pipeline, struct dmc_batch_slot *slot, uint64_t batch_id, const struct dmc_closed_batch *closed,
                       const struct damacy_error *error)
 {
-    struct planning planning = {.pipeline = pipeline, .batch = slot->batch, .slot = slot, .arena = &slot->arena};
+    struct planning planning = {.pipeline = pipeline, .batch = slot->batch, .slot = slot, .arena = &slot->arena, .closed = closed};
     slot->array_count = 0;
     slot->run.plan = (struct dmc_plan){0};
     slot->run.user = slot;

@@ -24,7 +24,7 @@
 #define SHARD_INDEX_CACHE_BYTES (64 * MIB)
 #define CHUNK_LAYOUT_CACHE_BYTES (1 * MIB)
 #define METADATA_OBJECT_BYTES_MAX (16 * MIB)
-/* Kept free at create for what only the data tell: plans, decoded chunks, metadata in transit. */
+/* Kept free at create for what only the data tell: plans, decoded chunks; metadata in transit come on top. */
 #define RESERVE_BYTES (8 * MIB)
 #define WORKERS_MAX 1024u
 
@@ -123,11 +123,29 @@ static void default_u64(uint64_t *setting, uint64_t value)
         *setting = value;
 }
 
+void dmc_config_prefetcher(const struct damacy_config *config, const uint32_t *ranks, const int64_t *const *sample_shapes,
+                           struct dmc_prefetcher_options *options)
+{
+    const struct damacy_tuning *tuning = &config->tuning;
+    *options = (struct dmc_prefetcher_options){
+        .field_count = config->field_count,
+        .ranks = ranks,
+        .sample_shapes = sample_shapes,
+        .prefetch_samples = tuning->prefetch_samples,
+        .reads_in_flight = tuning->metadata_reads_in_flight,
+        .io_uring_never = tuning->io_uring == 2,
+        .array_meta_cache_bytes = tuning->array_meta_cache_bytes,
+        .shard_index_cache_bytes = tuning->shard_index_cache_bytes,
+        .chunk_layout_cache_bytes = tuning->chunk_layout_cache_bytes,
+        .metadata_object_bytes_max = tuning->metadata_object_bytes_max,
+    };
+}
+
 static uint64_t sum_fixed(const struct damacy_config *config, const struct dmc_config_layout *layout)
 {
     const struct damacy_tuning *tuning = &config->tuning;
     return tuning->batch_slots * layout->batch_bytes + tuning->worker_count * tuning->worker_bytes + tuning->array_meta_cache_bytes +
-           tuning->shard_index_cache_bytes + tuning->chunk_layout_cache_bytes + layout->lookahead_bytes;
+           tuning->shard_index_cache_bytes + tuning->chunk_layout_cache_bytes + layout->lookahead_bytes + layout->prefetcher_bytes;
 }
 
 /* Choose what the caller left open. Where memory is tight, caches and worker buffers shrink first, then batch slots down to 2. */
@@ -149,9 +167,14 @@ static void complete_tuning(struct damacy_config *config, struct dmc_config_layo
     default_u64(&tuning->chunk_layout_cache_bytes, dmc_min_u64(CHUNK_LAYOUT_CACHE_BYTES, limit / 64));
     default_u64(&tuning->metadata_object_bytes_max, METADATA_OBJECT_BYTES_MAX);
     default_u64(&tuning->worker_bytes, dmc_max_u64(dmc_min_u64(WORKER_BYTES, limit / 8 / tuning->worker_count), 64 * 1024));
+    struct dmc_prefetcher_options prefetcher;
+    dmc_config_prefetcher(config, NULL, NULL, &prefetcher);
+    layout->prefetcher_bytes = dmc_prefetcher_memory(&prefetcher);
+    layout->reserve_bytes = RESERVE_BYTES + dmc_prefetcher_memory_transient(&prefetcher);
+    layout->lookahead_bytes = dmc_config_lookahead_bytes(config);
     if (tuning->batch_slots == 0) {
         tuning->batch_slots = BATCH_SLOTS;
-        while (tuning->batch_slots > 2 && sum_fixed(config, layout) + RESERVE_BYTES > limit)
+        while (tuning->batch_slots > 2 && sum_fixed(config, layout) + layout->reserve_bytes > limit)
             tuning->batch_slots--;
     }
 }
@@ -167,7 +190,7 @@ enum damacy_status dmc_config_complete(const struct damacy_config *config, struc
     if (status != DAMACY_OK)
         return status;
     *complete = *config;
-    *layout = (struct dmc_config_layout){.reserve_bytes = RESERVE_BYTES};
+    *layout = (struct dmc_config_layout){0};
     for (uint32_t f = 0; f < config->field_count; f++) {
         layout->batch_bytes += dmc_config_tensor_bytes(config, f);
         if (layout->batch_bytes >> 60)
@@ -178,7 +201,6 @@ enum damacy_status dmc_config_complete(const struct damacy_config *config, struc
     layout->limit_bytes = config->max_host_memory_bytes ? config->max_host_memory_bytes : layout->default_limit_bytes;
     complete->max_host_memory_bytes = layout->limit_bytes;
     complete_tuning(complete, layout);
-    layout->lookahead_bytes = dmc_config_lookahead_bytes(complete);
     layout->fixed_bytes = sum_fixed(complete, layout);
     bool overflow = layout->batch_bytes > UINT64_MAX / 4 / complete->tuning.batch_slots ||
                     complete->tuning.worker_bytes > UINT64_MAX / 4 / complete->tuning.worker_count;
@@ -223,7 +245,7 @@ void dmc_config_breakdown(const struct damacy_config *config, const struct dmc_c
              mib(tuning->batch_slots * layout->batch_bytes, a), tuning->batch_slots, mib(layout->batch_bytes, b),
              mib(tuning->worker_count * tuning->worker_bytes, c), tuning->worker_count,
              mib(tuning->array_meta_cache_bytes + tuning->shard_index_cache_bytes + tuning->chunk_layout_cache_bytes, d),
-             mib(layout->lookahead_bytes, e), tuning->lookahead_samples, tuning->prefetch_samples, mib(layout->reserve_bytes, f),
+             mib(layout->lookahead_bytes + layout->prefetcher_bytes, e), tuning->lookahead_samples, tuning->prefetch_samples, mib(layout->reserve_bytes, f),
              mib(layout->fixed_bytes + layout->reserve_bytes, g), mib(layout->limit_bytes, h), mib(layout->default_limit_bytes, i));
 }
 

@@ -162,19 +162,10 @@ static enum damacy_status create_threads(struct damacy *pipeline, const struct d
     enum damacy_status status = dmc_cpu_create(&cpu, &cpu_hooks, &pipeline->budget, &pipeline->backend, error);
     if (status != DAMACY_OK)
         return status;
-    struct dmc_prefetcher_options options = {
-        .field_count = pipeline->home->field_count,
-        .ranks = pipeline->ranks,
-        .sample_shapes = pipeline->sample_shapes,
-        .reads_in_flight = tuning->metadata_reads_in_flight,
-        .io_uring_never = tuning->io_uring == 2,
-        .want_layout = extras->want_layout,
-        .array_meta_cache_bytes = tuning->array_meta_cache_bytes,
-        .shard_index_cache_bytes = tuning->shard_index_cache_bytes,
-        .chunk_layout_cache_bytes = tuning->chunk_layout_cache_bytes,
-        .metadata_object_bytes_max = tuning->metadata_object_bytes_max,
-        .latency_ns = extras->metadata_latency_ns,
-    };
+    struct dmc_prefetcher_options options;
+    dmc_config_prefetcher(&pipeline->config, pipeline->ranks, pipeline->sample_shapes, &options);
+    options.want_layout = extras->want_layout;
+    options.latency_ns = extras->metadata_latency_ns;
     struct dmc_prefetcher_hooks hooks = {pipeline, take_sample, sample_resolved, watermark};
     return dmc_prefetcher_create(&options, &hooks, pipeline->stores, &pipeline->budget, &pipeline->prefetcher, error);
 }
@@ -212,6 +203,8 @@ enum damacy_status dmc_pipeline_create(const struct damacy_config *config, const
     if (!out)
         return dmc_error_set(error, DAMACY_INVAL, "config", "pipeline is NULL");
     enum damacy_status status = dmc_config_complete(config, &complete, &layout, error);
+    if (status == DAMACY_OK && complete.tuning.io_uring == 1)
+        status = dmc_io_uring_probe(error);
     if (status != DAMACY_OK)
         return status;
     struct damacy *pipeline = dmc_calloc(1, sizeof *pipeline);
@@ -225,8 +218,9 @@ enum damacy_status dmc_pipeline_create(const struct damacy_config *config, const
     pipeline->base.elapsed_ns = dmc_clock_ns();
     dmc_cond_init(&pipeline->changed);
     dmc_budget_init(&pipeline->budget, layout.limit_bytes);
-    /* The workers draw their buffers themselves. The check above has made sure that all of it fits. */
-    dmc_budget_reserve(&pipeline->budget, layout.fixed_bytes - complete.tuning.worker_count * complete.tuning.worker_bytes);
+    /* Workers and prefetcher draw their own buffers. The check above has made sure that all of it fits. */
+    dmc_budget_reserve(&pipeline->budget, layout.fixed_bytes - layout.prefetcher_bytes -
+                                              complete.tuning.worker_count * complete.tuning.worker_bytes);
 
     status = create_stores(pipeline, extras, error);
     if (status == DAMACY_OK)

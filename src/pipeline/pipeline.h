@@ -153,6 +153,7 @@ struct dmc_config_layout {
     uint64_t batch_bytes; /* of one batch buffer */
     uint64_t fixed_bytes; /* all that create commits */
     uint64_t lookahead_bytes;
+    uint64_t prefetcher_bytes;
     uint64_t reserve_bytes; /* kept for plans and metadata in transit */
     uint64_t limit_bytes;
     uint64_t default_limit_bytes;
@@ -162,6 +163,9 @@ enum damacy_status dmc_config_complete(const struct damacy_config *config, struc
 uint64_t dmc_config_row_bytes(const struct damacy_field *field);
 uint64_t dmc_config_tensor_bytes(const struct damacy_config *config, uint32_t field); /* rounded up to 64 */
 uint64_t dmc_config_lookahead_bytes(const struct damacy_config *config);
+/* What the prefetcher is made with; the fields' pointers are borrowed and may be NULL for measuring its memory. */
+void dmc_config_prefetcher(const struct damacy_config *config, const uint32_t *ranks, const int64_t *const *sample_shapes,
+                           struct dmc_prefetcher_options *options);
 void dmc_config_breakdown(const struct damacy_config *config, const struct dmc_config_layout *layout, char *text, size_t capacity);
 
 /* scheduler.c */
