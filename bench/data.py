@@ -1,0 +1,196 @@
+"""Write the benchmark's data sets with zarr-python, once.
+
+The content is made up but behaves like a fluorescence stack from an sCMOS camera: an offset, smooth structures at two scales,
+shot noise and read noise. zstd level 3 shrinks it about 2.3 times, with blosc's shuffle before it about 2.8 times, as it does
+real stacks of that kind. Every 4D set holds the same pixels. `python bench/data.py --help` tells the rest.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import shutil
+import sys
+import time
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+VERSION = 1  # raise it when the content or the layout changes, so that old data are written anew
+SEED = 20240613
+
+ARRAY_SHAPE = (4, 64, 1024, 1024)
+SHARD_SHAPE = (1, 64, 512, 512)
+ARRAY_COUNT = 2
+SMALL_SHAPE = (512, 512)
+SMALL_CHUNK = (128, 128)
+SMALL_COUNT = 2000
+
+
+@dataclass(frozen=True)
+class DataSet:
+    """One folder of arrays: how their chunks are cut and compressed."""
+
+    name: str
+    codec: str  # zstd, blosc-zstd, blosc-lz4 or none
+    chunk: tuple[int, ...]
+    shard: tuple[int, ...]
+    shape: tuple[int, ...]
+    count: int
+
+
+CHUNK_128K = (1, 16, 64, 64)
+CHUNK_1M = (1, 32, 128, 128)
+
+DATA_SETS: dict[str, DataSet] = {
+    data_set.name: data_set
+    for data_set in (
+        DataSet("zstd-128k", "zstd", CHUNK_128K, SHARD_SHAPE, ARRAY_SHAPE, ARRAY_COUNT),
+        DataSet("blosc-zstd-128k", "blosc-zstd", CHUNK_128K, SHARD_SHAPE, ARRAY_SHAPE, ARRAY_COUNT),
+        DataSet("blosc-lz4-128k", "blosc-lz4", CHUNK_128K, SHARD_SHAPE, ARRAY_SHAPE, ARRAY_COUNT),
+        DataSet("raw-128k", "none", CHUNK_128K, SHARD_SHAPE, ARRAY_SHAPE, ARRAY_COUNT),
+        DataSet("zstd-1m", "zstd", CHUNK_1M, SHARD_SHAPE, ARRAY_SHAPE, ARRAY_COUNT),
+        DataSet("blosc-zstd-1m", "blosc-zstd", CHUNK_1M, SHARD_SHAPE, ARRAY_SHAPE, ARRAY_COUNT),
+        DataSet("small", "zstd", SMALL_CHUNK, SMALL_SHAPE, SMALL_SHAPE, SMALL_COUNT),
+    )
+}
+
+
+def array_path(root: Path, data_set: DataSet, index: int) -> Path:
+    """Where array `index` of a set lies."""
+    return root / data_set.name / f"{index:04d}.zarr"
+
+
+def stamp_of(data_set: DataSet) -> dict[str, Any]:
+    """What a finished set's stamp file says; anything else is written anew."""
+    stamp: dict[str, Any] = json.loads(json.dumps({"version": VERSION, "seed": SEED, **asdict(data_set)}))
+    return stamp
+
+
+def is_ready(root: Path, data_set: DataSet) -> bool:
+    """True when the set was written completely by this version."""
+    try:
+        return bool(json.loads((root / data_set.name / "stamp.json").read_text()) == stamp_of(data_set))
+    except (OSError, ValueError):
+        return False
+
+
+def volume(time_point: int) -> Any:
+    """One stack (64, 1024, 1024) of uint16, the same on every machine for the same `time_point`."""
+    import numpy as np
+
+    shape = ARRAY_SHAPE[1:]
+    rng = np.random.default_rng([SEED, time_point])
+
+    def smooth(steps: tuple[int, int, int]) -> Any:
+        """Noise on a coarse grid, linearly interpolated: structures of about `steps` pixels."""
+        field = rng.standard_normal(tuple(n // s + 2 for n, s in zip(shape, steps)), dtype=np.float32)
+        for axis, (extent, step) in enumerate(zip(shape, steps)):
+            position = np.arange(extent, dtype=np.float32) / step
+            lower = position.astype(np.intp)
+            weight = (position - lower).astype(np.float32).reshape([-1 if i == axis else 1 for i in range(3)])
+            left, right = np.take(field, lower, axis=axis), np.take(field, lower + 1, axis=axis)
+            field = left + (right - left) * weight
+        return field
+
+    tissue, cells = smooth((16, 64, 64)), smooth((4, 12, 12))
+    signal = np.float32(110) + np.float32(45) * (np.maximum(tissue, 0) ** 2 + np.maximum(cells + 0.6 * tissue - 0.9, 0))
+    noise = rng.standard_normal(shape, dtype=np.float32) * np.sqrt(np.float32(0.35) * signal + np.float32(9))
+    return np.clip(np.rint(signal + noise), 0, 65535).astype(np.uint16)
+
+
+def compressors_of(codec: str) -> Any:
+    """zarr-python's spelling of a set's codec."""
+    from zarr.codecs import BloscCodec, ZstdCodec
+
+    match codec:
+        case "zstd":
+            return [ZstdCodec(level=3)]
+        case "blosc-zstd":
+            return [BloscCodec(typesize=2, cname="zstd", clevel=3, shuffle="shuffle")]
+        case "blosc-lz4":
+            return [BloscCodec(typesize=2, cname="lz4", clevel=5, shuffle="shuffle")]
+        case "none":
+            return None
+    raise ValueError(f"unknown codec {codec!r}")
+
+
+def create_array(root: Path, data_set: DataSet, index: int) -> Any:
+    """A new, empty array of the set."""
+    import zarr
+
+    return zarr.create_array(
+        store=str(array_path(root, data_set, index)),
+        shape=data_set.shape,
+        dtype="uint16",
+        chunks=data_set.chunk,
+        shards=data_set.shard,
+        compressors=compressors_of(data_set.codec),
+        filters=None,
+        fill_value=0,
+    )
+
+
+def write_sets(root: Path, data_sets: list[DataSet]) -> None:
+    """Write the given sets; each stack is made once and goes to all of them."""
+    import zarr
+
+    for data_set in data_sets:
+        shutil.rmtree(root / data_set.name, ignore_errors=True)
+        (root / data_set.name).mkdir(parents=True)
+        zarr.create_group(str(root / data_set.name))  # z5py opens arrays only through a group
+    stacks = [data_set for data_set in data_sets if len(data_set.shape) == 4]
+    planes = [data_set for data_set in data_sets if len(data_set.shape) == 2]
+    small_index = 0
+    arrays: dict[str, Any] = {}
+    for time_point in range(ARRAY_COUNT * ARRAY_SHAPE[0]):
+        index, t = divmod(time_point, ARRAY_SHAPE[0])
+        print(f"  stack {time_point + 1} of {ARRAY_COUNT * ARRAY_SHAPE[0]}", flush=True)
+        stack = volume(time_point)
+        for data_set in stacks:
+            if t == 0:
+                arrays[data_set.name] = create_array(root, data_set, index)
+            arrays[data_set.name][t] = stack
+        for data_set in planes:
+            height, width = data_set.shape
+            for z in range(stack.shape[0]):
+                for y in range(0, stack.shape[1], height):
+                    for x in range(0, stack.shape[2], width):
+                        if small_index < data_set.count:
+                            create_array(root, data_set, small_index)[:] = stack[z, y : y + height, x : x + width]
+                            small_index += 1
+    os.sync()  # only clean pages can be dropped from the page cache later
+    for data_set in data_sets:
+        (root / data_set.name / "stamp.json").write_text(json.dumps(stamp_of(data_set), indent=2))
+
+
+def data_files(root: Path, data_set: DataSet) -> list[Path]:
+    """The files that hold pixels (not metadata)."""
+    return sorted(p for p in (root / data_set.name).rglob("*") if p.is_file() and p.suffix != ".json")
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description="Write the benchmark's data sets.")
+    parser.add_argument("--root", type=Path, default=Path(__file__).resolve().parent.parent / "data" / "bench")
+    parser.add_argument("--set", action="append", choices=sorted(DATA_SETS), help="only this set (may be given again)")
+    parser.add_argument("--force", action="store_true", help="write them even if they are there")
+    args = parser.parse_args()
+    wanted = [DATA_SETS[name] for name in (args.set or DATA_SETS)]
+    missing = [data_set for data_set in wanted if args.force or not is_ready(args.root, data_set)]
+    if missing:
+        begin = time.monotonic()
+        print(f"writing {', '.join(data_set.name for data_set in missing)} to {args.root}", flush=True)
+        write_sets(args.root, missing)
+        print(f"  done in {time.monotonic() - begin:.0f} s", flush=True)
+    for data_set in wanted:
+        stored = sum(path.stat().st_size for path in data_files(args.root, data_set))
+        pixels = data_set.count * 2
+        for extent in data_set.shape:
+            pixels *= extent
+        print(f"  {data_set.name}: {data_set.count} arrays, {stored / 1e6:.0f} MB stored, ratio {pixels / stored:.2f}")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
