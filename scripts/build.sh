@@ -25,4 +25,4 @@ eval "cmake -S . -B build/$flavour -G Ninja $options" >build/"$flavour".log 2>&1
     cat build/"$flavour".log
     exit 1
 }
-[ -n "$configure_only" ] || ninja -C "build/$flavour" -j "${JOBS:-$(nproc)}"
+[ -n "$configure_only" ] || ninja -C "build/$flavour" -k 0 -j "${JOBS:-$(nproc)}"
