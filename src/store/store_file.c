@@ -152,7 +152,7 @@ static enum step read_here(struct file_store *file, struct dmc_request *request)
             begin_ns = dmc_clock_ns();
         }
         int32_t result = dmc_request_preadv(request, handle->fd, offset, mode == DMC_READ_NOWAIT ? RWF_NOWAIT : 0);
-        if (mode == DMC_READ_NOWAIT && (result == -EOPNOTSUPP || result == -ENOSYS || result == -EINVAL)) {
+        if (mode == DMC_READ_NOWAIT && (result == -EOPNOTSUPP || result == -ENOSYS)) {
             dmc_file_system_refused(file_system, handle->fd);
             continue;
         }
@@ -202,8 +202,13 @@ static enum dmc_start begin(struct file_store *file, struct dmc_io *io, struct d
     }
     if (request->length == 0)
         return done_full(file, request);
-    if (request->range_begin > INT64_MAX) /* no file reaches there, and the kernel takes no such offset */
-        return done_at_end(file, request);
+    /* The kernel takes no range that ends beyond this, and no file reaches there. */
+    if (request->length > INT64_MAX || request->range_begin > INT64_MAX - request->length) {
+        os_error = refresh(request, handle);
+        if (!os_error && request->range_begin >= request->object_bytes)
+            return done_at_end(file, request);
+        return done_failed(file, request, os_error ? os_error : EOVERFLOW);
+    }
     if (read_here(file, request) == STEP_DONE)
         return DMC_START_DONE;
     return read_away(file, io, request);
