@@ -82,7 +82,7 @@ static void test_trace(void **state)
     dmc_trace_flush();
     struct content content = read_back();
     assert_int_equal(content.spans, 4 * 3000 + 1);
-    assert_true(content.names >= 2 && content.names <= 5);
+    assert_true(content.names >= 1 && content.names <= 3); /* one buffer for threads that never met; never more than three */
     assert_int_equal(content.dropped, 0);
 
     /* The n-th allocation fails: events are lost and counted, nothing else happens. */
