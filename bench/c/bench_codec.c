@@ -1,4 +1,5 @@
-/* How fast chunks decode on one thread, against the libraries used plainly: GB/s of decoded bytes, medians of interleaved rounds.
+/* How fast chunks decode on one thread, against the libraries used plainly: GB/s of decoded bytes, medians of interleaved
+ * rounds.
  *
  *     bench_codec [ROUNDS]
  *
@@ -166,8 +167,8 @@ static void unshuffle_run(size_t typesize, bool bits, int rounds)
                 (which ? best : plain)[i] = (double)(8 * elements * typesize) / (double)(dmc_clock_ns() - begin);
         }
     }
-    printf("%-11s typesize %2zu                        %8.2f %8.2f\n", bits ? "bitshuffle" : "shuffle", typesize, median(best, rounds),
-           median(plain, rounds));
+    printf("%-11s typesize %2zu                        %8.2f %8.2f\n", bits ? "bitshuffle" : "shuffle", typesize,
+           median(best, rounds), median(plain, rounds));
     free(source);
     free(target);
 }
@@ -202,7 +203,8 @@ int main(int count, char **arguments)
     for (size_t s = 0; s < sizeof sizes / sizeof sizes[0]; s++) {
         for (size_t k = 0; k < sizeof kinds / sizeof kinds[0]; k++) {
             struct subject subject;
-            subject_make(&subject, kinds[k].name, kinds[k].codec, kinds[k].inner, kinds[k].shuffle, kinds[k].typesize, sizes[s]);
+            subject_make(&subject, kinds[k].name, kinds[k].codec, kinds[k].inner, kinds[k].shuffle, kinds[k].typesize,
+                         sizes[s]);
             subject_run(&subject, rounds);
             subject_free(&subject);
         }

@@ -62,9 +62,12 @@ enum damacy_status dmc_zlib_decode(struct dmc_codec_context *context, const uint
     enum damacy_status status = deflate_prepare(context, error);
     if (status)
         return status;
-    size_t decoded = 0;
-    switch (libdeflate_zlib_decompress(context->deflate, source, source_bytes, target, target_bytes, &decoded)) {
+    size_t taken = 0, decoded = 0;
+    switch (libdeflate_zlib_decompress_ex(context->deflate, source, source_bytes, target, target_bytes, &taken, &decoded)) {
     case LIBDEFLATE_SUCCESS:
+        if (taken != source_bytes)
+            return dmc_error_set(error, DAMACY_DECODE, "decode", "zlib: the stream ends after %zu of its %llu bytes", taken,
+                                 (unsigned long long)source_bytes);
         break;
     case LIBDEFLATE_INSUFFICIENT_SPACE:
         return size_error(error, "zlib", target_bytes, "more");
