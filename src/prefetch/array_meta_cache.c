@@ -105,8 +105,9 @@ static enum damacy_status make_array(struct dmc_fetch *fetch, struct dmc_array *
 static enum dmc_fetch_step parse(struct dmc_fetch *fetch, const struct dmc_fetch_env *env)
 {
     uint64_t transient_bytes = fetch->request.bytes_read * PARSE_FACTOR;
+    transient_bytes -= dmc_min_u64(transient_bytes, DMC_METADATA_PARSE_RESERVE);
     if (!dmc_budget_reserve(env->budget, transient_bytes)) {
-        dmc_error_set(&fetch->error, DAMACY_BUDGET, "metadata", "%llu bytes to parse the metadata exceed what max_host_memory_bytes leaves",
+        dmc_error_set(&fetch->error, DAMACY_BUDGET, "metadata", "%llu bytes more to parse the metadata exceed what max_host_memory_bytes leaves",
                       (unsigned long long)transient_bytes);
         dmc_error_hint(&fetch->error, "raise max_host_memory_bytes");
         return dmc_fetch_fail(fetch, 0, 0);

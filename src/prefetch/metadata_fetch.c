@@ -56,12 +56,16 @@ void dmc_fetch_push(struct dmc_fetch_list *list, struct dmc_fetch *fetch)
 
 void dmc_fetch_drop_buffer(struct dmc_prefetcher *prefetcher, struct dmc_fetch *fetch)
 {
-    if (!fetch->buffer)
+    if (fetch->buffer_bytes == 0)
         return;
     dmc_free(fetch->buffer);
-    dmc_budget_unreserve(prefetcher->env.budget, fetch->buffer_bytes);
+    if (fetch->buffer_reserved)
+        prefetcher->reserve_taken = false;
+    else
+        dmc_budget_unreserve(prefetcher->env.budget, fetch->buffer_bytes);
     fetch->buffer = NULL;
     fetch->buffer_bytes = 0;
+    fetch->buffer_reserved = false;
 }
 
 /* Free fetches are reused last in, first out: a local array takes one and the same, which stays in the processor's cache. */
@@ -98,21 +102,24 @@ static enum buffer need_buffer(struct dmc_prefetcher *prefetcher, struct dmc_fet
     dmc_fetch_drop_buffer(prefetcher, fetch);
     if (!dmc_budget_reserve(prefetcher->env.budget, fetch->want_bytes)) {
         uint32_t running = prefetcher->fetch_count - prefetcher->free.count - prefetcher->stalled.count - 1;
-        if (running > 0)
+        if (fetch->want_bytes <= DMC_METADATA_READ_RESERVE && !prefetcher->reserve_taken) {
+            fetch->buffer_reserved = prefetcher->reserve_taken = true;
+        } else if (running > 0) {
             return BUFFER_LATER;
-        dmc_error_set(&fetch->error, DAMACY_BUDGET, "metadata", "%llu bytes to read them exceed what max_host_memory_bytes leaves",
-                      (unsigned long long)fetch->want_bytes);
-        dmc_error_hint(&fetch->error, "raise max_host_memory_bytes");
-        return BUFFER_NEVER;
+        } else {
+            dmc_error_set(&fetch->error, DAMACY_BUDGET, "metadata", "%llu bytes to read them exceed what max_host_memory_bytes leaves",
+                          (unsigned long long)fetch->want_bytes);
+            dmc_error_hint(&fetch->error, "raise max_host_memory_bytes");
+            return BUFFER_NEVER;
+        }
     }
     fetch->buffer = dmc_malloc(fetch->want_bytes);
-    if (!fetch->buffer) {
-        dmc_budget_unreserve(prefetcher->env.budget, fetch->want_bytes);
-        dmc_error_set(&fetch->error, DAMACY_OOM, "metadata", "no memory to read %llu bytes", (unsigned long long)fetch->want_bytes);
-        return BUFFER_NEVER;
-    }
     fetch->buffer_bytes = fetch->want_bytes;
-    return BUFFER_READY;
+    if (fetch->buffer)
+        return BUFFER_READY;
+    dmc_fetch_drop_buffer(prefetcher, fetch);
+    dmc_error_set(&fetch->error, DAMACY_OOM, "metadata", "no memory to read %llu bytes", (unsigned long long)fetch->want_bytes);
+    return BUFFER_NEVER;
 }
 
 static enum dmc_fetch_step next_step(struct dmc_prefetcher *prefetcher, struct dmc_fetch *fetch)

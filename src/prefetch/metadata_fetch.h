@@ -22,6 +22,10 @@ enum dmc_fetch_step {
 /* First try for a zarr.json: larger ones are rare and cost a second request. */
 #define DMC_ARRAY_META_READ_BYTES 16384
 
+/* Set aside for good, so that usual metadata can always be read and parsed, one at a time, however short the budget is. */
+#define DMC_METADATA_READ_RESERVE DMC_ARRAY_META_READ_BYTES
+#define DMC_METADATA_PARSE_RESERVE (UINT64_C(256) << 10)
+
 struct dmc_fetch {
     struct dmc_request request; /* user points back to the fetch */
     /* the user of the cache */
@@ -38,6 +42,7 @@ struct dmc_fetch {
     struct iovec part;
     uint8_t *buffer;
     uint64_t buffer_bytes;
+    bool buffer_reserved; /* counted by the reserve, not drawn from the budget */
     struct dmc_fetch *next; /* free, stalled or delayed */
     uint64_t due_ns;
     uint64_t *waiting; /* bit set of samples in work */

@@ -42,7 +42,7 @@ uint64_t dmc_prefetcher_memory(const struct dmc_prefetcher_options *options)
 {
     return sizeof(struct dmc_prefetcher) + (uint64_t)work_capacity(options) * sizeof(struct dmc_sample_work) +
            fetch_count(options) * (sizeof(struct dmc_fetch) + waiting_words(options) * sizeof(uint64_t)) +
-           options->field_count * sizeof(uint32_t);
+           options->field_count * sizeof(uint32_t) + DMC_METADATA_READ_RESERVE + DMC_METADATA_PARSE_RESERVE;
 }
 
 uint64_t dmc_prefetcher_memory_transient(const struct dmc_prefetcher_options *options)

@@ -80,6 +80,7 @@ struct dmc_prefetcher {
     uint64_t *waiting_words;
     uint32_t waiting_word_count; /* a fetch */
     struct dmc_fetch_list free, stalled, delayed;
+    bool reserve_taken; /* a fetch reads into DMC_METADATA_READ_RESERVE */
     uint32_t filling[DMC_METADATA_COUNT]; /* fetches in use, by cache */
     struct damacy_error error; /* scratch */
 };
