@@ -261,15 +261,13 @@ void damacy_destroy(struct damacy *pipeline)
     dmc_cpu_stop(pipeline->backend);
     while (pipeline->inside) /* they only wait for the lock, or for what was just broadcast */
         dmc_cond_wait(&pipeline->changed, &home->lock);
+    home->pipeline = NULL; /* from here on the last reference of a held batch frees it, and does not touch what is freed below */
     dmc_mutex_unlock(&home->lock);
 
     uint64_t deadline_ns = dmc_clock_deadline(STUCK_NS);
     bool prefetcher_ended = dmc_prefetcher_destroy(pipeline->prefetcher, deadline_ns);
     bool backend_ended = dmc_cpu_destroy(pipeline->backend, deadline_ns);
 
-    dmc_mutex_lock(&home->lock);
-    home->pipeline = NULL; /* from here on the last reference of a held batch frees it */
-    dmc_mutex_unlock(&home->lock);
     dmc_trace_flush();
     if (!prefetcher_ended || !backend_ended) {
         dmc_log(DMC_PIPELINE, DAMACY_LOG_WARN, "a read is stuck in the kernel; the pipeline's memory is left behind");
