@@ -5,8 +5,7 @@
  * cache line: rows often lie a power of two apart, so that their lines evict one another before a second visit. */
 #define TILE 512
 
-static void plain_bytes(const uint8_t *const *planes, size_t typesize, size_t begin, size_t end,
-                                                  uint8_t *target)
+static void plain_bytes(const uint8_t *const *planes, size_t typesize, size_t begin, size_t end, uint8_t *target)
 {
     if (typesize == 1) {
         memcpy(target + begin, planes[0] + begin, end - begin);
@@ -67,6 +66,12 @@ AVX2_INLINE __m256i load(const uint8_t *from)
 AVX2_INLINE void store(uint8_t *to, __m256i value)
 {
     _mm256_storeu_si256((__m256i *)to, value);
+}
+
+AVX2_INLINE void store_half(uint8_t *to, __m128i value)
+{
+    uint64_t low = (uint64_t)_mm_cvtsi128_si64(value);
+    memcpy(to, &low, sizeof low);
 }
 
 /* The unpack instructions work in each half of a register by itself, so that the pieces of low and high halves come out apart.
@@ -162,10 +167,10 @@ AVX2 static void avx2_bytes_8_of(const uint8_t *const *planes, size_t typesize, 
         uint8_t *to = target + i * typesize;
         for (size_t k = 0; k < 8; k++) {
             __m128i low = _mm256_castsi256_si128(h[k]), high = _mm256_extracti128_si256(h[k], 1);
-            _mm_storel_epi64((__m128i *)(void *)(to + 2 * k * typesize), low);
-            _mm_storeh_pd((double *)(void *)(to + (2 * k + 1) * typesize), _mm_castsi128_pd(low));
-            _mm_storel_epi64((__m128i *)(void *)(to + (2 * k + 16) * typesize), high);
-            _mm_storeh_pd((double *)(void *)(to + (2 * k + 17) * typesize), _mm_castsi128_pd(high));
+            store_half(to + 2 * k * typesize, low);
+            store_half(to + (2 * k + 1) * typesize, _mm_unpackhi_epi64(low, low));
+            store_half(to + (2 * k + 16) * typesize, high);
+            store_half(to + (2 * k + 17) * typesize, _mm_unpackhi_epi64(high, high));
         }
     }
 }

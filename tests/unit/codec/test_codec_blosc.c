@@ -85,7 +85,7 @@ static void test_blosc_all_kinds(void **state)
                                           (int)fixture_below(i == 0 ? 10 : 6), blocks[fixture_below(5)]);
                     struct dmc_codec_chain *chain = fixture_chain_of(sizes[s], "blosc");
                     assert_true(bytes <= chain->stored_bytes_max);
-                    fixture_ranges(chain, context, stored, bytes, original, sizes[s] <= 16 ? SIZE_MAX : 8);
+                    fixture_ranges(chain, context, stored, bytes, original, sizes[s] <= 16 ? SIZE_MAX : 4);
                     dmc_codec_chain_free(chain);
                 }
             }

@@ -1,0 +1,8 @@
+/* gzip members. */
+#include "fuzz_decode_common.h"
+
+int LLVMFuzzerTestOneInput(const uint8_t *data, size_t bytes)
+{
+    fuzz_decode("gzip", data, bytes);
+    return 0;
+}
