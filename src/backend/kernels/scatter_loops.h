@@ -4,7 +4,7 @@
  * A pair's function is  rows_<source>_<output>[_swapped]:
  *
  *     source_step is the item size:  rows without gaps are one long row; each row is one vector loop
- *     otherwise:                     tiles of 16 x 64 elements are gathered on the stack and go through the same function
+ *     otherwise:                     tiles of 32 x 64 elements are gathered on the stack and go through the same function
  *
  * so that each element function is compiled once per pair and order of bytes. */
 #include "backend/kernels/convert_element.h"
@@ -76,7 +76,7 @@ DMC_ALWAYS_INLINE void float_end(float_mode saved)
 
 /* --- sources with gaps between elements --- */
 
-enum { TILE_ROWS = 16, TILE_COLUMNS = 64 };
+enum { TILE_ROWS = 32, TILE_COLUMNS = 64 };
 
 /* Gather tiles and hand them to `rows_function`, which finds contiguous rows there. When neighbours in memory lie along the rows
  * (a transposed chunk), the tile is read along the rows: each cache line is then used whole even where strides are powers of
