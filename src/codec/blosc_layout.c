@@ -98,7 +98,8 @@ enum damacy_status dmc_blosc_layout_parse(const void *data, size_t bytes, struct
         layout->inner = (enum dmc_blosc_inner)inner;
         layout->byte_shuffle = (flags & FLAG_BYTE_SHUFFLE) && layout->typesize > 1;
         layout->bit_shuffle = (flags & FLAG_BIT_SHUFFLE) && !layout->byte_shuffle;
-        layout->split = !(flags & FLAG_NOT_SPLIT) && layout->typesize > 0 && layout->typesize <= BLOSC_SPLIT_TYPESIZE_MAX &&
+        layout->split = !(flags & FLAG_NOT_SPLIT) && layout->bytes > 0 && layout->typesize > 0 &&
+                        layout->typesize <= BLOSC_SPLIT_TYPESIZE_MAX &&
                         layout->block_bytes / layout->typesize >= BLOSC_SPLIT_ELEMENTS_MIN;
         if (layout->block_bytes > 0)
             layout->block_count = dmc_ceil_div(layout->bytes, layout->block_bytes);

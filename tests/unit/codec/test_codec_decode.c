@@ -7,6 +7,7 @@
 #include <blosc.h>
 #include <errno.h>
 #include <libdeflate.h>
+#include <pthread.h>
 #include <zstd.h>
 
 /* ---- every allocation of the process, libraries included ---- */
@@ -335,6 +336,64 @@ static void test_decode_steady_state_allocates_nothing(void **state)
     free(target);
 }
 
+/* ---- threads ---- */
+
+struct sharer {
+    const struct dmc_codec_chain *chain;
+    const uint8_t *stored, *original;
+    size_t stored_bytes;
+    struct dmc_budget *budget;
+    bool good;
+};
+
+static void *sharer_run(void *argument)
+{
+    struct sharer *sharer = argument;
+    uint64_t bytes = sharer->chain->chunk_bytes;
+    uint8_t *target = malloc(bytes);
+    struct dmc_codec_context *context = NULL;
+    struct damacy_error error;
+    sharer->good = dmc_codec_context_create(sharer->budget, &context, &error) == DAMACY_OK;
+    for (int i = 0; i < 20 && sharer->good; i++) {
+        const struct dmc_decode decode = {sharer->stored, sharer->stored_bytes, target, 0, bytes, false};
+        memset(target, 0, bytes);
+        sharer->good = dmc_codec_decode(sharer->chain, context, &decode, &error) == DAMACY_OK &&
+                       memcmp(target, sharer->original, bytes) == 0;
+    }
+    dmc_codec_context_destroy(context);
+    free(target);
+    return NULL;
+}
+
+/* One chain and one budget, a context a thread; meant for ThreadSanitizer. */
+static void test_decode_threads_share_a_chain(void **state)
+{
+    (void)state;
+    enum { BYTES = 50000, THREADS = 4 };
+    static const char *const names[] = {"blosc", "crc32c", NULL};
+    uint8_t *original = malloc(BYTES), *stored = malloc(3 * BYTES);
+    pthread_t threads[THREADS];
+    struct sharer sharers[THREADS];
+    struct dmc_budget budget;
+    dmc_budget_init(&budget, UINT64_MAX);
+    fixture_seed(116);
+    fixture_fill(original, BYTES, 2, CONTENT_IMAGE);
+    size_t bytes = encode_all(names, original, BYTES, stored, 3 * BYTES);
+    struct dmc_codec_chain *chain = fixture_chain(BYTES, names);
+    for (int i = 0; i < THREADS; i++) {
+        sharers[i] = (struct sharer){chain, stored, original, bytes, &budget, false};
+        assert_int_equal(pthread_create(&threads[i], NULL, sharer_run, &sharers[i]), 0);
+    }
+    for (int i = 0; i < THREADS; i++) {
+        pthread_join(threads[i], NULL);
+        assert_true(sharers[i].good);
+    }
+    assert_int_equal(dmc_budget_used(&budget), 0);
+    dmc_codec_chain_free(chain);
+    free(original);
+    free(stored);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -345,6 +404,7 @@ int main(void)
         cmocka_unit_test(test_decode_budget),
         cmocka_unit_test(test_decode_allocation_failures),
         cmocka_unit_test(test_decode_steady_state_allocates_nothing),
+        cmocka_unit_test(test_decode_threads_share_a_chain),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
