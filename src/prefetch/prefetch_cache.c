@@ -28,6 +28,7 @@ struct dmc_prefetch_cache {
     uint64_t evictable_bytes; /* of them: by what is unpinned and not FILLING */
     uint64_t watermark;
     uint64_t batch_newest;
+    uint64_t batch_bytes; /* of `bytes`: by what the newest batch has asked for */
     uint64_t entry_count, hits, misses, evictions;
     struct dmc_prefetch_entry **buckets;
     uint64_t bucket_count; /* a power of two */
@@ -171,23 +172,35 @@ static bool may_pass(const struct dmc_prefetch_entry *entry)
     return status == DAMACY_IO || status == DAMACY_OOM || status == DAMACY_BUDGET;
 }
 
+/* A batch begins, unless this one or a newer one has. */
+static void advance_locked(struct dmc_prefetch_cache *cache, uint64_t batch)
+{
+    if (batch <= cache->batch_newest)
+        return;
+    cache->batch_newest = batch;
+    cache->batch_bytes = 0;
+}
+
 static enum dmc_acquire acquire_locked(struct dmc_prefetch_cache *cache, uint64_t hash, const void *key, uint32_t key_bytes,
                                        uint64_t charge_bytes, uint64_t batch, struct dmc_prefetch_entry **out,
                                        struct dmc_prefetch_entry **victims)
 {
+    advance_locked(cache, batch);
     struct dmc_prefetch_entry *entry = look_up_locked(cache, hash, key, key_bytes);
     bool pinned = entry && !evictable_locked(cache, entry);
-    if (!pinned) {
+    bool ours = entry && entry->batch_last == cache->batch_newest && pinned;
+    if (!ours) {
         if (charge_bytes > cache->bytes_max)
             return DMC_ACQUIRE_TOO_BIG;
-        if (cache->bytes - cache->evictable_bytes > cache->bytes_max - charge_bytes)
+        uint64_t taken_bytes = pinned ? cache->batch_bytes : cache->bytes - cache->evictable_bytes;
+        if (taken_bytes > cache->bytes_max - charge_bytes)
             return DMC_ACQUIRE_FULL;
     }
-    if (batch > cache->batch_newest)
-        cache->batch_newest = batch;
     if (entry && (pinned || !may_pass(entry))) {
         if (!pinned)
             cache->evictable_bytes -= entry->charge_bytes;
+        if (!ours)
+            cache->batch_bytes += entry->charge_bytes;
         entry->batch_last = cache->batch_newest;
         if (cache->newest != entry || !cache->pinned_oldest) {
             list_remove_locked(cache, entry);
@@ -231,6 +244,7 @@ static enum dmc_acquire acquire_locked(struct dmc_prefetch_cache *cache, uint64_
     *bucket = made;
     list_push_locked(cache, made);
     cache->bytes += charge_bytes;
+    cache->batch_bytes += charge_bytes;
     cache->entry_count++;
     cache->misses++;
     *out = made;
@@ -265,6 +279,8 @@ static void settle_locked(struct dmc_prefetch_cache *cache, struct dmc_prefetch_
 {
     assert(entry->state == DMC_ENTRY_FILLING && charge_bytes <= entry->charge_bytes);
     cache->bytes -= entry->charge_bytes - charge_bytes;
+    if (entry->batch_last == cache->batch_newest)
+        cache->batch_bytes -= entry->charge_bytes - charge_bytes;
     entry->charge_bytes = charge_bytes;
     entry->state = state;
     entry->fill = NULL;
@@ -297,8 +313,7 @@ void dmc_prefetch_cache_watermark(struct dmc_prefetch_cache *cache, uint64_t bat
     dmc_mutex_lock(&cache->mutex);
     if (batch > cache->watermark) {
         cache->watermark = batch;
-        if (cache->batch_newest < batch)
-            cache->batch_newest = batch;
+        advance_locked(cache, batch);
         struct dmc_prefetch_entry *entry = cache->pinned_oldest;
         for (; entry && entry->batch_last < batch; entry = entry->lru_newer)
             if (entry->state != DMC_ENTRY_FILLING)

@@ -7,9 +7,9 @@
  * watermark the least recently used go first; what is FILLING stays. Failures are kept like results (a missing array is asked
  * for once) until evicted, but those that may pass (IO, OOM, BUDGET) are made anew once they are unpinned.
  *
- * Whether there is room must not depend on what happened to survive from earlier batches, or the same samples would fail in one
- * run and pass in the next: pinning an entry that was unpinned therefore asks for the same room as making it anew, and a batch
- * fits or not by its own needs alone.
+ * Whether there is room must not depend on what happens to be there from earlier batches, or the same samples would fail in one
+ * run and pass in the next. So the first use of an entry by a batch asks for the same room as making it anew: beside all that is
+ * pinned if the entry was not, and in any case beside all that this batch has used so far. A batch fits by its own needs alone.
  *
  * Threads: the prefetcher acquires, finishes and fails; the planner finds; stats come from any thread. One mutex inside guards
  * the table and the list. The members of a pinned entry that is READY or FAILED do not change, so the planner may read them

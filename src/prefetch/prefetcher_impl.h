@@ -70,6 +70,7 @@ struct dmc_prefetcher {
     struct dmc_io *io;
     bool io_stuck;
     uint64_t watermark;
+    uint64_t batch_newest; /* taken so far */
     uint64_t oldest, taken; /* seq */
     uint32_t work_capacity;
     struct dmc_sample_work *works;

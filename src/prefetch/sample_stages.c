@@ -18,14 +18,6 @@ bool dmc_stages_room(const struct dmc_prefetcher *prefetcher)
     return prefetcher->taken - prefetcher->oldest < prefetcher->work_capacity;
 }
 
-void dmc_stages_admit(struct dmc_prefetcher *prefetcher, struct dmc_sample_slot *slot)
-{
-    prefetcher->works[prefetcher->taken % prefetcher->work_capacity] =
-        (struct dmc_sample_work){.slot = slot, .field_end = prefetcher->options.field_count};
-    prefetcher->taken++;
-    atomic_fetch_add_explicit(&prefetcher->samples, 1, memory_order_relaxed);
-}
-
 bool dmc_stages_watermark(struct dmc_prefetcher *prefetcher)
 {
     uint64_t watermark = prefetcher->hooks.watermark(prefetcher->hooks.user);
@@ -35,6 +27,19 @@ bool dmc_stages_watermark(struct dmc_prefetcher *prefetcher)
     for (uint32_t i = 0; i < DMC_METADATA_COUNT; i++)
         dmc_prefetch_cache_watermark(prefetcher->caches[i], watermark);
     return true;
+}
+
+void dmc_stages_admit(struct dmc_prefetcher *prefetcher, struct dmc_sample_slot *slot)
+{
+    /* Once a batch, so that failures that may pass are unpinned even where the caches are never full. */
+    if (slot->batch_id != prefetcher->batch_newest) {
+        prefetcher->batch_newest = slot->batch_id;
+        dmc_stages_watermark(prefetcher);
+    }
+    prefetcher->works[prefetcher->taken % prefetcher->work_capacity] =
+        (struct dmc_sample_work){.slot = slot, .field_end = prefetcher->options.field_count};
+    prefetcher->taken++;
+    atomic_fetch_add_explicit(&prefetcher->samples, 1, memory_order_relaxed);
 }
 
 /* `field` failed. Callers see to it that the lowest one is told last. */

@@ -170,6 +170,25 @@ static void test_room_does_not_depend_on_survivors(void **state)
     }
 }
 
+/* ... nor on whether the batch before was still there to pin it. */
+static void test_room_does_not_depend_on_the_batch_before(void **state)
+{
+    (void)state;
+    for (int planned = 0; planned < 2; planned++) {
+        struct dmc_prefetch_cache *cache = make(300);
+        struct dmc_prefetch_entry *entry;
+        assert_int_equal(acquire(cache, "a", 200, 0, &entry), DMC_ACQUIRE_MADE);
+        dmc_prefetch_cache_finish(cache, entry, malloc(1), 50);
+        if (planned)
+            dmc_prefetch_cache_watermark(cache, 1);
+        put(cache, "b", 150, 1);
+        assert_int_equal(acquire(cache, "a", 200, 1, &entry), DMC_ACQUIRE_FULL);
+        assert_int_equal(acquire(cache, "a", 150, 1, &entry), DMC_ACQUIRE_FOUND);
+        assert_int_equal(acquire(cache, "a", 200, 1, &entry), DMC_ACQUIRE_FOUND); /* it is this batch's now */
+        dmc_prefetch_cache_destroy(cache);
+    }
+}
+
 static void test_what_is_filling_stays(void **state)
 {
     (void)state;
@@ -272,16 +291,19 @@ static bool model_pinned(const struct model *model, const struct model_entry *en
 static enum dmc_acquire model_acquire(struct model *model, int key, uint64_t charge, uint64_t batch)
 {
     struct model_entry *entry = &model->entries[key];
-    if (!(entry->there && model_pinned(model, entry))) {
+    if (!(entry->there && entry->batch_last == batch)) {
         uint64_t pinned = 0;
-        for (int i = 0; i < KEYS; i++)
-            if (model->entries[i].there && model_pinned(model, &model->entries[i]))
-                pinned += model->entries[i].charge;
+        bool was_pinned = entry->there && model_pinned(model, entry);
+        for (int i = 0; i < KEYS; i++) {
+            const struct model_entry *other = &model->entries[i];
+            if (other->there && (was_pinned ? other->batch_last == batch : model_pinned(model, other)))
+                pinned += other->charge;
+        }
         if (charge > model->bytes_max)
             return DMC_ACQUIRE_TOO_BIG;
         if (pinned + charge > model->bytes_max)
             return DMC_ACQUIRE_FULL;
-        if (entry->there && entry->state == DMC_ENTRY_FAILED && entry->may_pass) {
+        if (entry->there && !was_pinned && entry->state == DMC_ENTRY_FAILED && entry->may_pass) {
             entry->there = false;
             model->evictions++;
         }
@@ -419,6 +441,7 @@ int main(void)
         cmocka_unit_test(test_least_recently_used_goes_first),
         cmocka_unit_test(test_full_and_too_big),
         cmocka_unit_test(test_room_does_not_depend_on_survivors),
+        cmocka_unit_test(test_room_does_not_depend_on_the_batch_before),
         cmocka_unit_test(test_what_is_filling_stays),
         cmocka_unit_test(test_failures_are_kept),
         cmocka_unit_test(test_failures_that_may_pass_are_tried_again_once_unpinned),
