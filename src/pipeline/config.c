@@ -204,7 +204,11 @@ enum damacy_status dmc_config_complete(const struct damacy_config *config, struc
     complete_tuning(complete, layout);
     layout->fixed_bytes = sum_fixed(complete, layout);
     bool overflow = layout->batch_bytes > UINT64_MAX / 4 / complete->tuning.batch_slots ||
-                    complete->tuning.worker_bytes > UINT64_MAX / 4 / complete->tuning.worker_count;
+                    complete->tuning.worker_bytes > UINT64_MAX / 4 / complete->tuning.worker_count ||
+                    complete->tuning.array_meta_cache_bytes > UINT64_MAX / 16 || complete->tuning.shard_index_cache_bytes > UINT64_MAX / 16 ||
+                    complete->tuning.chunk_layout_cache_bytes > UINT64_MAX / 16; /* else the sum fits 64 bits */
+    if (overflow)
+        layout->fixed_bytes = UINT64_MAX - layout->reserve_bytes;
     if (!overflow && layout->fixed_bytes + layout->reserve_bytes <= layout->limit_bytes)
         return DAMACY_OK;
     char breakdown[1024];
@@ -254,6 +258,8 @@ enum damacy_status damacy_tuning_defaults(const struct damacy_config *config, st
 {
     struct damacy_config complete;
     struct dmc_config_layout layout;
+    if (!tuning)
+        return invalid(error, "tuning is NULL");
     enum damacy_status status = dmc_config_complete(config, &complete, &layout, error);
     if (status == DAMACY_OK)
         *tuning = complete.tuning;

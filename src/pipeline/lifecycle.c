@@ -65,15 +65,20 @@ static struct dmc_sample_slot *take_sample(void *user)
     dmc_scheduler_step_locked(pipeline);
     struct dmc_sample_slot *slot = pipeline->shutting_down ? NULL : dmc_lookahead_take(&pipeline->lookahead);
     if (slot) {
-        /* Producers are woken when half of the lookahead is free, not for every single place. */
-        if (pipeline->lookahead.pushed - pipeline->lookahead.taken == pipeline->lookahead.lookahead_samples / 2)
+        /* Producers are woken when half of the lookahead is free, not for every single place; or when it stays at that. */
+        pipeline->room_untold = pipeline->lookahead.pushed - pipeline->lookahead.taken != pipeline->lookahead.lookahead_samples / 2;
+        if (!pipeline->room_untold)
             dmc_cond_broadcast(&pipeline->changed);
         if (pipeline->starve_begin_ns) {
             pipeline->starve_ns += dmc_clock_ns() - pipeline->starve_begin_ns;
             pipeline->starve_begin_ns = 0;
         }
-    } else if (!pipeline->starve_begin_ns && pipeline->lookahead.pushed == pipeline->lookahead.planned) {
-        pipeline->starve_begin_ns = dmc_clock_ns();
+    } else {
+        if (pipeline->room_untold)
+            dmc_cond_broadcast(&pipeline->changed);
+        pipeline->room_untold = false;
+        if (!pipeline->starve_begin_ns && pipeline->lookahead.pushed == pipeline->lookahead.planned)
+            pipeline->starve_begin_ns = dmc_clock_ns();
     }
     dmc_mutex_unlock(&pipeline->home->lock);
     return slot;

@@ -125,6 +125,7 @@ struct damacy {
     uint32_t inside;        /* calls that are using this pipeline */
     bool planning;
     bool shutting_down;
+    bool room_untold;       /* samples were taken since producers were last woken */
     bool arena_short;       /* the last plan was given back for want of memory: wait until a batch is done */
     uint64_t slot_wait_begin_ns; /* a batch could be planned but no slot is free, since; 0: not so */
     uint64_t starve_begin_ns;    /* nothing to plan because nothing is pushed, since; 0: not so */

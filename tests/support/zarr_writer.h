@@ -205,7 +205,7 @@ static inline void zw_put(const struct zw_sink *sink, const char *key, uint8_t *
         return;
     }
     char path[4200];
-    snprintf(path, sizeof path, "%s/%s", sink->folder, key);
+    snprintf(path, sizeof path, "%s/%s", sink->folder ? sink->folder : ".", key);
     for (char *slash = path + 1; (slash = strchr(slash, '/')); slash++) {
         *slash = 0;
         zw_require(mkdir(path, 0777) == 0 || errno == EEXIST);
@@ -233,8 +233,8 @@ static inline void zw_key(const struct zw_array *array, const uint64_t *coordina
 
 static inline const char *zw_dtype_name(enum damacy_dtype dtype)
 {
-    static const char *const names[DAMACY_DTYPE_COUNT] = {NULL,    "bool",   "int8",   "int16",   "int32", "int64",   "uint8",
-                                                          "uint16", "uint32", "uint64", "float16", NULL,    "float32", "float64"};
+    static const char *const names[DAMACY_DTYPE_COUNT] = {"",      "bool",   "int8",   "int16",   "int32", "int64",   "uint8",
+                                                          "uint16", "uint32", "uint64", "float16", "",      "float32", "float64"};
     return names[dtype];
 }
 

@@ -23,12 +23,12 @@ static void fail_chunk(struct dmc_cpu_worker *worker, struct dmc_cpu_batch *batc
     }
 }
 
-/* Put the place in front of worker->error and fail the chunk's samples. */
+/* Put the place in front of worker->error and fail the chunk's samples. `whole_bytes`: how long a whole object is, if known. */
 static void fail_chunk_at(struct dmc_cpu_worker *worker, struct dmc_cpu_batch *batch, const struct dmc_read *read,
-                          const struct dmc_chunk *chunk)
+                          const struct dmc_chunk *chunk, uint64_t whole_bytes)
 {
-    uint64_t begin = read->offset + chunk->stored_offset;
-    dmc_error_where(&worker->error, array_of(chunk)->uri, batch->plan.objects[read->object].key, begin, begin + chunk->stored_bytes);
+    uint64_t begin = read->offset + chunk->stored_offset, bytes = read->whole ? whole_bytes : chunk->stored_bytes;
+    dmc_error_where(&worker->error, array_of(chunk)->uri, batch->plan.objects[read->object].key, begin, begin + bytes);
     fail_chunk(worker, batch, chunk);
 }
 
@@ -100,7 +100,7 @@ static void execute_chunk(struct dmc_cpu_worker *worker, struct dmc_cpu_batch *b
         snprintf(found, sizeof found, "%llu", (unsigned long long)(read->offset + request->bytes_read));
         dmc_error_set(&worker->error, DAMACY_DECODE, "read", "the object ends before the chunk does");
         dmc_error_expected(&worker->error, expected, found);
-        fail_chunk_at(worker, batch, read, chunk);
+        fail_chunk_at(worker, batch, read, chunk, stored_bytes);
         return;
     }
     bool sharded = batch->plan.objects[read->object].sharded;
@@ -110,7 +110,7 @@ static void execute_chunk(struct dmc_cpu_worker *worker, struct dmc_cpu_batch *b
         snprintf(found, sizeof found, "%llu", (unsigned long long)request->object_bytes);
         dmc_error_set(&worker->error, DAMACY_DECODE, "read", "an uncompressed chunk has the wrong size");
         dmc_error_expected(&worker->error, expected, found);
-        fail_chunk_at(worker, batch, read, chunk);
+        fail_chunk_at(worker, batch, read, chunk, stored_bytes);
         return;
     }
 
@@ -132,7 +132,7 @@ static void execute_chunk(struct dmc_cpu_worker *worker, struct dmc_cpu_batch *b
         if (status == DAMACY_OK)
             status = dmc_codec_decode(chain, worker->codec, &decode, &worker->error);
         if (status != DAMACY_OK) {
-            fail_chunk_at(worker, batch, read, chunk);
+            fail_chunk_at(worker, batch, read, chunk, stored_bytes);
             return;
         }
         decoded = worker->decoded;
@@ -157,7 +157,7 @@ void dmc_cpu_execute_failure(struct dmc_cpu_worker *worker, struct dmc_cpu_batch
     const struct dmc_read *read = &batch->plan.reads[read_index];
     for (uint32_t i = read->chunk_begin; i < read->chunk_end; i++) {
         worker->error = *error;
-        fail_chunk_at(worker, batch, read, &batch->plan.chunks[i]);
+        fail_chunk_at(worker, batch, read, &batch->plan.chunks[i], 0);
     }
     finish_task(worker, batch);
 }
@@ -183,7 +183,7 @@ void dmc_cpu_execute_read(struct dmc_cpu_worker *worker, struct dmc_cpu_batch *b
             }
             dmc_error_set(&worker->error, DAMACY_IO, "read", "the shard was there when its index was read and is gone now");
             dmc_error_hint(&worker->error, "the array must not change while it is read");
-            fail_chunk_at(worker, batch, read, chunk);
+            fail_chunk_at(worker, batch, read, chunk, 0);
             break;
         case DMC_OUTCOME_TOO_LONG: {
             char expected[64], found[64];
@@ -191,12 +191,12 @@ void dmc_cpu_execute_read(struct dmc_cpu_worker *worker, struct dmc_cpu_batch *b
             snprintf(found, sizeof found, "%llu", (unsigned long long)request->object_bytes);
             dmc_error_set(&worker->error, DAMACY_DECODE, "read", "the object is longer than any encoding of its chunk");
             dmc_error_expected(&worker->error, expected, found);
-            fail_chunk_at(worker, batch, read, chunk);
+            fail_chunk_at(worker, batch, read, chunk, request->object_bytes);
             break;
         }
         case DMC_OUTCOME_FAILED:
             worker->error = *request_error;
-            fail_chunk_at(worker, batch, read, chunk);
+            fail_chunk_at(worker, batch, read, chunk, 0);
             break;
         }
     }
