@@ -107,6 +107,7 @@ static void test_budget(void **state)
     assert_true(dmc_budget_reserve(&shared_budget, 1000));
     assert_true(dmc_budget_reserve(&shared_budget, 0));
     assert_false(dmc_budget_reserve(&shared_budget, 1));
+    assert_false(dmc_budget_reserve(&shared_budget, UINT64_MAX)); /* no wrapping round */
     dmc_budget_unreserve(&shared_budget, 1000);
     uint64_t taken[3] = {0};
     pthread_t threads[3];

@@ -73,6 +73,22 @@ static void test_cond(void **state)
     dmc_mutex_deinit(&meeting.lock);
 }
 
+static void *sleep_a_little(void *argument)
+{
+    (void)argument;
+    usleep(300000);
+    return NULL;
+}
+
+/* Longer than the step in which the wall clock is consulted. */
+static void test_long_join(void **state)
+{
+    (void)state;
+    pthread_t thread;
+    assert_int_equal(dmc_thread_start(&thread, "sleeper", sleep_a_little, NULL), 0);
+    assert_true(dmc_thread_join_until(thread, dmc_clock_deadline(60000000000)));
+}
+
 static void *look_at_mask(void *argument)
 {
     pthread_sigmask(SIG_BLOCK, NULL, argument);
@@ -152,8 +168,8 @@ static void test_clock(void **state)
 
 int main(void)
 {
-    const struct CMUnitTest tests[] = {cmocka_unit_test(test_cond), cmocka_unit_test(test_signals_and_name),
-                                       cmocka_unit_test(test_machine), cmocka_unit_test(test_fork),
-                                       cmocka_unit_test(test_clock)};
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_cond),    cmocka_unit_test(test_long_join), cmocka_unit_test(test_signals_and_name),
+        cmocka_unit_test(test_machine), cmocka_unit_test(test_fork),      cmocka_unit_test(test_clock)};
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -99,6 +99,7 @@ static void test_trace(void **state)
     int status;
     assert_int_equal(waitpid(child, &status, 0), child);
     assert_int_equal(status, 0);
+    assert_int_equal(read_back().spans, content.spans); /* the child has not written the file anew */
 
     int many = 200000;
     trace_some(&many);
