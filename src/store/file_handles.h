@@ -70,7 +70,8 @@ enum dmc_read_mode dmc_file_system_refused(struct dmc_file_system *file_system, 
 
 uint64_t dmc_file_version_tag(uint64_t bytes, int64_t mtime_s, int64_t mtime_ns, uint64_t inode);
 
-/* Tests: how many are open now. */
+/* Tests: how many are open now; the cache of a file store. */
 uint32_t dmc_file_handles_open(struct dmc_file_handles *handles);
+struct dmc_file_handles *dmc_store_file_handles(struct dmc_store *store);
 
 #endif

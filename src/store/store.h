@@ -134,7 +134,7 @@ void dmc_store_destroy(struct dmc_store *store);
 
 struct dmc_store_file_options {
     uint32_t open_files_max; /* most files open at once, least recently used closed first; fewer when the process runs out of
-                              * descriptors. 0: the smaller of 1024 and a quarter of RLIMIT_NOFILE */
+                              * descriptors. 0: the smaller of 8192 and half of RLIMIT_NOFILE */
 };
 /* Files. Keys are paths (absolute, or relative to the working directory). A folder, FIFO, socket or device in place of a file is
  * FAILED and never waited for. ENOENT and ENOTDIR are ABSENT; ELOOP, EACCES, EIO, ... are FAILED. Files are opened inside start,

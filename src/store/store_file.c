@@ -280,6 +280,8 @@ static void file_destroy(struct dmc_store *store)
 static const struct dmc_store_ops file_ops = {
     .scheme = "file", .start = file_start, .resume = file_resume, .cancel = file_cancel, .destroy = file_destroy};
 
+struct dmc_file_handles *dmc_store_file_handles(struct dmc_store *store) { return of(store)->handles; }
+
 enum damacy_status dmc_store_file_create(const struct dmc_store_file_options *options, struct dmc_store **store, struct damacy_error *error)
 {
     struct file_store *file = dmc_calloc(1, sizeof *file);

@@ -408,6 +408,153 @@ static void test_cancel_while_waiting_for_a_handle(void **state)
     }
 }
 
+static struct dmc_file_handle *hold(struct dmc_store *store, const char *path)
+{
+    struct dmc_request nobody = {0};
+    struct dmc_file_handle *handle = NULL;
+    assert_int_equal(dmc_file_handles_acquire(dmc_store_file_handles(store), path, dmc_hash_bytes(path, strlen(path), 0), &nobody, &handle),
+                     DMC_HANDLE_OK);
+    return handle;
+}
+
+/* The same with the waiting forced: the only handle is held here. One is cancelled in the list, one when it was woken already and
+ * must pass the handle on. */
+static void test_waiters_pass_the_handle_on(void **state)
+{
+    (void)state;
+    make_files();
+    struct dmc_store *store = file_store(1);
+    struct dmc_io *io = io_make(8, false);
+    struct dmc_file_handle *held = hold(store, paths[0]);
+    struct one_read reads[6];
+    unsigned char data[6][100];
+    for (int i = 1; i < 6; i++) {
+        assert_int_equal(dmc_store_start(io, prepare(&reads[i], store, paths[i], DMC_RANGE_SPAN, 0, data[i], 100)), DMC_START_PENDING);
+        if (i == 4) /* the last of the list */
+            dmc_store_cancel(io, &reads[4].request);
+    }
+    assert_ptr_equal(wait_any(io), &reads[4].request);
+    assert_null(dmc_io_wait(io, 0));
+    /* The file that is open already can be read all the while. */
+    assert_int_equal(dmc_store_start(io, prepare(&reads[0], store, paths[0], DMC_RANGE_SPAN, 0, data[0], 100)), DMC_START_DONE);
+    /* Absent ones wait, too, and must not keep the handle from others. */
+    assert_int_equal(unlink(paths[3]), 0);
+    dmc_file_handle_release(dmc_store_file_handles(store), held); /* wakes 1 */
+    dmc_store_cancel(io, &reads[1].request);
+    for (int i = 0; i < 4; i++)
+        wait_any(io);
+    assert_int_equal(dmc_io_pending(io), 0);
+    for (int i = 1; i < 6; i++) {
+        enum dmc_outcome expected = i == 3 ? DMC_OUTCOME_ABSENT : i == 1 || i == 4 ? DMC_OUTCOME_FAILED : DMC_OUTCOME_OK;
+        assert_int_equal(reads[i].request.outcome, expected);
+        if (expected == DMC_OUTCOME_OK)
+            assert_true(bytes_match(data[i], 100 + (uint64_t)i, 0, 100));
+    }
+    io_end(io);
+    dmc_store_destroy(store);
+}
+
+/* File systems that refuse RWF_NOWAIT: far away ones are never read here, local ones not while they are slow. */
+static void test_read_modes(void **state)
+{
+    (void)state;
+    make_files();
+    for (int pool = 0; pool < 2; pool++) {
+        struct dmc_store *store = file_store(8);
+        struct dmc_io *io = io_make(4, pool);
+        struct dmc_file_handle *handle = hold(store, paths[0]);
+        static unsigned char data[FILE_BYTES + 5];
+        struct one_read read;
+        atomic_store(&handle->file_system->mode, DMC_READ_RING);
+        assert_int_equal(dmc_store_start(io, prepare(&read, store, paths[0], DMC_RANGE_SPAN, 5, data, FILE_BYTES - 5)), DMC_START_PENDING);
+        wait_any(io);
+        assert_int_equal(read.request.outcome, DMC_OUTCOME_OK);
+        assert_true(bytes_match(data, 100, 5, FILE_BYTES - 5));
+        read_span(&read, io, store, paths[0], 5, data, FILE_BYTES);
+        assert_int_equal(read.request.outcome, DMC_OUTCOME_TRUNCATED);
+        assert_int_equal(read.request.bytes_read, FILE_BYTES - 5);
+        complete(io, prepare(&read, store, paths[0], DMC_RANGE_WHOLE, 0, data, sizeof data));
+        assert_int_equal(read.request.outcome, DMC_OUTCOME_OK);
+        assert_int_equal(read.request.bytes_read, FILE_BYTES);
+
+        atomic_store(&handle->file_system->mode, DMC_READ_MIXED);
+        atomic_store(&handle->file_system->slow_credit, 2);
+        for (int i = 0; i < 3; i++) {
+            enum dmc_start start = dmc_store_start(io, prepare(&read, store, paths[0], DMC_RANGE_SPAN, 0, data, 100));
+            assert_int_equal(start, i < 2 ? DMC_START_PENDING : DMC_START_DONE);
+            if (start == DMC_START_PENDING)
+                wait_any(io);
+            assert_int_equal(read.request.outcome, DMC_OUTCOME_OK);
+        }
+
+        /* A descriptor that cannot be read: the error of the system call comes out, here and from afar. */
+        int folder = open(fixture_folder, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+        assert_true(folder >= 0 && dup3(folder, handle->fd, O_CLOEXEC) >= 0);
+        close(folder);
+        for (int mode = DMC_READ_NOWAIT; mode <= DMC_READ_RING; mode++) {
+            atomic_store(&handle->file_system->mode, (uint32_t)mode);
+            read_span(&read, io, store, paths[0], 0, data, 100);
+            assert_int_equal(read.request.outcome, DMC_OUTCOME_FAILED);
+            assert_int_equal(read.request.status, DAMACY_IO);
+            assert_int_equal(read.error.os_error, EISDIR);
+        }
+        dmc_file_handle_release(dmc_store_file_handles(store), handle);
+        io_end(io);
+        dmc_store_destroy(store);
+    }
+}
+
+/* No descriptor for a ring: threads read in its stead. */
+static void test_without_a_ring(void **state)
+{
+    (void)state;
+    make_files();
+    struct dmc_store *store = file_store(8);
+    struct dmc_io *io = io_make(4, false);
+    struct dmc_file_handle *handle = hold(store, paths[0]);
+    atomic_store(&handle->file_system->mode, DMC_READ_RING);
+    struct rlimit before, low = low_limit(0);
+    struct damacy_error error = {0};
+    struct dmc_io_options options = {.depth = 1};
+    struct dmc_io *other = NULL;
+    unsigned char data[100];
+    struct one_read read;
+    assert_int_equal(getrlimit(RLIMIT_NOFILE, &before), 0);
+    assert_int_equal(setrlimit(RLIMIT_NOFILE, &low), 0);
+    enum dmc_start start = dmc_store_start(io, prepare(&read, store, paths[0], DMC_RANGE_SPAN, 7, data, sizeof data));
+    enum damacy_status probed = dmc_io_uring_probe(&error), made = dmc_io_create(&options, &other, NULL);
+    assert_int_equal(setrlimit(RLIMIT_NOFILE, &before), 0);
+    assert_int_equal(start, DMC_START_PENDING);
+    assert_int_equal(probed, DAMACY_UNSUPPORTED);
+    assert_true(error.os_error != 0);
+    assert_int_equal(made, DAMACY_IO);
+    assert_null(other);
+    wait_any(io);
+    assert_int_equal(read.request.outcome, DMC_OUTCOME_OK);
+    assert_true(bytes_match(data, 100, 7, sizeof data));
+    dmc_file_handle_release(dmc_store_file_handles(store), handle);
+    io_end(io);
+    dmc_store_destroy(store);
+}
+
+/* Kept where the sanitizer finds it: a store is left behind when a read of it did not end. */
+static struct dmc_store *left_behind;
+
+static void test_destroy_leaves_files_in_use(void **state)
+{
+    (void)state;
+    make_files();
+    left_behind = file_store(4);
+    struct dmc_file_handle *handle = hold(left_behind, paths[0]);
+    damacy_set_log_quiet(true);
+    dmc_store_destroy(left_behind);
+    damacy_set_log_quiet(false);
+    char byte;
+    assert_int_equal(pread(handle->fd, &byte, 1, 0), 1);
+    dmc_file_handle_release(dmc_store_file_handles(left_behind), handle);
+    dmc_store_destroy(left_behind);
+}
+
 /* --- threads --- */
 
 struct reader {
@@ -543,6 +690,10 @@ int main(void)
                                        IN_FOLDER(test_few_handles_many_reads),
                                        IN_FOLDER(test_nothing_to_close_fails_clearly),
                                        IN_FOLDER(test_cancel_while_waiting_for_a_handle),
+                                       IN_FOLDER(test_waiters_pass_the_handle_on),
+                                       IN_FOLDER(test_read_modes),
+                                       IN_FOLDER(test_without_a_ring),
+                                       IN_FOLDER(test_destroy_leaves_files_in_use),
                                        IN_FOLDER(test_threads_share_a_store),
                                        IN_FOLDER(test_allocations_that_fail)};
     return cmocka_run_group_tests(tests, NULL, NULL);

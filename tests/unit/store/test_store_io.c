@@ -259,6 +259,34 @@ static void test_destroy_cancels_what_hangs(void **state)
     dmc_store_destroy(memory);
 }
 
+/* Cancelled when the timer has sent it back already. */
+static uint64_t no_delay(void *user, const char *key)
+{
+    (void)user;
+    (void)key;
+    return 0;
+}
+static void test_cancel_on_the_way_back(void **state)
+{
+    (void)state;
+    struct dmc_store *memory, *delay;
+    assert_int_equal(dmc_store_memory_create(&memory, NULL), DAMACY_OK);
+    assert_int_equal(dmc_store_memory_put(memory, "x", "x", 1, NULL), DAMACY_OK);
+    assert_int_equal(dmc_store_delay_create(memory, no_delay, NULL, &delay, NULL), DAMACY_OK);
+    struct dmc_io *io = io_make(2, false);
+    struct one_read read;
+    char data;
+    assert_int_equal(dmc_store_start(io, prepare(&read, delay, "x", DMC_RANGE_SPAN, 0, &data, 1)), DMC_START_PENDING);
+    while (atomic_load(&read.request.state) == 1) /* PENDING, until the timer posts it */
+        usleep(1000);
+    dmc_store_cancel(io, &read.request);
+    assert_ptr_equal(wait_any(io), &read.request);
+    assert_int_equal(read.request.status, DAMACY_SHUTDOWN);
+    io_end(io);
+    dmc_store_destroy(delay);
+    dmc_store_destroy(memory);
+}
+
 /* --- faults --- */
 
 static uint64_t one_ms(void *user, const char *key)
@@ -414,6 +442,7 @@ int main(void)
                                        cmocka_unit_test(test_completion_by_another_thread),
                                        cmocka_unit_test(test_destroy_leaves_what_is_stuck),
                                        cmocka_unit_test(test_destroy_cancels_what_hangs),
+                                       cmocka_unit_test(test_cancel_on_the_way_back),
                                        cmocka_unit_test(test_faults),
                                        cmocka_unit_test(test_fault_counts_requests),
                                        cmocka_unit_test(test_io_uring_probe),
