@@ -272,12 +272,21 @@ static void test_blosc_edge_numbers(void **state)
                     memcpy(changed + 16 + 4, &starts[k], 4);
                     assert_int_equal(fixture_decode(chain, context, changed, bytes, 0, BYTES, false, NULL, &error),
                                      DAMACY_DECODE);
+                    bool outside = starts[k] < 16 + 4 * (BYTES / 256) || starts[k] > bytes;
+                    assert_int_equal(outside, strstr(error.message, "block 1 of 16: wrong start") != NULL);
                     memcpy(changed, stored, bytes);
                     uint32_t start;
                     memcpy(&start, changed + 16 + 4, 4);
                     memcpy(changed + start, &starts[k], 4);
                     if (fixture_decode(chain, context, changed, bytes, 0, BYTES, false, NULL, &error) != DAMACY_DECODE)
                         fail_msg("%s: a stream of %u bytes", inners[i], starts[k]);
+                    if (starts[k] > bytes - start - 4)
+                        assert_non_null(strstr(error.message, "wrong stored size of a stream"));
+                    uint32_t too_long = (uint32_t)bytes - start - 4 + 1 - (uint32_t)delta; /* by 1 to 5 bytes */
+                    memcpy(changed + start, &too_long, 4);
+                    assert_int_equal(fixture_decode(chain, context, changed, bytes, 0, BYTES, false, NULL, &error),
+                                     DAMACY_DECODE);
+                    assert_non_null(strstr(error.message, "wrong stored size of a stream"));
                 }
             }
         }
