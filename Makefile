@@ -5,6 +5,7 @@
 #   make demo     stream crops of real images, and save a picture of a batch
 #   make bench    the benchmark table
 #   make lint     the checks that need no run
+#   make format   let clang-format write what lint wants
 #   make fuzz     every fuzz target for FUZZ_SECONDS
 #   make setup    install what is missing
 #   make clean    remove build/ and dist/; the Python environment in .venv stays
@@ -16,7 +17,7 @@ JOBS ?= $(shell nproc)
 
 export COVERAGE_LINES_MIN FUZZ_SECONDS JOBS
 
-.PHONY: build test demo bench lint fuzz setup clean
+.PHONY: build test demo bench lint format fuzz setup clean
 
 build:
 	@scripts/setup.sh build
@@ -35,6 +36,9 @@ lint:
 	@scripts/setup.sh test
 	@scripts/build.sh --configure release
 	@scripts/lint.sh
+
+format:
+	@scripts/lint.sh --format
 
 fuzz:
 	@scripts/setup.sh test

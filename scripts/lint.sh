@@ -1,6 +1,7 @@
 #!/bin/sh
 # The checks that need no run: include graph, clang's warnings with thread safety, cppcheck, formatting.
 # Wants build/release configured, for its compile_commands.json. Goes on after a failure, so that all findings are seen.
+# With --format: only let clang-format write the files.
 set -u
 cd "$(dirname "$0")/.."
 failed=
@@ -12,17 +13,25 @@ check() {
     "$@" || failed="$failed, $title"
 }
 
-# Names only: the whole story of a file is `clang-format --dry-run FILE`, its end `clang-format -i FILE`. Tables that a program wrote
-# are left as it wrote them.
+# Tables that a program wrote are left as it wrote them.
+formatted_files() {
+    git ls-files -- 'include/*.h' 'src/*.[ch]' 'tests/*.[ch]' 'fuzz/*.[ch]' 'bench/*.[ch]' 'python/*.[ch]' ':!tests/*_examples.h'
+}
+
 format() {
     unformatted=
-    for file in $(git ls-files -- 'include/*.h' 'src/*.[ch]' 'tests/*.[ch]' 'fuzz/*.[ch]' 'bench/*.[ch]' 'python/*.[ch]' \
-        ':!tests/*_examples.h'); do
+    for file in $(formatted_files); do
         [ ! -f "$file" ] || clang-format --dry-run -Werror "$file" 2>/dev/null || unformatted="$unformatted $file"
     done
-    [ -z "$unformatted" ] || printf 'not formatted: clang-format -i%s\n' "$unformatted"
-    [ -z "$unformatted" ]
+    [ -n "$unformatted" ] || return 0
+    echo "not as clang-format would write them (make format):$unformatted"
+    return 1
 }
+
+if [ "${1:-}" = --format ]; then
+    formatted_files | xargs clang-format -i
+    exit
+fi
 
 mkdir -p build/cppcheck
 check "include graph and file names" python3 scripts/check_includes.py
