@@ -19,6 +19,7 @@
 #define DMC_EXCLUDES(...) DMC_TSA(locks_excluded(__VA_ARGS__))
 #define DMC_ACQUIRE(...) DMC_TSA(acquire_capability(__VA_ARGS__))
 #define DMC_RELEASE(...) DMC_TSA(release_capability(__VA_ARGS__))
+#define DMC_ASSERTS(...) DMC_TSA(assert_capability(__VA_ARGS__)) /* "it is held here, believe me" */
 #define DMC_NO_TSA DMC_TSA(no_thread_safety_analysis)
 
 struct DMC_CAPABILITY("mutex") dmc_mutex {

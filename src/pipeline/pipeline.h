@@ -146,8 +146,11 @@ DAMACY_API enum damacy_status dmc_pipeline_create(const struct damacy_config *co
                                                   struct damacy **pipeline, struct damacy_error *error);
 
 /* lifecycle.c: a call begins: not forked, not shutting down. With OK the lock is held and dmc_pipeline_leave() must follow. */
-enum damacy_status dmc_pipeline_enter(struct damacy *pipeline, struct damacy_error *error);
-void dmc_pipeline_leave(struct damacy *pipeline);
+enum damacy_status dmc_pipeline_enter(struct damacy *pipeline, struct damacy_error *error) DMC_NO_TSA;
+void dmc_pipeline_leave(struct damacy *pipeline) DMC_NO_TSA;
+/* clang cannot follow a lock that is taken on success only: this tells it, and does nothing. */
+static inline void dmc_pipeline_entered(const struct damacy *pipeline) DMC_ASSERTS(pipeline->home->lock);
+static inline void dmc_pipeline_entered(const struct damacy *pipeline) { (void)pipeline; }
 
 /* config.c: check, and complete what is 0. `complete` borrows the fields. */
 struct dmc_config_layout {

@@ -63,6 +63,7 @@ enum damacy_status damacy_pop(struct damacy *pipeline, uint64_t timeout_ns, stru
     enum damacy_status status = dmc_pipeline_enter(pipeline, error);
     if (status != DAMACY_OK)
         return status;
+    dmc_pipeline_entered(pipeline);
     if (!batch) {
         dmc_pipeline_leave(pipeline);
         return dmc_error_set(error, DAMACY_INVAL, "pop", "batch is NULL");
@@ -127,6 +128,7 @@ enum damacy_status damacy_wait(struct damacy *pipeline, uint32_t what, uint64_t 
     enum damacy_status status = dmc_pipeline_enter(pipeline, error);
     if (status != DAMACY_OK)
         return status;
+    dmc_pipeline_entered(pipeline);
     if (what == 0 || what & ~(DAMACY_WAIT_POP | DAMACY_WAIT_PUSH)) {
         dmc_pipeline_leave(pipeline);
         return dmc_error_set(error, DAMACY_INVAL, "pop", "what is %u, expected DAMACY_WAIT_POP, DAMACY_WAIT_PUSH or both", what);
