@@ -105,6 +105,7 @@ static void describe(char *text, size_t capacity, uint32_t rank, const struct da
     for (uint32_t axis = 0; axis < rank && at < capacity; axis++) {
         int bytes = aabb ? snprintf(text + at, capacity - at, "%s[%lld, %lld)", axis ? " x " : "", (long long)aabb[axis].begin,
                                     (long long)aabb[axis].end)
+                         /* cppcheck-suppress nullPointer; one of the two is given */
                          : snprintf(text + at, capacity - at, "%s%llu", axis ? " x " : "", (unsigned long long)shape[axis]);
         at += (size_t)bytes;
     }
