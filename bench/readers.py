@@ -240,11 +240,10 @@ class Damacy(Reader):
 
         self.close()
         self.damacy = damacy
-        config = damacy.Config(samples_per_batch=self.batch, sample_shape=self.sample, dtype="f32", **self.settings())
+        # 0 leaves the number of workers to damacy: one per allowed core.
+        workers = 0 if self.threads == len(os.sched_getaffinity(0)) else self.threads
+        config = damacy.Config(samples_per_batch=self.batch, sample_shape=self.sample, dtype="f32", worker_count=workers)
         self.pipeline = damacy.Pipeline(config)
-
-    def settings(self) -> dict[str, Any]:
-        return {"worker_count": self.threads} if self.threads < (os.cpu_count() or 1) else {}
 
     def close(self) -> None:
         if hasattr(self, "pipeline"):

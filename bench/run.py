@@ -27,13 +27,14 @@ import statistics
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Set
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 BENCH = Path(__file__).resolve().parent
 PROJECT = BENCH.parent
+PROGRAMS = PROJECT / "build" / "bench_programs"
 sys.path.insert(0, str(BENCH))
 
 from workload import SCENARIOS, Scenario, Workload, make_workload  # noqa: E402
@@ -47,7 +48,7 @@ TRUTH = "zarr-python"
 CHECK_SAMPLES = 48
 FIRST_SAMPLES = 16
 DISTURBED = 0.05  # of the machine's time, used by others during a run
-SLOW = 2.5  # a peer this many times slower than the best one is not worth all rounds
+SLOW = 2.5  # a peer this many times slower than the best one does fewer and shorter rounds
 REPLY_SECONDS_MAX = 300
 
 
@@ -131,7 +132,12 @@ def build_damacy_c(folder: Path) -> Path:
     run(configure)
     run(["cmake", "--build", folder, "--target", "damacy", "--parallel", str(os.cpu_count() or 1)])
     return compile_c(
-        "bench_damacy.c", folder / "bench_damacy", f"-I{PROJECT / 'include'}", f"-L{folder}", "-ldamacy", f"-Wl,-rpath,{folder}"
+        "bench_damacy.c",
+        PROGRAMS / "bench_damacy",
+        f"-I{PROJECT / 'include'}",
+        f"-L{folder}",
+        "-ldamacy",
+        f"-Wl,-rpath,{folder}",
     )
 
 
@@ -330,19 +336,14 @@ def do_rounds(
     rounds: int,
     command: Callable[[str, int], str],
     problems: dict[str, str],
+    slow: Set[str] = frozenset(),
     prepare: Callable[[], None] = lambda: None,
 ) -> list[dict[str, dict[str, Any]]]:
-    """`rounds` rounds of all readers in shuffled order. Peers far behind the best one do only three."""
+    """`rounds` rounds of all readers in shuffled order; the slow ones do only the first three."""
     results: list[dict[str, dict[str, Any]]] = []
     order = random.Random(1)
     for index in range(rounds):
-        names = list(processes)
-        if index >= 3:
-            means = {
-                n: statistics.median(r[n]["wall"] for r in results if n in r) for n in names if any(n in r for r in results)
-            }
-            best = min((means[n] for n in names if n in PEERS and n in means), default=math.inf)
-            names = [n for n in names if n not in PEERS or means.get(n, 0) <= SLOW * best]
+        names = [name for name in processes if index < 3 or name not in slow]
         order.shuffle(names)
         found = {}
         for name in names:
@@ -376,20 +377,26 @@ def measure(
         check_readers(processes, find_truth(plan, workload, folder), folder, result.problems)
         result.versions = {name: process.version for name, process in processes.items()}
 
+        few = min(scenario.round_samples, 160)
+        (warm_up,) = do_rounds(processes, 1, lambda _name, _index: f"round 0 {few}", result.problems)
+        best = min((reply["wall"] for name, reply in warm_up.items() if name in PEERS), default=0.0)
+        slow = {name for name, reply in warm_up.items() if name in PEERS and reply["wall"] > SLOW * best}
+
         def warm_command(name: str, index: int) -> str:
-            count = scenario.round_samples
+            count = few if name in slow else scenario.round_samples
             kind = "fresh" if scenario.fresh and name != BARE else "round"
             return f"{kind} {workload.slice_of(index, count)} {count}"
 
         def cold_command(_name: str, index: int) -> str:
             return f"round {workload.slice_of(index, scenario.cold_samples)} {scenario.cold_samples}"
 
-        do_rounds(processes, 1, lambda _name, _index: f"round 0 {min(scenario.round_samples, 160)}", result.problems)
-        result.warm = do_rounds(processes, rounds, warm_command, result.problems)
+        result.warm = do_rounds(processes, rounds, warm_command, result.problems, slow)
         for name, process in processes.items():
             result.memory[name] = process.ask("memory")
         if cold_rounds and scenario.cold_samples:
-            result.cold = do_rounds(processes, cold_rounds, cold_command, result.problems, lambda: note_kept(drop_cache(files)))
+            result.cold = do_rounds(
+                processes, cold_rounds, cold_command, result.problems, slow, lambda: note_kept(drop_cache(files))
+            )
             warm_cache(files)
             for name, process in processes.items():
                 if name not in (BARE, BARE_OPEN):
@@ -450,7 +457,8 @@ def ratio(rounds: list[dict[str, dict[str, Any]]], name: str, other: str, by: st
             disturbed = max(found[name].get("others", 0), found[other].get("others", 0)) > DISTURBED
             clock = ("cpu" if disturbed else "wall") if by == "both" else by
             by_cpu += clock == "cpu"
-            values.append(found[other][clock] / found[name][clock])
+            a, b = found[name], found[other]
+            values.append((b[clock] / b["samples"]) / (a[clock] / a["samples"]))
     return Spread.of(values, by_cpu)
 
 
@@ -465,7 +473,7 @@ def total(rounds: list[dict[str, dict[str, Any]]], name: str, key: str) -> float
 
 
 def overhead(result: Result) -> tuple[float, float, float, float] | None:
-    """Microseconds that damacy needs more than the bare loop: wall clock times threads, and CPU time; per sample and per chunk."""
+    """Microseconds over the bare loop: wall clock times threads, and CPU time; each per sample and chunk."""
     wall, cpu = [], []
     for found in result.warm:
         if BARE in found and DAMACY_C in found:
@@ -547,8 +555,8 @@ def report(results: list[Result], facts: dict[str, str]) -> str:
     if opening:
         out.append("## Opening 2,000 arrays inside the run\n")
         out.append(
-            "Everything is made anew before the run, and each array is met once. The bare loop has its list of chunks either way; it "
-            "has the files open beforehand, or opens and closes them inside the run.\n"
+            "Everything is made anew, and each array is met once. The bare loop has its list of chunks either way; "
+            "it has the files open beforehand, or opens and closes them inside the run.\n"
         )
         for r in opening:
             present = [name for name in [BARE, BARE_OPEN, *READERS[1:]] if any(name in found for found in r.warm)]
@@ -710,7 +718,7 @@ def main() -> int:
 
     python = make_environment(PROJECT / ".venv-bench")
     folder = PROJECT / "build" / "bench"
-    plan = Plan(python, folder / "bare_loop", folder / "bench_damacy", names, args.data / "work" / "logs")
+    plan = Plan(python, PROGRAMS / "bare_loop", PROGRAMS / "bench_damacy", names, args.data / "work" / "logs")
     if not args.no_build:
         print("building", flush=True)
         compile_c("bare_loop.c", plan.bare_loop, "-lzstd", "-lblosc", "-lpthread")
