@@ -1,0 +1,263 @@
+"""What a batch looks like, and the settings: checked when made."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from operator import index
+from typing import Any, Literal
+
+from . import _core
+from ._errors import BudgetExceeded, InvalidArgument, Unsupported
+from ._types import Dtype
+
+_ON_ERROR = ("raise", "fill", "skip")
+_VERIFY = ("needed", "full")
+_IO_URING = {"auto": 0, "require": 1, "never": 2}
+
+
+def _integer(name: str, value: Any) -> int:
+    try:
+        number = index(value)
+    except TypeError:
+        raise InvalidArgument(f"{name} is {value!r}, expected an integer", stage="config", found=repr(value)) from None
+    if not 0 <= number < 2**63:
+        raise InvalidArgument(f"{name} is {number}, expected 0 to 2^63 - 1", stage="config", found=str(number))
+    return number
+
+
+def _choice(name: str, value: Any, choices: Sequence[str]) -> str:
+    if value not in choices:
+        raise InvalidArgument(f"{name} is {value!r}, expected {' or '.join(map(repr, choices))}", stage="config", found=repr(value))
+    return str(value)
+
+
+def _shape(value: Any) -> tuple[int, ...]:
+    try:
+        return tuple(_integer("sample_shape", extent) for extent in value)
+    except TypeError:
+        raise InvalidArgument(
+            f"sample_shape is {value!r}, expected a sequence of integers", stage="config", found=repr(value)
+        ) from None
+
+
+@dataclass(frozen=True)
+class Field:
+    """One tensor of a batch: the shape of its samples and the dtype that they get.
+
+    >>> Field((16, 128, 128), "f32")
+    Field(sample_shape=(16, 128, 128), dtype='f32')
+    """
+
+    sample_shape: tuple[int, ...]
+    dtype: Dtype
+
+    def __init__(self, sample_shape: Sequence[int], dtype: Any) -> None:
+        object.__setattr__(self, "sample_shape", _shape(sample_shape))
+        object.__setattr__(self, "dtype", Dtype.parse(dtype))
+
+    def __repr__(self) -> str:
+        return f"Field(sample_shape={self.sample_shape}, dtype={str(self.dtype)!r})"
+
+
+def _device(value: Any) -> tuple[int, int]:
+    """Type and ordinal of "cpu", "cuda" or "cuda:1"."""
+    kind, colon, ordinal = str(value).partition(":")
+    if kind == "cpu" and not colon:
+        return 0, 0
+    if kind == "cuda" and not colon:
+        return 1, -1
+    if kind == "cuda" and ordinal.isdecimal() and len(ordinal) < 5:
+        return 1, int(ordinal)
+    raise InvalidArgument(f"device is {value!r}, expected 'cpu', 'cuda' or 'cuda:N'", stage="config", found=repr(value))
+
+
+class Config:
+    """What a batch looks like, and every setting. All but the first three have defaults that suit the machine.
+
+    samples_per_batch: rows of a batch.
+    sample_shape, dtype: of the single, unnamed field. Or:
+    fields: several named tensors, {"image": Field(...), "label": Field(...)}.
+    device: where batches go: "cpu".
+    on_error: what becomes of a batch with bad samples. "raise": that pop raises, the next one goes on; "fill": bad samples hold
+        the fill value and are marked in Batch.info; "skip": they are left out.
+    verify: "needed" decodes only as far as samples need; "full" decodes and checks whole chunks.
+    max_host_memory_bytes: hard limit of the pipeline; 0: what full speed needs, at most a quarter of the machine.
+
+    The rest are knobs; 0 chooses what `tuning` shows. See docs/tuning.md.
+
+    >>> config = Config(samples_per_batch=8, sample_shape=(16, 128, 128), dtype=np.float32, worker_count=2)
+    >>> config
+    Config(samples_per_batch=8, sample_shape=(16, 128, 128), dtype='f32', worker_count=2)
+    >>> print(config.describe().splitlines()[0])
+    damacy 0.1.0 on the CPU: 8 samples a batch, 1 field, 2 workers
+    """
+
+    __slots__ = ("_fields", "_native", "_settings")
+
+    _settings: dict[str, Any]
+
+    def __init__(
+        self,
+        *,
+        samples_per_batch: int,
+        sample_shape: Sequence[int] | None = None,
+        dtype: Any = None,
+        fields: Mapping[str, Field] | None = None,
+        device: str = "cpu",
+        on_error: Literal["raise", "fill", "skip"] = "raise",
+        verify: Literal["needed", "full"] = "needed",
+        max_host_memory_bytes: int = 0,
+        worker_count: int = 0,
+        batch_slots: int = 0,
+        lookahead_samples: int = 0,
+        prefetch_samples: int = 0,
+        reads_in_flight: int = 0,
+        metadata_reads_in_flight: int = 0,
+        coalesce_gap_bytes: int = 0,
+        coalesce_read_bytes_max: int = 0,
+        array_meta_cache_bytes: int = 0,
+        shard_index_cache_bytes: int = 0,
+        chunk_layout_cache_bytes: int = 0,
+        metadata_object_bytes_max: int = 0,
+        worker_bytes: int = 0,
+        open_files_max: int = 0,
+        io_uring: Literal["auto", "require", "never"] = "auto",
+    ) -> None:
+        if fields is None:
+            if sample_shape is None or dtype is None:
+                raise InvalidArgument("a Config needs sample_shape and dtype, or fields", stage="config")
+            own = {"": Field(sample_shape, dtype)}
+        else:
+            if sample_shape is not None or dtype is not None:
+                raise InvalidArgument("a Config takes either sample_shape and dtype, or fields", stage="config")
+            if not isinstance(fields, Mapping) or not fields:
+                raise InvalidArgument('fields is empty or no mapping, expected {"name": Field(...)}', stage="config")
+            own = dict(fields)
+            for name, field in own.items():
+                if not isinstance(name, str) or not name or "\0" in name:
+                    raise InvalidArgument(f"the name of a field is {name!r}, expected a text", stage="config", found=repr(name))
+                if not isinstance(field, Field):
+                    raise InvalidArgument(f"fields[{name!r}] is {field!r}, expected a damacy.Field", stage="config", field=name)
+        knobs = {
+            "worker_count": worker_count,
+            "batch_slots": batch_slots,
+            "lookahead_samples": lookahead_samples,
+            "prefetch_samples": prefetch_samples,
+            "reads_in_flight": reads_in_flight,
+            "metadata_reads_in_flight": metadata_reads_in_flight,
+            "coalesce_gap_bytes": coalesce_gap_bytes,
+            "coalesce_read_bytes_max": coalesce_read_bytes_max,
+            "array_meta_cache_bytes": array_meta_cache_bytes,
+            "shard_index_cache_bytes": shard_index_cache_bytes,
+            "chunk_layout_cache_bytes": chunk_layout_cache_bytes,
+            "metadata_object_bytes_max": metadata_object_bytes_max,
+            "worker_bytes": worker_bytes,
+            "open_files_max": open_files_max,
+        }
+        knobs = {name: _integer(name, value) for name, value in knobs.items()}
+        device_type, device_ordinal = _device(device)
+        self._fields = own
+        self._settings = {
+            "samples_per_batch": _integer("samples_per_batch", samples_per_batch),
+            "device": str(device),
+            "on_error": _choice("on_error", on_error, _ON_ERROR),
+            "verify": _choice("verify", verify, _VERIFY),
+            "max_host_memory_bytes": _integer("max_host_memory_bytes", max_host_memory_bytes),
+            **knobs,
+            "io_uring": _choice("io_uring", io_uring, tuple(_IO_URING)),
+        }
+        self._native = (
+            self._settings["samples_per_batch"],
+            tuple((name, field.sample_shape, int(field.dtype)) for name, field in own.items()),
+            device_type,
+            device_ordinal,
+            _ON_ERROR.index(on_error),
+            _VERIFY.index(verify),
+            self._settings["max_host_memory_bytes"],
+            {**knobs, "io_uring": _IO_URING[io_uring]},
+        )
+        try:
+            _core.tuning_defaults(self._native)
+        except (BudgetExceeded, Unsupported):
+            pass  # sound, but not on this machine: describe() may tell, and Pipeline() will
+
+    def __getattr__(self, name: str) -> Any:
+        if name.startswith("_"):
+            raise AttributeError(name)
+        try:
+            return self._settings[name]
+        except KeyError:
+            raise AttributeError(f"Config has no setting {name!r}") from None
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        if not name.startswith("_"):
+            raise AttributeError("a Config does not change; make another with replace()")
+        object.__setattr__(self, name, value)
+
+    @property
+    def fields(self) -> dict[str, Field]:
+        """The fields by name; a single unnamed one is ""."""
+        return dict(self._fields)
+
+    @property
+    def sample_shape(self) -> tuple[int, ...] | None:
+        """Of the unnamed field; None if fields are named."""
+        return self._fields[""].sample_shape if "" in self._fields else None
+
+    @property
+    def dtype(self) -> Dtype | None:
+        """Of the unnamed field; None if fields are named."""
+        return self._fields[""].dtype if "" in self._fields else None
+
+    @property
+    def tuning(self) -> dict[str, int]:
+        """Every knob as Pipeline() would choose it on this machine."""
+        return _core.tuning_defaults(self._native)
+
+    def describe(self) -> str:
+        """What Pipeline() would allocate and why, before anything is."""
+        return _core.describe(self._native)
+
+    def _arguments(self) -> dict[str, Any]:
+        """Keyword arguments that make this Config, without those that are as by default."""
+        settings = dict(self._settings)
+        arguments: dict[str, Any] = {"samples_per_batch": settings.pop("samples_per_batch")}
+        if "" in self._fields:
+            arguments |= {"sample_shape": self._fields[""].sample_shape, "dtype": str(self._fields[""].dtype)}
+        else:
+            arguments["fields"] = dict(self._fields)
+        return arguments | {name: value for name, value in settings.items() if value != _DEFAULTS.get(name, 0)}
+
+    def replace(self, **changes: Any) -> Config:
+        """A Config like this with some settings changed.
+
+        >>> Config(samples_per_batch=8, sample_shape=(4, 4), dtype="u8").replace(on_error="skip").on_error
+        'skip'
+        """
+        arguments = self._arguments()
+        if "fields" in changes:
+            arguments.pop("sample_shape", None)
+            arguments.pop("dtype", None)
+        elif "sample_shape" in changes:
+            arguments.pop("fields", None)
+        return Config(**(arguments | changes))
+
+    def __repr__(self) -> str:
+        return f"Config({', '.join(f'{name}={value!r}' for name, value in self._arguments().items())})"
+
+    def __eq__(self, other: object) -> bool:
+        return self._native == other._native if isinstance(other, Config) else NotImplemented
+
+    def __hash__(self) -> int:
+        return hash(repr(self))
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return _remake, (self._arguments(),)
+
+
+_DEFAULTS = {"device": "cpu", "on_error": "raise", "verify": "needed", "io_uring": "auto"}
+
+
+def _remake(arguments: dict[str, Any]) -> Config:
+    return Config(**arguments)

@@ -1,0 +1,132 @@
+/* Managed tensors in capsules. A consumer renames the capsule to "used_..." and calls the deleter when it is done; a capsule
+ * that nobody used calls it itself. The tensor shares the batch's memory and keeps it, and only it, alive. */
+#include "core.h"
+#include "dlpack.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+static const char versioned_name[] = "dltensor_versioned";
+static const char managed_name[] = "dltensor";
+
+static void drop_versioned(PyObject *capsule)
+{
+    if (!PyCapsule_IsValid(capsule, versioned_name))
+        return;
+    struct dmc_dlpack_versioned *tensor = PyCapsule_GetPointer(capsule, versioned_name);
+    tensor->deleter(tensor);
+}
+
+static void drop_managed(PyObject *capsule)
+{
+    if (!PyCapsule_IsValid(capsule, managed_name))
+        return;
+    struct dmc_dlpack_managed *tensor = PyCapsule_GetPointer(capsule, managed_name);
+    tensor->deleter(tensor);
+}
+
+/* A tensor of its own memory, for copy=True. Plain malloc: the deleter may run anywhere, also when the interpreter is gone. */
+struct copied {
+    struct dmc_dlpack_versioned versioned;
+    struct dmc_dlpack_managed managed;
+    int64_t shape[DAMACY_RANK_MAX + 1];
+    int64_t strides[DAMACY_RANK_MAX + 1];
+    void *data;
+};
+
+static void free_copied(struct copied *copied)
+{
+    free(copied->data);
+    free(copied);
+}
+static void delete_versioned_copy(struct dmc_dlpack_versioned *tensor)
+{
+    free_copied(tensor->context);
+}
+static void delete_managed_copy(struct dmc_dlpack_managed *tensor)
+{
+    free_copied(tensor->context);
+}
+
+static void *copy_tensor(const struct dmc_dlpack_tensor *tensor, uint64_t bytes, bool versioned)
+{
+    struct copied *copied = calloc(1, sizeof *copied);
+    if (!copied || posix_memalign(&copied->data, 64, bytes ? bytes : 64) != 0) {
+        free(copied);
+        return NULL;
+    }
+    memcpy(copied->data, tensor->data, bytes);
+    memcpy(copied->shape, tensor->shape, (size_t)tensor->ndim * sizeof(int64_t));
+    memcpy(copied->strides, tensor->strides, (size_t)tensor->ndim * sizeof(int64_t));
+    struct dmc_dlpack_tensor own = *tensor;
+    own.data = copied->data;
+    own.shape = copied->shape;
+    own.strides = copied->strides;
+    copied->versioned = (struct dmc_dlpack_versioned){1, 0, copied, delete_versioned_copy, DMC_DLPACK_FLAG_COPIED, own};
+    copied->managed = (struct dmc_dlpack_managed){own, copied, delete_managed_copy};
+    return versioned ? (void *)&copied->versioned : (void *)&copied->managed;
+}
+
+/* stream, max_version, dl_device and copy of `__dlpack__`, as the array API standard has them. */
+static int parse_arguments(PyObject *args, PyObject *kwargs, bool *versioned, bool *copy)
+{
+    static char *names[] = {"stream", "max_version", "dl_device", "copy", NULL};
+    PyObject *stream = Py_None, *version = Py_None, *device = Py_None, *copy_flag = Py_None;
+    if (!PyArg_ParseTupleAndKeywords(args, kwargs, "|$OOOO:__dlpack__", names, &stream, &version, &device, &copy_flag))
+        return -1;
+    if (stream != Py_None) {
+        dmc_raise_text(DAMACY_INVAL, "pop", "stream must be None: the tensor is on the CPU");
+        return -1;
+    }
+    int major = 0, minor = 0, type = DMC_DLPACK_CPU, id = 0;
+    if (version != Py_None && (!PyTuple_Check(version) || !PyArg_ParseTuple(version, "ii", &major, &minor))) {
+        if (!PyErr_Occurred())
+            PyErr_SetString(PyExc_TypeError, "max_version is a tuple of two integers, or None");
+        return -1;
+    }
+    if (device != Py_None && (!PyTuple_Check(device) || !PyArg_ParseTuple(device, "ii", &type, &id))) {
+        if (!PyErr_Occurred())
+            PyErr_SetString(PyExc_TypeError, "dl_device is a tuple of two integers, or None");
+        return -1;
+    }
+    if (type != DMC_DLPACK_CPU || id != 0) {
+        PyErr_Format(PyExc_BufferError, "the tensor is on the CPU; it cannot be exported to device (%d, %d)", type, id);
+        return -1;
+    }
+    int truth = copy_flag == Py_None ? 0 : PyObject_IsTrue(copy_flag);
+    *versioned = major >= 1;
+    *copy = truth > 0;
+    return truth < 0 ? -1 : 0;
+}
+
+PyObject *dmc_dlpack_capsule(struct dmc_batch_object *batch, uint32_t field, PyObject *args, PyObject *kwargs)
+{
+    bool versioned, copy;
+    struct damacy_batch_info info;
+    struct damacy_error error;
+    void *tensor;
+    if (parse_arguments(args, kwargs, &versioned, &copy) < 0 || dmc_batch_describe(batch, &info) < 0)
+        return NULL;
+    if (damacy_batch_dlpack(batch->native, field, versioned, &tensor, &error) != DAMACY_OK)
+        return dmc_raise(&error);
+    if (copy) {
+        struct dmc_dlpack_versioned *as_versioned = tensor;
+        struct dmc_dlpack_managed *as_managed = tensor;
+        void *own = copy_tensor(versioned ? &as_versioned->tensor : &as_managed->tensor, info.tensors[field].bytes, versioned);
+        versioned ? as_versioned->deleter(as_versioned) : as_managed->deleter(as_managed);
+        if (!own)
+            return dmc_raise_text(DAMACY_OOM, "pop", "no memory for a copy of the tensor");
+        tensor = own;
+    }
+    PyObject *capsule =
+        versioned ? PyCapsule_New(tensor, versioned_name, drop_versioned) : PyCapsule_New(tensor, managed_name, drop_managed);
+    if (!capsule)
+        versioned ? ((struct dmc_dlpack_versioned *)tensor)->deleter(tensor)
+                  : ((struct dmc_dlpack_managed *)tensor)->deleter(tensor);
+    return capsule;
+}
+
+PyObject *dmc_dlpack_device(void)
+{
+    return Py_BuildValue("ii", DMC_DLPACK_CPU, 0);
+}
