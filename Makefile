@@ -21,7 +21,7 @@ export COVERAGE_LINES_MIN FUZZ_SECONDS JOBS
 
 build:
 	@scripts/setup.sh build
-	@scripts/build.sh release
+	@scripts/build.sh library
 
 test:
 	@scripts/test.sh

@@ -1,8 +1,8 @@
 #!/bin/sh
-# The benchmark: builds the bare loop and the package, and runs every reader in every scenario. Arguments go to bench/run.py.
+# The benchmark. bench/run.py builds what it measures, makes an environment of its own, and takes the arguments.
 set -eu
 cd "$(dirname "$0")/.."
 scripts/setup.sh bench
-scripts/build.sh bench
-scripts/install_package.sh
-exec .venv/bin/python bench/run.py "$@"
+python=python3
+python3 -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null || python=/usr/bin/python3
+exec "$python" bench/run.py "$@"

@@ -1,14 +1,15 @@
 #!/bin/sh
 # Configure and build one flavour into build/FLAVOUR.
-# Usage: scripts/build.sh [--configure] release|asan|tsan|coverage|bench|fuzz
+# Usage: scripts/build.sh [--configure] library|release|asan|tsan|coverage|fuzz
+# `library` is release without its tests, in the same folder: what people build who only want to use it.
 set -eu
 cd "$(dirname "$0")/.."
 configure_only=
 [ "$1" != --configure ] || { configure_only=yes; shift; }
 flavour=$1
 case $flavour in
-release) options= ;;
-bench) options="-DDAMACY_BENCH=ON -DDAMACY_TESTS=OFF" ;;
+library) flavour=release options=-DDAMACY_TESTS=OFF ;;
+release) options=-DDAMACY_TESTS=ON ;;
 # clang for the sanitizers: with it -Wthread-safety checks the locks in the same build.
 asan) options="-DCMAKE_C_COMPILER=clang -DDAMACY_SANITIZE=address,undefined -DCMAKE_C_FLAGS_RELWITHDEBINFO='-O1 -g'" ;;
 tsan) options="-DCMAKE_C_COMPILER=clang -DDAMACY_SANITIZE=thread -DCMAKE_C_FLAGS_RELWITHDEBINFO='-O1 -g'" ;;

@@ -1,5 +1,6 @@
 #!/bin/sh
-# Install what is missing: Debian packages, and for `test`, `demo` and `bench` a Python environment in .venv.
+# Install what is missing: Debian packages, and for `test` and `demo` a Python environment in .venv. (The benchmark makes one of its
+# own, for the many readers that it compares with.)
 # Usage: scripts/setup.sh build|test|demo|bench
 #
 # What is there already is left alone, so a second run needs neither root nor a network.
@@ -11,7 +12,7 @@ purpose=${1:-test}
 packages="gcc libc6-dev cmake ninja-build pkg-config libzstd-dev liblz4-dev libblosc-dev libdeflate-dev libisal-dev liburing-dev"
 # libblosc-dev is a static library, too; these are what that one wants.
 packages="$packages libsnappy-dev zlib1g-dev"
-if [ "$purpose" != build ]; then
+if [ "$purpose" = test ]; then
     packages="$packages libcmocka-dev clang clang-format cppcheck ccache util-linux"
 fi
 
@@ -19,9 +20,11 @@ fi
 python_fits() {
     command -v "$1" >/dev/null 2>&1 && "$1" -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null
 }
-if ! python_fits python3; then
+if [ "$purpose" = build ]; then
+    : # the library needs none
+elif ! python_fits python3; then
     packages="$packages python3 python3-venv python3-dev"
-elif [ "$purpose" != build ]; then
+else
     # Interpreters that were not packaged by Debian bring these along.
     python3 -c 'import ensurepip, venv' 2>/dev/null || packages="$packages python3-venv"
     python3 -c 'import os, sys, sysconfig; sys.exit(not os.path.exists(sysconfig.get_path("include") + "/Python.h"))' ||
@@ -57,7 +60,7 @@ if command -v dpkg-query >/dev/null 2>&1; then
     # shellcheck disable=SC2086 # a list
     install_packages $packages
     # The sanitizers' run-time libraries are a package of their own, named after clang's version.
-    if [ "$purpose" != build ] && ! echo 'int main(void) { return 0; }' | clang -fsanitize=address -x c -o /dev/null - 2>/dev/null; then
+    if [ "$purpose" = test ] && ! echo 'int main(void) { return 0; }' | clang -fsanitize=address -x c -o /dev/null - 2>/dev/null; then
         install_packages "libclang-rt-$(clang -dumpversion | cut -d. -f1)-dev"
     fi
 else
@@ -69,21 +72,19 @@ else
         }
     done
 fi
-[ "$purpose" = build ] && exit 0
+case $purpose in build | bench) exit 0 ;; esac
 
 python=python3
 python_fits python3 || python=/usr/bin/python3
-# The tests and the demonstration share one environment; the peers that the benchmark compares with are many and large.
 requirements=scripts/requirements_dev.txt
-[ "$purpose" != bench ] || [ ! -f bench/requirements.txt ] || requirements="$requirements bench/requirements.txt"
-for file in $requirements; do
-    stamp=.venv/.installed-$(basename "$file")
-    wanted=$("$python" -c 'import sys; print(sys.version)'; cat "$file")
-    if [ -f "$stamp" ] && [ "$(cat "$stamp")" = "$wanted" ] && .venv/bin/python -c '' 2>/dev/null; then
-        continue
-    fi
-    .venv/bin/python -c 'import pip' 2>/dev/null || "$python" -m venv --clear .venv
-    echo "installing Python packages of $file into .venv"
-    .venv/bin/python -m pip install -q --disable-pip-version-check -r "$file"
-    printf '%s\n' "$wanted" >"$stamp"
-done
+stamp=.venv/.installed
+wanted=$("$python" -c 'import sys; print(sys.version)'; cat "$requirements")
+if [ -f "$stamp" ] && [ "$(cat "$stamp")" = "$wanted" ] && .venv/bin/python -c '' 2>/dev/null; then
+    exit 0
+fi
+# An environment of another interpreter is made anew.
+[ "$(head -n 1 "$stamp" 2>/dev/null)" = "$(printf '%s' "$wanted" | head -n 1)" ] && .venv/bin/python -m pip --version >/dev/null 2>&1 ||
+    "$python" -m venv --clear .venv
+echo "installing Python packages of $requirements into .venv"
+.venv/bin/python -m pip install -q --disable-pip-version-check -r "$requirements"
+printf '%s\n' "$wanted" >"$stamp"
