@@ -465,6 +465,8 @@ static void test_read_modes(void **state)
         struct dmc_file_handle *handle = hold(store, paths[0]);
         static unsigned char data[FILE_BYTES + 5];
         struct one_read read;
+        /* Else io_uring would answer EAGAIN instead of waiting for the disk. */
+        assert_int_equal(fcntl(handle->fd, F_GETFL) & O_NONBLOCK, 0);
         atomic_store(&handle->file_system->mode, DMC_READ_RING);
         assert_int_equal(dmc_store_start(io, prepare(&read, store, paths[0], DMC_RANGE_SPAN, 5, data, FILE_BYTES - 5)), DMC_START_PENDING);
         wait_any(io);

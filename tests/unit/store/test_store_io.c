@@ -15,6 +15,13 @@ static void *wake_later(void *io)
     return NULL;
 }
 
+static uint64_t cpu_ns(void)
+{
+    struct timespec now;
+    clock_gettime(CLOCK_THREAD_CPUTIME_ID, &now);
+    return (uint64_t)now.tv_sec * 1000000000u + (uint64_t)now.tv_nsec;
+}
+
 static void check_wakes(struct dmc_io *io)
 {
     /* A wake before the wait; polls do not use it up. */
@@ -27,6 +34,10 @@ static void check_wakes(struct dmc_io *io)
     assert_null(dmc_io_wait(io, deadline_ns));
     assert_true(dmc_clock_ns() >= deadline_ns);
     assert_null(dmc_io_wait(io, 1));
+    /* And it sleeps until then: not the time is judged, but that the processor had little to do. */
+    uint64_t begin_ns = cpu_ns();
+    assert_null(dmc_io_wait(io, dmc_clock_deadline(100000000)));
+    assert_true(cpu_ns() - begin_ns < 5000000);
     for (int i = 0; i < 3; i++) {
         pthread_t thread;
         assert_int_equal(dmc_thread_start(&thread, "waker", wake_later, io), 0);
@@ -259,6 +270,43 @@ static void test_destroy_cancels_what_hangs(void **state)
     dmc_store_destroy(memory);
 }
 
+/* The thread that read is gone when its dmc_io is destroyed: the kernel may have cancelled its reads or not. */
+struct leaver {
+    struct dmc_store *store;
+    struct dmc_io *io;
+    const char *path;
+    struct one_read reads[8];
+    unsigned char data[8][30000];
+};
+
+static void *start_and_leave(void *argument)
+{
+    struct leaver *leaver = argument;
+    for (uint64_t i = 0; i < 8; i++)
+        dmc_store_start(leaver->io, prepare(&leaver->reads[i], leaver->store, leaver->path, DMC_RANGE_SPAN, i * 60000, leaver->data[i], 30000));
+    dmc_io_wait(leaver->io, dmc_clock_ns() + 1); /* leaves the eventfd armed in the ring */
+    return NULL;
+}
+
+static void test_destroy_after_the_owner_ended(void **state)
+{
+    (void)state;
+    static struct leaver leaver;
+    char path[400];
+    write_file(in_folder(path, sizeof path, "left"), 1, 500000);
+    for (int pool = 0; pool < 2; pool++) {
+        drop_file(path);
+        leaver.path = path;
+        leaver.io = io_make(8, pool);
+        assert_int_equal(dmc_store_file_create(NULL, &leaver.store, NULL), DAMACY_OK);
+        pthread_t thread;
+        assert_int_equal(dmc_thread_start(&thread, "leaver", start_and_leave, &leaver), 0);
+        pthread_join(thread, NULL);
+        io_end(leaver.io);
+        dmc_store_destroy(leaver.store);
+    }
+}
+
 /* Cancelled when the timer has sent it back already. */
 static uint64_t no_delay(void *user, const char *key)
 {
@@ -442,6 +490,7 @@ int main(void)
                                        cmocka_unit_test(test_completion_by_another_thread),
                                        cmocka_unit_test(test_destroy_leaves_what_is_stuck),
                                        cmocka_unit_test(test_destroy_cancels_what_hangs),
+                                       cmocka_unit_test(test_destroy_after_the_owner_ended),
                                        cmocka_unit_test(test_cancel_on_the_way_back),
                                        cmocka_unit_test(test_faults),
                                        cmocka_unit_test(test_fault_counts_requests),
