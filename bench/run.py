@@ -142,7 +142,9 @@ def build_damacy_c(folder: Path) -> Path:
 
 
 def install_damacy_python(python: Path) -> None:
-    run([python, "-m", "pip", "install", "--quiet", "--disable-pip-version-check", "--force-reinstall", "--no-deps", PROJECT])
+    """The package as users get it, built in a folder of its own beside other builds."""
+    pip = [python, "-m", "pip", "install", "--quiet", "--disable-pip-version-check", "--force-reinstall", "--no-deps"]
+    run([*pip, f"--config-settings=build-dir={PROJECT / 'build' / 'bench_python'}", PROJECT])
 
 
 # --- Readers as processes -----------------------------------------------------------------------------------------------------
