@@ -104,8 +104,8 @@ static void check(const struct dmc_request *request, size_t bytes)
         die("read");
 }
 
-/* `depth` reads in flight; a read that completes inside start is used up at once. With a work time, each finished read is followed
- * by that much computing, as decoding would. */
+/* `depth` reads in flight; a read that completes inside start is used up at once. With a work time, each finished read is
+ * followed by that much computing, as decoding would. */
 static double store_turn(struct dmc_store *store, struct dmc_io *io, uint64_t seed, uint32_t count, size_t bytes, char *data,
                          uint32_t depth, uint32_t *here, uint64_t work_ns, uint64_t (*clock_ns)(void))
 {
@@ -186,8 +186,9 @@ int main(int argc, char **argv)
         printf("%10zu %10.2f %10.2f %10.3f   (%u of %u inside start)\n", sizes[s], median(plain, rounds), median(ours, rounds),
                median(difference, rounds), here, count);
     }
-    printf("cold, one thread, microseconds of wall time a read (with 20 us of work after each in brackets)\n%10s %10s %20s %20s\n", "bytes", "pread",
-           "ring", "threads");
+    printf(
+        "cold, one thread, microseconds of wall time a read (with 20 us of work after each in brackets)\n%10s %10s %20s %20s\n",
+        "bytes", "pread", "ring", "threads");
     for (size_t s = 1; s < 4; s++) {
         double plain[ROUNDS_MAX], ours[2][ROUNDS_MAX], worked[2][ROUNDS_MAX];
         uint32_t here = 0, count = sizes[s] > 500000 ? 100 : 1500;
@@ -196,13 +197,16 @@ int main(int argc, char **argv)
             plain[round] = bare(100 + (uint64_t)round, count, sizes[s], data, dmc_clock_ns);
             for (int pool = 0; pool < 2; pool++) {
                 drop();
-                ours[pool][round] = store_turn(store, ios[pool], 100 + (uint64_t)round, count, sizes[s], data, DEPTH, &here, 0, dmc_clock_ns);
+                ours[pool][round] =
+                    store_turn(store, ios[pool], 100 + (uint64_t)round, count, sizes[s], data, DEPTH, &here, 0, dmc_clock_ns);
                 drop();
-                worked[pool][round] = store_turn(store, ios[pool], 100 + (uint64_t)round, count, sizes[s], data, DEPTH, &here, 20000, dmc_clock_ns);
+                worked[pool][round] = store_turn(store, ios[pool], 100 + (uint64_t)round, count, sizes[s], data, DEPTH, &here,
+                                                 20000, dmc_clock_ns);
             }
         }
         printf("%10zu %10.1f %10.1f (%6.1f) %11.1f (%6.1f)   (last: %u of %u inside start)\n", sizes[s], median(plain, rounds),
-               median(ours[0], rounds), median(worked[0], rounds), median(ours[1], rounds), median(worked[1], rounds), here, count);
+               median(ours[0], rounds), median(worked[0], rounds), median(ours[1], rounds), median(worked[1], rounds), here,
+               count);
     }
     for (int pool = 0; pool < 2; pool++)
         dmc_io_destroy(ios[pool], UINT64_MAX);

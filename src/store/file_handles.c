@@ -16,8 +16,8 @@
 #include <sys/vfs.h>
 #include <unistd.h>
 
-/* Enough for thousands of small arrays, a file each: with 1,024 the 2,000 of bench's `small` cost 1.5 % more core time (median of 9
- * rounds; quartiles 5 % apart). A handle takes about 200 bytes here and a kilobyte in the kernel. */
+/* Enough for thousands of small arrays, a file each: with 1,024 the 2,000 of bench's `small` cost 1.5 % more core time (median
+ * of 9 rounds; quartiles 5 % apart). A handle takes about 200 bytes here and a kilobyte in the kernel. */
 #define OPEN_FILES_DEFAULT 8192u
 #define OPEN_FILES_LIMIT 65536u
 #define SET_ENTRIES 8u /* one cache line */
@@ -211,7 +211,10 @@ static struct handle_set *set_of(struct dmc_file_handles *handles, uint64_t hash
     return &handles->sets[(uint32_t)hash & handles->set_mask];
 }
 
-static uint64_t entry_of(uint64_t hash, uint32_t slot) { return (hash >> 32 << 32) | (slot + 1); }
+static uint64_t entry_of(uint64_t hash, uint32_t slot)
+{
+    return (hash >> 32 << 32) | (slot + 1);
+}
 
 static void free_slot_locked(struct dmc_file_handles *handles, struct dmc_file_handle *handle) DMC_REQUIRES(handles->lock);
 static void free_slot_locked(struct dmc_file_handles *handles, struct dmc_file_handle *handle)
@@ -323,7 +326,8 @@ static struct dmc_file_handle *lookup(struct dmc_file_handles *handles, const ch
 
 /* --- file systems --- */
 
-static struct dmc_file_system *file_system_of_locked(struct dmc_file_handles *handles, uint64_t device) DMC_REQUIRES(handles->lock);
+static struct dmc_file_system *file_system_of_locked(struct dmc_file_handles *handles, uint64_t device)
+    DMC_REQUIRES(handles->lock);
 static struct dmc_file_system *file_system_of_locked(struct dmc_file_handles *handles, uint64_t device)
 {
     for (uint32_t i = 0; i < handles->shared_file_system_count; i++)
@@ -472,7 +476,8 @@ static bool others_busy_locked(struct dmc_file_handles *handles)
 }
 
 /* The process is out of descriptors. OK: one was closed, open again. WAIT, or FAILED: give up the slot. */
-static enum dmc_handle_outcome make_room(struct dmc_file_handles *handles, struct dmc_file_handle *handle, struct dmc_request *waiter)
+static enum dmc_handle_outcome make_room(struct dmc_file_handles *handles, struct dmc_file_handle *handle,
+                                         struct dmc_request *waiter)
 {
     int fd = -1;
     enum dmc_handle_outcome outcome = DMC_HANDLE_OK;

@@ -44,7 +44,8 @@ struct dmc_file_handle {
 
 struct dmc_file_handles;
 
-enum damacy_status dmc_file_handles_create(uint32_t open_files_max, struct dmc_file_handles **handles, struct damacy_error *error);
+enum damacy_status dmc_file_handles_create(uint32_t open_files_max, struct dmc_file_handles **handles,
+                                           struct damacy_error *error);
 /* Closes everything. false: some handle is still in use, all was left as it is. */
 bool dmc_file_handles_destroy(struct dmc_file_handles *handles);
 

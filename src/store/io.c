@@ -6,8 +6,8 @@
  *     AWAKE --owner has nothing to do--> SLEEPING --wake: write eventfd--> NOTIFIED --owner--> AWAKE
  *        \------------------------wake: no system call--------------------/
  *
- * Whoever puts something into the inbox does so, and wakes, under the lock: once the owner has got a request, its sender is done
- * with the dmc_io, which may then be destroyed. */
+ * Whoever puts something into the inbox does so, and wakes, under the lock: once the owner has got a request, its sender is
+ * done with the dmc_io, which may then be destroyed. */
 #include "base/clock.h"
 #include "base/error.h"
 #include "base/log.h"
@@ -88,7 +88,10 @@ enum damacy_status dmc_io_create(const struct dmc_io_options *options, struct dm
     return DAMACY_OK;
 }
 
-uint32_t dmc_io_pending(const struct dmc_io *io) { return io->pending; }
+uint32_t dmc_io_pending(const struct dmc_io *io)
+{
+    return io->pending;
+}
 
 /* --- waking --- */
 
@@ -118,8 +121,14 @@ static void post(struct dmc_request *request, enum dmc_request_state state)
     dmc_mutex_unlock(&io->lock);
 }
 
-void dmc_io_complete(struct dmc_request *request) { post(request, DMC_REQUEST_DONE); }
-void dmc_io_resume(struct dmc_request *request) { post(request, DMC_REQUEST_RESUME); }
+void dmc_io_complete(struct dmc_request *request)
+{
+    post(request, DMC_REQUEST_DONE);
+}
+void dmc_io_resume(struct dmc_request *request)
+{
+    post(request, DMC_REQUEST_RESUME);
+}
 
 static void sleep_on_eventfd(struct dmc_io *io, uint64_t deadline_ns)
 {
@@ -139,7 +148,8 @@ static void sleep_on_eventfd(struct dmc_io *io, uint64_t deadline_ns)
 static void go_to_sleep(struct dmc_io *io, uint64_t deadline_ns)
 {
     uint32_t expected = AWAKE;
-    if (atomic_compare_exchange_strong_explicit(&io->sleep_state, &expected, SLEEPING, memory_order_acq_rel, memory_order_acquire)) {
+    if (atomic_compare_exchange_strong_explicit(&io->sleep_state, &expected, SLEEPING, memory_order_acq_rel,
+                                                memory_order_acquire)) {
         if (io->ring)
             dmc_ring_sleep(io->ring, deadline_ns);
         else
@@ -319,7 +329,8 @@ bool dmc_io_destroy(struct dmc_io *io, uint64_t deadline_ns)
     if (!dmc_pool_destroy(io->pool, stuck ? deadline_ns : last_ns))
         stuck = true;
     if (stuck) {
-        dmc_log(DMC_STORE, DAMACY_LOG_WARN, "%u reads did not end in time and were left behind with their buffers", io->pending);
+        dmc_log(DMC_STORE, DAMACY_LOG_WARN, "%u reads did not end in time and were left behind with their buffers",
+                io->pending);
         return false;
     }
     /* A sender whose request has been handed out may still be on its way out of the lock. */

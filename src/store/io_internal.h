@@ -1,7 +1,7 @@
 /* What stores and the parts of a dmc_io share.
  *
- * A request is always touched by one thread at a time: its owner (the thread of its dmc_io), except between the moment its store
- * gives it away (to a ring, a reader thread, a timer, a list of waiters) and the moment it comes back through the dmc_io:
+ * A request is always touched by one thread at a time: its owner (the thread of its dmc_io), except between the moment its
+ * store gives it away (to a ring, a reader thread, a timer, a list of waiters) and the moment it comes back through the dmc_io:
  *
  *     PENDING --dmc_io_resume(), or a ring's completion--> owner calls ops->resume --> PENDING again, or DONE
  *        \----dmc_io_complete()---------------------------> owner finds it DONE

@@ -133,7 +133,8 @@ void dmc_ring_sleep(struct dmc_ring *ring, uint64_t deadline_ns)
     struct __kernel_timespec timeout, *limit = NULL;
     if (deadline_ns != UINT64_MAX) {
         uint64_t now = dmc_clock_ns(), left = deadline_ns > now ? deadline_ns - now : 0;
-        timeout = (struct __kernel_timespec){.tv_sec = (long long)(left / 1000000000u), .tv_nsec = (long long)(left % 1000000000u)};
+        timeout =
+            (struct __kernel_timespec){.tv_sec = (long long)(left / 1000000000u), .tv_nsec = (long long)(left % 1000000000u)};
         limit = &timeout;
     }
     struct io_uring_cqe *completion;

@@ -26,8 +26,8 @@ int32_t dmc_request_preadv(struct dmc_request *request, int fd, uint64_t offset,
     uint32_t count = request->part_count - request->part_begin;
     ssize_t bytes;
     do {
-        bytes = preadv2(fd, request->parts + request->part_begin, (int)(count < DMC_READ_PARTS_MAX ? count : DMC_READ_PARTS_MAX),
-                        (off_t)offset, flags);
+        bytes = preadv2(fd, request->parts + request->part_begin,
+                        (int)(count < DMC_READ_PARTS_MAX ? count : DMC_READ_PARTS_MAX), (off_t)offset, flags);
     } while (bytes < 0 && errno == EINTR);
     return bytes < 0 ? -errno : (int32_t)bytes;
 }

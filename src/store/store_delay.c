@@ -1,5 +1,5 @@
-/* Delays every request of another store: a timer thread holds them in a list sorted by when they are due, then sends them back to
- * their owner, which starts them there. For tests, and for measuring how latency is hidden. */
+/* Delays every request of another store: a timer thread holds them in a list sorted by when they are due, then sends them back
+ * to their owner, which starts them there. For tests, and for measuring how latency is hidden. */
 #include "base/clock.h"
 #include "base/error.h"
 #include "base/mem.h"
@@ -14,12 +14,15 @@ struct delay_store {
     pthread_t thread;
     /* shared */
     struct dmc_mutex lock;
-    struct dmc_cond changed; /* the first of the list is another, or stop */
+    struct dmc_cond changed;                               /* the first of the list is another, or stop */
     struct dmc_request *shared_first DMC_GUARDED_BY(lock); /* by due_ns; equal ones in order of start */
     bool shared_stop DMC_GUARDED_BY(lock);
 };
 
-static struct delay_store *of(struct dmc_store *store) { return (struct delay_store *)store; }
+static struct delay_store *of(struct dmc_store *store)
+{
+    return (struct delay_store *)store;
+}
 
 static void *delay_run(void *argument)
 {
@@ -114,8 +117,8 @@ static const struct dmc_store_ops delay_ops = {.scheme = "delay",
                                                .finish = delay_finish,
                                                .destroy = delay_destroy};
 
-enum damacy_status dmc_store_delay_create(struct dmc_store *inner, uint64_t (*delay_ns)(void *user, const char *key), void *user,
-                                          struct dmc_store **store, struct damacy_error *error)
+enum damacy_status dmc_store_delay_create(struct dmc_store *inner, uint64_t (*delay_ns)(void *user, const char *key),
+                                          void *user, struct dmc_store **store, struct damacy_error *error)
 {
     struct delay_store *delay = dmc_calloc(1, sizeof *delay);
     if (!delay)

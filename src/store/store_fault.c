@@ -14,7 +14,10 @@ struct fault_store {
     _Atomic uint64_t count; /* of requests so far */
 };
 
-static struct fault_store *of(struct dmc_store *store) { return (struct fault_store *)store; }
+static struct fault_store *of(struct dmc_store *store)
+{
+    return (struct fault_store *)store;
+}
 
 /* Where the middle of the answer will be. Before the inner store starts, as it may move the parts along. */
 static unsigned char *middle_of(const struct dmc_request *request)
@@ -90,13 +93,17 @@ static void fault_finish(struct dmc_store *store, struct dmc_request *request)
     spoil(request);
 }
 
-static void fault_destroy(struct dmc_store *store) { dmc_free(store); }
+static void fault_destroy(struct dmc_store *store)
+{
+    dmc_free(store);
+}
 
 static const struct dmc_store_ops fault_ops = {
     .scheme = "fault", .start = fault_start, .cancel = fault_cancel, .finish = fault_finish, .destroy = fault_destroy};
 
-enum damacy_status dmc_store_fault_create(struct dmc_store *inner, enum dmc_fault (*choose)(void *user, uint64_t n, const char *key),
-                                          void *user, struct dmc_store **store, struct damacy_error *error)
+enum damacy_status dmc_store_fault_create(struct dmc_store *inner,
+                                          enum dmc_fault (*choose)(void *user, uint64_t n, const char *key), void *user,
+                                          struct dmc_store **store, struct damacy_error *error)
 {
     struct fault_store *fault = dmc_calloc(1, sizeof *fault);
     if (!fault)

@@ -5,8 +5,8 @@
  *                 \ all handles in use: wait -> PENDING
  *
  * A warm page is copied by the core that wants it; only what would block leaves it (bench_store). File systems that refuse
- * RWF_NOWAIT are remembered (file_handles.h). A read that is short goes on where it stopped; a read of nothing is the end of the
- * file, which decides what the answer is. */
+ * RWF_NOWAIT are remembered (file_handles.h). A read that is short goes on where it stopped; a read of nothing is the end of
+ * the file, which decides what the answer is. */
 #include "base/bytes.h"
 #include "base/clock.h"
 #include "base/error.h"
@@ -27,7 +27,10 @@ struct file_store {
     struct dmc_file_handles *handles;
 };
 
-static struct file_store *of(struct dmc_store *store) { return (struct file_store *)store; }
+static struct file_store *of(struct dmc_store *store)
+{
+    return (struct file_store *)store;
+}
 
 /* A plain read that took longer than this and a copy at 2 GB/s has waited for a disk; then so many go through the ring. */
 #define MIXED_SLOW_NS 40000u
@@ -280,9 +283,13 @@ static void file_destroy(struct dmc_store *store)
 static const struct dmc_store_ops file_ops = {
     .scheme = "file", .start = file_start, .resume = file_resume, .cancel = file_cancel, .destroy = file_destroy};
 
-struct dmc_file_handles *dmc_store_file_handles(struct dmc_store *store) { return of(store)->handles; }
+struct dmc_file_handles *dmc_store_file_handles(struct dmc_store *store)
+{
+    return of(store)->handles;
+}
 
-enum damacy_status dmc_store_file_create(const struct dmc_store_file_options *options, struct dmc_store **store, struct damacy_error *error)
+enum damacy_status dmc_store_file_create(const struct dmc_store_file_options *options, struct dmc_store **store,
+                                         struct damacy_error *error)
 {
     struct file_store *file = dmc_calloc(1, sizeof *file);
     if (!file)

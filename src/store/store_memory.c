@@ -26,7 +26,10 @@ struct memory_store {
     struct object *buckets[BUCKETS];
 };
 
-static struct memory_store *of(struct dmc_store *store) { return (struct memory_store *)store; }
+static struct memory_store *of(struct dmc_store *store)
+{
+    return (struct memory_store *)store;
+}
 
 /* The link that points to the object, or the one at the end of its bucket. Under the lock. */
 static struct object **find(struct memory_store *memory, const char *key)
@@ -118,7 +121,8 @@ enum damacy_status dmc_store_memory_create(struct dmc_store **store, struct dama
     return DAMACY_OK;
 }
 
-enum damacy_status dmc_store_memory_put(struct dmc_store *store, const char *key, const void *data, size_t bytes, struct damacy_error *error)
+enum damacy_status dmc_store_memory_put(struct dmc_store *store, const char *key, const void *data, size_t bytes,
+                                        struct damacy_error *error)
 {
     struct memory_store *memory = of(store);
     struct object *object = NULL;

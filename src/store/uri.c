@@ -12,7 +12,8 @@ struct dmc_stores {
     struct dmc_store *owned;  /* the file store made here */
 };
 
-enum damacy_status dmc_stores_create(const struct dmc_store_file_options *options, struct dmc_stores **out, struct damacy_error *error)
+enum damacy_status dmc_stores_create(const struct dmc_store_file_options *options, struct dmc_stores **out,
+                                     struct damacy_error *error)
 {
     struct dmc_stores *stores = dmc_calloc(1, sizeof *stores);
     if (!stores)
@@ -77,7 +78,8 @@ static enum damacy_status write_prefix(const char *text, bool decode, char *pref
         if (decode && c == '%') {
             int high = hex_digit(text[0]), low = high < 0 ? -1 : hex_digit(text[1]);
             if (low < 0 || high * 16 + low == 0)
-                return dmc_error_set(error, DAMACY_INVAL, "config", "the uri has a '%%' that is not followed by two hex digits of a character");
+                return dmc_error_set(error, DAMACY_INVAL, "config",
+                                     "the uri has a '%%' that is not followed by two hex digits of a character");
             c = (char)(high * 16 + low);
             text += 2;
         }
@@ -97,8 +99,9 @@ static enum damacy_status resolve_file(const char *rest, char *prefix, size_t ca
         rest += 2;
         size_t host = strcspn(rest, "/");
         if (host != 0 && !(host == 9 && strncasecmp(rest, "localhost", 9) == 0)) {
-            dmc_error_set(error, DAMACY_INVAL, "config", "file:// uris take an absolute path on this machine, not a host '%.*s'",
-                          host > 64 ? 64 : (int)host, rest);
+            dmc_error_set(error, DAMACY_INVAL, "config",
+                          "file:// uris take an absolute path on this machine, not a host '%.*s'", host > 64 ? 64 : (int)host,
+                          rest);
             dmc_error_hint(error, "write file:///absolute/path, or give the plain path");
             return DAMACY_INVAL;
         }
@@ -109,8 +112,8 @@ static enum damacy_status resolve_file(const char *rest, char *prefix, size_t ca
     return write_prefix(rest, true, prefix, capacity, error);
 }
 
-enum damacy_status dmc_stores_resolve(struct dmc_stores *stores, const char *uri, struct dmc_store **store, char *prefix, size_t capacity,
-                                      struct damacy_error *error)
+enum damacy_status dmc_stores_resolve(struct dmc_stores *stores, const char *uri, struct dmc_store **store, char *prefix,
+                                      size_t capacity, struct damacy_error *error)
 {
     if (!uri || !*uri || capacity == 0)
         return dmc_error_set(error, DAMACY_INVAL, "config", "the uri is empty");
@@ -131,7 +134,8 @@ enum damacy_status dmc_stores_resolve(struct dmc_stores *stores, const char *uri
             return dmc_error_set(error, DAMACY_INVAL, "config", "the uri names no object");
         return write_prefix(uri + 9, false, prefix, capacity, error);
     }
-    dmc_error_set(error, DAMACY_UNSUPPORTED, "config", "there is no store for '%.*s://' uris", scheme > 64 ? 64 : (int)scheme, uri);
+    dmc_error_set(error, DAMACY_UNSUPPORTED, "config", "there is no store for '%.*s://' uris", scheme > 64 ? 64 : (int)scheme,
+                  uri);
     dmc_error_hint(error, "this build reads paths and file:// uris");
     return DAMACY_UNSUPPORTED;
 }

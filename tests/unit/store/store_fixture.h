@@ -106,7 +106,10 @@ static inline struct dmc_io *io_make(uint32_t depth, bool io_uring_never)
     return io;
 }
 
-static inline void io_end(struct dmc_io *io) { assert_true(dmc_io_destroy(io, dmc_clock_deadline(PATIENCE_NS))); }
+static inline void io_end(struct dmc_io *io)
+{
+    assert_true(dmc_io_destroy(io, dmc_clock_deadline(PATIENCE_NS)));
+}
 
 static inline struct dmc_request *wait_any(struct dmc_io *io)
 {
@@ -131,8 +134,8 @@ struct one_read {
     struct damacy_error error;
 };
 
-static inline struct dmc_request *prepare(struct one_read *read, struct dmc_store *store, const char *key, enum dmc_range_kind kind,
-                                          uint64_t offset, void *data, size_t bytes)
+static inline struct dmc_request *prepare(struct one_read *read, struct dmc_store *store, const char *key,
+                                          enum dmc_range_kind kind, uint64_t offset, void *data, size_t bytes)
 {
     memset(read, 0, sizeof *read);
     read->part = (struct iovec){.iov_base = data, .iov_len = bytes};

@@ -8,10 +8,22 @@
 #define OBJECT_BYTES 300007u
 #define SEED 77u
 
-enum kind { FILE_RING, FILE_POOL, FILE_COLD_RING, FILE_COLD_POOL, FILE_TMPFS, FILE_FEW, MEMORY, DELAY_MEMORY, DELAY_FILE, FAULT_DELAY_FILE,
-            KINDS };
-static const char *const kind_names[KINDS] = {"file, ring",     "file, pool", "cold file, ring", "cold file, pool", "file on tmpfs", "file, one handle",
-                                              "memory", "delay(memory)", "delay(file)", "fault(delay(file))"};
+enum kind {
+    FILE_RING,
+    FILE_POOL,
+    FILE_COLD_RING,
+    FILE_COLD_POOL,
+    FILE_TMPFS,
+    FILE_FEW,
+    MEMORY,
+    DELAY_MEMORY,
+    DELAY_FILE,
+    FAULT_DELAY_FILE,
+    KINDS
+};
+static const char *const kind_names[KINDS] = {"file, ring",    "file, pool",        "cold file, ring", "cold file, pool",
+                                              "file on tmpfs", "file, one handle",  "memory",          "delay(memory)",
+                                              "delay(file)",   "fault(delay(file))"};
 
 struct subject {
     enum kind kind;
@@ -34,8 +46,14 @@ static enum dmc_fault no_fault(void *user, uint64_t n, const char *key)
     return DMC_FAULT_NONE;
 }
 
-static bool is_memory(const struct subject *subject) { return subject->kind == MEMORY || subject->kind == DELAY_MEMORY; }
-static bool is_cold(const struct subject *subject) { return subject->kind == FILE_COLD_RING || subject->kind == FILE_COLD_POOL; }
+static bool is_memory(const struct subject *subject)
+{
+    return subject->kind == MEMORY || subject->kind == DELAY_MEMORY;
+}
+static bool is_cold(const struct subject *subject)
+{
+    return subject->kind == FILE_COLD_RING || subject->kind == FILE_COLD_POOL;
+}
 
 static const char *key_of(const struct subject *subject, char *key, const char *name)
 {
@@ -108,7 +126,8 @@ static void check_spans(struct subject *subject)
 {
     static const struct {
         uint64_t offset, bytes;
-    } spans[] = {{0, 1}, {0, OBJECT_BYTES}, {1, 4095}, {4095, 2}, {100000, 65536}, {OBJECT_BYTES - 1, 1}, {0, 0}, {OBJECT_BYTES, 0}};
+    } spans[] = {{0, 1},          {0, OBJECT_BYTES},     {1, 4095}, {4095, 2},
+                 {100000, 65536}, {OBJECT_BYTES - 1, 1}, {0, 0},    {OBJECT_BYTES, 0}};
     char key[400];
     put(subject, "spans", SEED, OBJECT_BYTES);
     key_of(subject, key, "spans");
@@ -145,7 +164,8 @@ static void check_parts(struct subject *subject)
         if (round % 2)
             chill(subject, key);
         memset(data, 0, sizeof data);
-        struct iovec parts[6] = {{data, 10}, {data + 10, 0}, {data + 10, 5000}, {data + 5010, 1}, {data + 5011, 194989}, {data, 0}};
+        struct iovec parts[6] = {{data, 10},       {data + 10, 0},        {data + 10, 5000},
+                                 {data + 5010, 1}, {data + 5011, 194989}, {data, 0}};
         read.request.parts = parts;
         read.request.part_count = 6;
         complete(subject->io, &read.request);
@@ -187,8 +207,8 @@ static void check_ends(struct subject *subject)
 {
     static const struct {
         uint64_t offset, bytes, there;
-    } spans[] = {{0, 101, 100},  {99, 2, 1},           {100, 1, 0},         {101, 1, 0},
-                 {5000, 7, 0}, {UINT64_MAX, 100, 0}, {INT64_MAX, 100, 0}, {(uint64_t)INT64_MAX - 5, 100, 0}};
+    } spans[] = {{0, 101, 100}, {99, 2, 1},           {100, 1, 0},         {101, 1, 0},
+                 {5000, 7, 0},  {UINT64_MAX, 100, 0}, {INT64_MAX, 100, 0}, {(uint64_t)INT64_MAX - 5, 100, 0}};
     char key[400];
     put(subject, "ends", SEED, 100);
     key_of(subject, key, "ends");
@@ -301,7 +321,8 @@ static void check_many_at_once(struct subject *subject, uint64_t seed)
             uint64_t random = dmc_hash_u64(seed + 1000, started);
             object[slot] = (uint32_t)(random % OBJECTS);
             uint64_t offset = (random >> 8) % (sizes[object[slot]] + 100), bytes = (random >> 32) % LONGEST + 1;
-            request = prepare(&reads[slot], subject->store, keys[object[slot]], DMC_RANGE_SPAN, offset, data + slot * LONGEST, bytes);
+            request =
+                prepare(&reads[slot], subject->store, keys[object[slot]], DMC_RANGE_SPAN, offset, data + slot * LONGEST, bytes);
             request->user = (void *)(uintptr_t)slot;
             if (started % 64 == 0)
                 chill(subject, keys[object[slot]]);
@@ -469,10 +490,11 @@ static void test_delay_reorders(void **state)
 
 int main(void)
 {
-    const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_file_ring),      cmocka_unit_test(test_file_pool),      cmocka_unit_test(test_cold_file_ring),
-        cmocka_unit_test(test_cold_file_pool), cmocka_unit_test(test_file_on_tmpfs),  cmocka_unit_test(test_file_with_one_handle),
-        cmocka_unit_test(test_memory),         cmocka_unit_test(test_delayed_memory), cmocka_unit_test(test_delayed_file),
-        cmocka_unit_test(test_unspoilt_delayed_file), cmocka_unit_test(test_delay_reorders)};
+    const struct CMUnitTest tests[] = {cmocka_unit_test(test_file_ring),      cmocka_unit_test(test_file_pool),
+                                       cmocka_unit_test(test_cold_file_ring), cmocka_unit_test(test_cold_file_pool),
+                                       cmocka_unit_test(test_file_on_tmpfs),  cmocka_unit_test(test_file_with_one_handle),
+                                       cmocka_unit_test(test_memory),         cmocka_unit_test(test_delayed_memory),
+                                       cmocka_unit_test(test_delayed_file),   cmocka_unit_test(test_unspoilt_delayed_file),
+                                       cmocka_unit_test(test_delay_reorders)};
     return cmocka_run_group_tests(tests, folder_setup, folder_teardown);
 }

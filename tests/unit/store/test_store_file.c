@@ -245,7 +245,8 @@ static void test_open_files_are_bounded(void **state)
             unsigned char data[64];
             struct one_read read;
             int i = round * 7 % FILES;
-            assert_int_equal(dmc_store_start(io, prepare(&read, store, paths[i], DMC_RANGE_SPAN, 64, data, sizeof data)), DMC_START_DONE);
+            assert_int_equal(dmc_store_start(io, prepare(&read, store, paths[i], DMC_RANGE_SPAN, 64, data, sizeof data)),
+                             DMC_START_DONE);
             assert_int_equal(read.request.outcome, DMC_OUTCOME_OK);
             assert_true(bytes_match(data, 100 + (uint64_t)i, 64, sizeof data));
         }
@@ -272,7 +273,8 @@ static void test_least_recently_used_is_closed(void **state)
     for (int i = 0; i < FILES * 3; i++) {
         for (int favourite = 1; favourite >= 0; favourite--) {
             const char *path = paths[favourite ? 0 : 1 + i % (FILES - 1)];
-            assert_int_equal(dmc_file_handles_acquire(handles, path, dmc_hash_bytes(path, strlen(path), 0), &waiter, &handle), DMC_HANDLE_OK);
+            assert_int_equal(dmc_file_handles_acquire(handles, path, dmc_hash_bytes(path, strlen(path), 0), &waiter, &handle),
+                             DMC_HANDLE_OK);
             if (favourite) {
                 reopened += favourite_fd != handle->fd;
                 favourite_fd = handle->fd;
@@ -390,7 +392,8 @@ static void test_cancel_while_waiting_for_a_handle(void **state)
         drop_file(paths[1]);
         uint32_t pending = 0;
         for (int i = 0; i < 5; i++)
-            pending += dmc_store_start(io, prepare(&reads[i], store, paths[i], DMC_RANGE_SPAN, 0, data[i], FILE_BYTES)) == DMC_START_PENDING;
+            pending += dmc_store_start(io, prepare(&reads[i], store, paths[i], DMC_RANGE_SPAN, 0, data[i], FILE_BYTES)) ==
+                       DMC_START_PENDING;
         bool waits = pending == 5; /* unless the page cache would not let go */
         if (waits) {
             dmc_store_cancel(io, &reads[1].request);
@@ -412,13 +415,14 @@ static struct dmc_file_handle *hold(struct dmc_store *store, const char *path)
 {
     struct dmc_request nobody = {0};
     struct dmc_file_handle *handle = NULL;
-    assert_int_equal(dmc_file_handles_acquire(dmc_store_file_handles(store), path, dmc_hash_bytes(path, strlen(path), 0), &nobody, &handle),
-                     DMC_HANDLE_OK);
+    assert_int_equal(
+        dmc_file_handles_acquire(dmc_store_file_handles(store), path, dmc_hash_bytes(path, strlen(path), 0), &nobody, &handle),
+        DMC_HANDLE_OK);
     return handle;
 }
 
-/* The same with the waiting forced: the only handle is held here. One is cancelled in the list, one when it was woken already and
- * must pass the handle on. */
+/* The same with the waiting forced: the only handle is held here. One is cancelled in the list, one when it was woken already
+ * and must pass the handle on. */
 static void test_waiters_pass_the_handle_on(void **state)
 {
     (void)state;
@@ -429,7 +433,8 @@ static void test_waiters_pass_the_handle_on(void **state)
     struct one_read reads[6];
     unsigned char data[6][100];
     for (int i = 1; i < 6; i++) {
-        assert_int_equal(dmc_store_start(io, prepare(&reads[i], store, paths[i], DMC_RANGE_SPAN, 0, data[i], 100)), DMC_START_PENDING);
+        assert_int_equal(dmc_store_start(io, prepare(&reads[i], store, paths[i], DMC_RANGE_SPAN, 0, data[i], 100)),
+                         DMC_START_PENDING);
         if (i == 4) /* the last of the list */
             dmc_store_cancel(io, &reads[4].request);
     }
@@ -468,7 +473,8 @@ static void test_read_modes(void **state)
         /* Else io_uring would answer EAGAIN instead of waiting for the disk. */
         assert_int_equal(fcntl(handle->fd, F_GETFL) & O_NONBLOCK, 0);
         atomic_store(&handle->file_system->mode, DMC_READ_RING);
-        assert_int_equal(dmc_store_start(io, prepare(&read, store, paths[0], DMC_RANGE_SPAN, 5, data, FILE_BYTES - 5)), DMC_START_PENDING);
+        assert_int_equal(dmc_store_start(io, prepare(&read, store, paths[0], DMC_RANGE_SPAN, 5, data, FILE_BYTES - 5)),
+                         DMC_START_PENDING);
         wait_any(io);
         assert_int_equal(read.request.outcome, DMC_OUTCOME_OK);
         assert_true(bytes_match(data, 100, 5, FILE_BYTES - 5));
@@ -587,7 +593,8 @@ static void *reader_run(void *argument)
                 slot++;
             uint64_t random = dmc_hash_u64(reader->seed, started);
             uint32_t file = (uint32_t)(random % FILES);
-            request = prepare(&reads[slot], reader->store, paths[file], DMC_RANGE_SPAN, (random >> 16) % (FILE_BYTES - BYTES), data[slot], BYTES);
+            request = prepare(&reads[slot], reader->store, paths[file], DMC_RANGE_SPAN, (random >> 16) % (FILE_BYTES - BYTES),
+                              data[slot], BYTES);
             request->user = (void *)(uintptr_t)(file + 1);
             if (started % 16 == 0) {
                 int fd = open(paths[file], O_RDONLY | O_CLOEXEC);

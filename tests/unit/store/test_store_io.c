@@ -64,7 +64,8 @@ static void test_wake(void **state)
     check_wakes(io);
     /* A finished read does not hide a wake, and a wake does not hide a read. */
     drop_file(path);
-    bool pending = dmc_store_start(io, prepare(&read, store, path, DMC_RANGE_SPAN, 50000, data, sizeof data)) == DMC_START_PENDING;
+    bool pending =
+        dmc_store_start(io, prepare(&read, store, path, DMC_RANGE_SPAN, 50000, data, sizeof data)) == DMC_START_PENDING;
     dmc_io_wake(io);
     struct dmc_request *request = dmc_io_wait(io, UINT64_MAX);
     if (pending && request)
@@ -173,7 +174,8 @@ static void test_completion_by_another_thread(void **state)
         struct one_read reads[COUNT];
         unsigned char data[COUNT] = {0};
         for (int i = 0; i < COUNT; i++)
-            assert_int_equal(dmc_store_start(io, prepare(&reads[i], &store.store, "x", DMC_RANGE_SPAN, 0, &data[i], 1)), DMC_START_PENDING);
+            assert_int_equal(dmc_store_start(io, prepare(&reads[i], &store.store, "x", DMC_RANGE_SPAN, 0, &data[i], 1)),
+                             DMC_START_PENDING);
         for (int i = 0; i < COUNT; i++)
             assert_int_equal(wait_any(io)->bytes_read, 1);
         for (int i = 0; i < COUNT; i++)
@@ -253,7 +255,8 @@ static void test_destroy_cancels_what_hangs(void **state)
     struct one_read reads[6];
     unsigned char data;
     for (int i = 0; i < 6; i++)
-        assert_int_equal(dmc_store_start(io, prepare(&reads[i], i % 2 ? fault : delay, "x", DMC_RANGE_SPAN, 0, &data, 1)), DMC_START_PENDING);
+        assert_int_equal(dmc_store_start(io, prepare(&reads[i], i % 2 ? fault : delay, "x", DMC_RANGE_SPAN, 0, &data, 1)),
+                         DMC_START_PENDING);
     assert_int_equal(dmc_io_pending(io), 6);
     assert_null(dmc_io_wait(io, 0));
     dmc_store_cancel(io, &reads[1].request);
@@ -283,7 +286,8 @@ static void *start_and_leave(void *argument)
 {
     struct leaver *leaver = argument;
     for (uint64_t i = 0; i < 8; i++)
-        dmc_store_start(leaver->io, prepare(&leaver->reads[i], leaver->store, leaver->path, DMC_RANGE_SPAN, i * 60000, leaver->data[i], 30000));
+        dmc_store_start(leaver->io, prepare(&leaver->reads[i], leaver->store, leaver->path, DMC_RANGE_SPAN, i * 60000,
+                                            leaver->data[i], 30000));
     dmc_io_wait(leaver->io, dmc_clock_ns() + 1); /* leaves the eventfd armed in the ring */
     return NULL;
 }

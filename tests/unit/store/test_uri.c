@@ -143,7 +143,7 @@ static void test_file_store_can_be_replaced(void **state)
 
 int main(void)
 {
-    const struct CMUnitTest tests[] = {cmocka_unit_test(test_good_uris), cmocka_unit_test(test_bad_uris), cmocka_unit_test(test_lengths),
-                                       cmocka_unit_test(test_file_store_can_be_replaced)};
+    const struct CMUnitTest tests[] = {cmocka_unit_test(test_good_uris), cmocka_unit_test(test_bad_uris),
+                                       cmocka_unit_test(test_lengths), cmocka_unit_test(test_file_store_can_be_replaced)};
     return cmocka_run_group_tests(tests, stores_setup, stores_teardown);
 }
