@@ -29,6 +29,12 @@ struct planning {
     uint64_t table_mask;
 };
 
+/* The i-th sample of a closed batch. Not dmc_lookahead_slot(): without the lock its check of the cursors would race with push. */
+static struct dmc_sample_slot *closed_sample(const struct damacy *pipeline, const struct dmc_closed_batch *closed, uint32_t i)
+{
+    return &pipeline->lookahead.slots[(closed->first_ordinal + i) % pipeline->lookahead.capacity];
+}
+
 /* The output type of every field; NATIVE is decided by the first sample that resolved, for good. */
 static void decide_outputs(struct planning *planning, const struct dmc_closed_batch *closed)
 {
@@ -37,7 +43,7 @@ static void decide_outputs(struct planning *planning, const struct dmc_closed_ba
         enum damacy_dtype output = pipeline->home->fields[f].dtype;
         if (output == DAMACY_NATIVE) {
             for (uint32_t i = 0; pipeline->native[f] == DAMACY_NATIVE && i < closed->count; i++) {
-                const struct dmc_sample_slot *sample = dmc_lookahead_slot(&pipeline->lookahead, closed->first_ordinal + i);
+                const struct dmc_sample_slot *sample = closed_sample(pipeline, closed, i);
                 if (!sample->error)
                     pipeline->native[f] = dmc_prefetcher_array(&sample->regions[f])->zarr->dtype;
             }
@@ -144,7 +150,7 @@ static void fail_region(void *user, uint32_t row, uint32_t field, const struct d
         named = *error;
     else /* samples whose index failed never get here */
         dmc_error_set(&named, DAMACY_INTERNAL, "plan", "a shard index is missing although its sample was resolved");
-    const struct dmc_sample_slot *sample = dmc_lookahead_slot(&planning->pipeline->lookahead, planning->closed->first_ordinal + row);
+    const struct dmc_sample_slot *sample = closed_sample(planning->pipeline, planning->closed, row);
     dmc_error_where(&named, sample->regions[field].uri, NULL, 0, 0);
     dmc_error_field(&named, planning->pipeline->home->fields[field].name);
     dmc_row_fail(planning->batch, row, field, 0, &named);
@@ -181,7 +187,7 @@ static void begin_batch(struct planning *planning, uint64_t batch_id, const stru
     batch->batch_id = batch_id;
     batch->pushed_count = closed->count;
     for (uint32_t i = 0; i < closed->count; i++) {
-        const struct dmc_sample_slot *sample = dmc_lookahead_slot(&pipeline->lookahead, closed->first_ordinal + i);
+        const struct dmc_sample_slot *sample = closed_sample(pipeline, closed, i);
         batch->states[i] = (struct dmc_row_state){.ordinal = sample->ordinal, .tag = sample->tag};
     }
 }
@@ -190,7 +196,7 @@ static void begin_batch(struct planning *planning, uint64_t batch_id, const stru
 static void take_errors(struct planning *planning, const struct dmc_closed_batch *closed)
 {
     for (uint32_t i = 0; i < closed->count; i++) {
-        struct dmc_sample_slot *sample = dmc_lookahead_slot(&planning->pipeline->lookahead, closed->first_ordinal + i);
+        struct dmc_sample_slot *sample = closed_sample(planning->pipeline, closed, i);
         if (sample->error) {
             dmc_error_field(sample->error, planning->pipeline->home->fields[sample->error_field].name);
             dmc_free(planning->batch->states[i].error);
@@ -235,7 +241,7 @@ static bool plan_all(struct planning *planning, const struct dmc_closed_batch *c
 
     uint32_t region_count = 0;
     for (uint32_t i = 0; i < closed->count; i++) {
-        struct dmc_sample_slot *sample = dmc_lookahead_slot(&pipeline->lookahead, closed->first_ordinal + i);
+        struct dmc_sample_slot *sample = closed_sample(pipeline, closed, i);
         if (!plan_sample(planning, sample, i, regions, &region_count))
             return false;
     }

@@ -126,7 +126,8 @@ void dmc_scheduler_done(void *user, struct dmc_cpu_batch *run)
     pipeline->ready_count++;
     pipeline->arena_short = false;
     dmc_cond_broadcast(&pipeline->changed);
-    dmc_prefetcher_wake(pipeline->prefetcher);
+    if (!pipeline->shutting_down) /* then destroy may be done with the prefetcher already; workers end last */
+        dmc_prefetcher_wake(pipeline->prefetcher);
     dmc_mutex_unlock(&pipeline->home->lock);
 }
 

@@ -8,10 +8,6 @@
 #include <signal.h>
 #include <sys/wait.h>
 
-/* ThreadSanitizer ends children that start threads; they are not what is tested there. */
-const char *__tsan_default_options(void);
-const char *__tsan_default_options(void) { return "die_after_fork=0"; }
-
 static const int64_t sample_shape[] = {9};
 static struct zw_array array = {.name = "a", .number = 4, .dtype = DAMACY_I16, .rank = 1, .shape = {200}, .chunk = {30}, .compressor = ZW_ZSTD};
 
@@ -171,13 +167,18 @@ static void make_own_and_fork(struct parent *parent)
 static void test_child_makes_its_own(void **state)
 {
     (void)state;
-#ifndef __SANITIZE_THREAD__
+#ifdef __SANITIZE_THREAD__ /* which does not know threads that start after a fork of many */
+    bool able = false;
+#else
+    bool able = true;
+#endif
     struct parent parent;
     begin(&parent);
-    run_child(make_own, &parent);
-    run_child(make_own_and_fork, &parent);
+    if (able) {
+        run_child(make_own, &parent);
+        run_child(make_own_and_fork, &parent);
+    }
     end(&parent);
-#endif
 }
 
 struct busy {
