@@ -76,12 +76,17 @@ static void write_file(const char *path, const void *data, size_t bytes)
 /* Arrays of 8 x 8 shards of 64 chunks each; a shard is only an index here. */
 static void make_arrays(const char *folder)
 {
-    static const char text[] =
-        "{\"zarr_format\":3,\"node_type\":\"array\",\"shape\":[512,512,512],\"data_type\":\"uint16\",\"chunk_grid\":{\"name\":\"regular\","
-        "\"configuration\":{\"chunk_shape\":[64,128,128]}},\"chunk_key_encoding\":{\"name\":\"default\",\"configuration\":{\"separator\":"
-        "\"/\"}},\"fill_value\":0,\"codecs\":[{\"name\":\"sharding_indexed\",\"configuration\":{\"chunk_shape\":[16,32,32],\"codecs\":["
-        "{\"name\":\"bytes\",\"configuration\":{\"endian\":\"little\"}},{\"name\":\"zstd\",\"configuration\":{\"level\":1,\"checksum\":false}}],"
-        "\"index_codecs\":[{\"name\":\"bytes\",\"configuration\":{\"endian\":\"little\"}}],\"index_location\":\"end\"}}],\"attributes\":{}}";
+    static const char text[] = "{\"zarr_format\":3,\"node_type\":\"array\",\"shape\":[512,512,512],\"data_type\":\"uint16\","
+                               "\"chunk_grid\":{\"name\":\"regular\","
+                               "\"configuration\":{\"chunk_shape\":[64,128,128]}},\"chunk_key_encoding\":{\"name\":\"default\","
+                               "\"configuration\":{\"separator\":"
+                               "\"/"
+                               "\"}},\"fill_value\":0,\"codecs\":[{\"name\":\"sharding_indexed\",\"configuration\":{\"chunk_"
+                               "shape\":[16,32,32],\"codecs\":["
+                               "{\"name\":\"bytes\",\"configuration\":{\"endian\":\"little\"}},{\"name\":\"zstd\","
+                               "\"configuration\":{\"level\":1,\"checksum\":false}}],"
+                               "\"index_codecs\":[{\"name\":\"bytes\",\"configuration\":{\"endian\":\"little\"}}],\"index_"
+                               "location\":\"end\"}}],\"attributes\":{}}";
     uint8_t index[64 * 16];
     memset(index, 0xff, sizeof index);
     char path[512];

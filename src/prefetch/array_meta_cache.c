@@ -15,8 +15,8 @@
 #include <stdio.h>
 #include <string.h>
 
-/* Transient memory of a parse, in bytes a byte of text. The densest JSON is "[0,0,...": for two characters a node of 16 bytes, and
- * another 24 on a stack that doubles. */
+/* Transient memory of a parse, in bytes a byte of text. The densest JSON is "[0,0,...": for two characters a node of 16 bytes,
+ * and another 24 on a stack that doubles. */
 #define PARSE_FACTOR 32
 
 /* An object whose size is not told is asked for with a buffer twice as large each time. */
@@ -24,7 +24,10 @@
 
 enum { ATTEMPT_V3, ATTEMPT_V2_ARRAY, ATTEMPT_V2_GROUP };
 
-void dmc_array_retain(struct dmc_array *array) { atomic_fetch_add_explicit(&array->references, 1, memory_order_relaxed); }
+void dmc_array_retain(struct dmc_array *array)
+{
+    atomic_fetch_add_explicit(&array->references, 1, memory_order_relaxed);
+}
 
 void dmc_array_release(struct dmc_array *array)
 {
@@ -36,7 +39,10 @@ void dmc_array_release(struct dmc_array *array)
     dmc_free(array);
 }
 
-void dmc_array_meta_free(void *array) { dmc_array_release(array); }
+void dmc_array_meta_free(void *array)
+{
+    dmc_array_release(array);
+}
 
 uint64_t dmc_array_meta_reserve(uint32_t uri_bytes)
 {
@@ -71,7 +77,8 @@ static enum damacy_status make_array(struct dmc_fetch *fetch, struct dmc_array *
     if (status)
         return status;
     struct dmc_codec_chain *chain = NULL;
-    status = dmc_codec_chain_create(zarr->codecs.list, zarr->codecs.count, zarr->dtype, zarr->rank, zarr->chunk_shape, &chain, error);
+    status = dmc_codec_chain_create(zarr->codecs.list, zarr->codecs.count, zarr->dtype, zarr->rank, zarr->chunk_shape, &chain,
+                                    error);
     if (status) {
         dmc_zarr_array_free(zarr);
         return status;
@@ -107,7 +114,8 @@ static enum dmc_fetch_step parse(struct dmc_fetch *fetch, const struct dmc_fetch
     uint64_t transient_bytes = fetch->request.bytes_read * PARSE_FACTOR;
     transient_bytes -= dmc_min_u64(transient_bytes, DMC_METADATA_PARSE_RESERVE);
     if (!dmc_budget_reserve(env->budget, transient_bytes)) {
-        dmc_error_set(&fetch->error, DAMACY_BUDGET, "metadata", "%llu bytes more to parse the metadata exceed what max_host_memory_bytes leaves",
+        dmc_error_set(&fetch->error, DAMACY_BUDGET, "metadata",
+                      "%llu bytes more to parse the metadata exceed what max_host_memory_bytes leaves",
                       (unsigned long long)transient_bytes);
         dmc_error_hint(&fetch->error, "raise max_host_memory_bytes");
         return dmc_fetch_fail(fetch, 0, 0);
@@ -117,7 +125,8 @@ static enum dmc_fetch_step parse(struct dmc_fetch *fetch, const struct dmc_fetch
     dmc_budget_unreserve(env->budget, transient_bytes);
     if (status)
         return dmc_fetch_fail(fetch, 0, 0);
-    dmc_prefetch_cache_finish(fetch->cache, fetch->entry, array, dmc_prefetch_cache_held(fetch->entry->key_bytes, array->memory_bytes));
+    dmc_prefetch_cache_finish(fetch->cache, fetch->entry, array,
+                              dmc_prefetch_cache_held(fetch->entry->key_bytes, array->memory_bytes));
     return DMC_FETCH_ENDED;
 }
 
@@ -158,7 +167,8 @@ static enum dmc_fetch_step next_v2(struct dmc_fetch *fetch)
     if (there && fetch->attempt == ATTEMPT_V2_ARRAY)
         return fail_notfound(fetch, ", only a .zarray: this is a Zarr v2 array", "convert the array to Zarr v3");
     if (there)
-        return fail_notfound(fetch, ", only a .zgroup: this is a Zarr v2 group", "name an array, and one in Zarr v3, not a group");
+        return fail_notfound(fetch, ", only a .zgroup: this is a Zarr v2 group",
+                             "name an array, and one in Zarr v3, not a group");
     if (fetch->attempt == ATTEMPT_V2_ARRAY) {
         fetch->attempt = ATTEMPT_V2_GROUP;
         return dmc_fetch_ask(fetch, ".zgroup", DMC_RANGE_SPAN, 0, 1);

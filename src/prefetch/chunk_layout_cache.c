@@ -1,7 +1,7 @@
 /* Filling the chunk_layout_cache: the 16 bytes in front of one blosc chunk, near where the first sample that asked is.
  *
- * A hint for sizing, so nothing that is wrong with the chunk is an error here: whoever reads the chunk will find out and tell. For
- * any codec but blosc the answer is "no layout", without a read. */
+ * A hint for sizing, so nothing that is wrong with the chunk is an error here: whoever reads the chunk will find out and tell.
+ * For any codec but blosc the answer is "no layout", without a read. */
 #include "prefetch/metadata_fetch.h"
 
 #include "base/error.h"
@@ -14,7 +14,10 @@ uint64_t dmc_chunk_layout_reserve(uint32_t uri_bytes)
     return dmc_prefetch_cache_reserve(uri_bytes, sizeof(struct dmc_chunk_layout));
 }
 
-void dmc_chunk_layout_free(void *layout) { dmc_free(layout); }
+void dmc_chunk_layout_free(void *layout)
+{
+    dmc_free(layout);
+}
 
 /* Does a stored chunk begin with a blosc header? A checksum goes behind what it covers. */
 static bool begins_with_blosc(const struct dmc_zarr_codecs *codecs)
@@ -35,7 +38,8 @@ static enum dmc_fetch_step finish(struct dmc_fetch *fetch, const struct dmc_blos
     }
     if (blosc)
         *layout = (struct dmc_chunk_layout){.known = true, .blosc = *blosc};
-    dmc_prefetch_cache_finish(fetch->cache, fetch->entry, layout, dmc_prefetch_cache_held(fetch->entry->key_bytes, sizeof *layout));
+    dmc_prefetch_cache_finish(fetch->cache, fetch->entry, layout,
+                              dmc_prefetch_cache_held(fetch->entry->key_bytes, sizeof *layout));
     return DMC_FETCH_ENDED;
 }
 
@@ -57,7 +61,8 @@ static struct dmc_shard_entry pick_entry(const struct dmc_array *array, const st
     return index->entries[linear];
 }
 
-enum dmc_fetch_step dmc_chunk_layout_begin(struct dmc_fetch *fetch, const struct dmc_fetch_env *env, const struct damacy_interval *aabb)
+enum dmc_fetch_step dmc_chunk_layout_begin(struct dmc_fetch *fetch, const struct dmc_fetch_env *env,
+                                           const struct damacy_interval *aabb)
 {
     const struct dmc_array *array = fetch->array;
     const struct dmc_zarr_array *zarr = array->zarr;

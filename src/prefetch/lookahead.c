@@ -19,12 +19,15 @@ struct geometry {
     uint64_t marks_at, regions_at, boxes_at, uris_at, bytes; /* offsets in the allocation */
 };
 
-static struct geometry measure(uint32_t lookahead_samples, uint32_t prefetch_samples, uint32_t field_count, const uint32_t *ranks)
+static struct geometry measure(uint32_t lookahead_samples, uint32_t prefetch_samples, uint32_t field_count,
+                               const uint32_t *ranks)
 {
     struct geometry g = {.capacity = (uint64_t)lookahead_samples + prefetch_samples};
     for (uint32_t field = 0; field < field_count; field++)
         g.boxes_per_sample += ranks[field];
-    g.uri_capacity = dmc_max_u64(g.capacity * 128, 4 * (uint64_t)field_count * (DAMACY_URI_BYTES_MAX + 1));
+    __uint128_t usual = (__uint128_t)g.capacity * 128 * field_count;
+    uint64_t longest = 4 * (uint64_t)field_count * (DAMACY_URI_BYTES_MAX + 1);
+    g.uri_capacity = usual > INT64_MAX ? INT64_MAX : dmc_max_u64((uint64_t)usual, longest);
     /* 32-bit counts of samples and fields: a product of three can overflow, so it is done with care. */
     __uint128_t at = (__uint128_t)g.capacity * sizeof(struct dmc_sample_slot);
     __uint128_t marks = at, regions = marks + (__uint128_t)g.capacity * sizeof(uint64_t);
@@ -39,7 +42,8 @@ static struct geometry measure(uint32_t lookahead_samples, uint32_t prefetch_sam
     return g;
 }
 
-uint64_t dmc_lookahead_memory(uint32_t lookahead_samples, uint32_t prefetch_samples, uint32_t field_count, const uint32_t *ranks)
+uint64_t dmc_lookahead_memory(uint32_t lookahead_samples, uint32_t prefetch_samples, uint32_t field_count,
+                              const uint32_t *ranks)
 {
     return measure(lookahead_samples, prefetch_samples, field_count, ranks).bytes;
 }
@@ -50,7 +54,8 @@ enum damacy_status dmc_lookahead_init(struct dmc_lookahead *lookahead, uint32_t 
     *lookahead = (struct dmc_lookahead){0};
     struct geometry g = measure(lookahead_samples, prefetch_samples, field_count, ranks);
     if (lookahead_samples == 0 || prefetch_samples == 0 || field_count == 0 || g.capacity > UINT32_MAX)
-        return dmc_error_set(error, DAMACY_INVAL, "config", "lookahead_samples %u and prefetch_samples %u: at least 1 each, below 2^32 in all",
+        return dmc_error_set(error, DAMACY_INVAL, "config",
+                             "lookahead_samples %u and prefetch_samples %u: at least 1 each, below 2^32 in all",
                              lookahead_samples, prefetch_samples);
     char *memory = g.bytes == UINT64_MAX ? NULL : dmc_calloc(1, g.bytes);
     if (!memory)
@@ -97,8 +102,7 @@ static uint64_t uris_begin(const struct dmc_lookahead *lookahead, uint64_t bytes
 bool dmc_lookahead_room(const struct dmc_lookahead *lookahead, uint64_t uri_bytes)
 {
     return lookahead->pushed - lookahead->taken < lookahead->lookahead_samples &&
-           lookahead->pushed - lookahead->planned < lookahead->capacity &&
-           uri_bytes <= lookahead->uri_capacity &&
+           lookahead->pushed - lookahead->planned < lookahead->capacity && uri_bytes <= lookahead->uri_capacity &&
            uris_begin(lookahead, uri_bytes) + uri_bytes - lookahead->uri_begin <= lookahead->uri_capacity;
 }
 

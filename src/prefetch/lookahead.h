@@ -7,8 +7,8 @@
  * All four cursors only grow. `resolved` moves over a sample when it and all before it are resolved or failed: readiness is
  * handed on in push order, whatever finishes first. Fixed memory: slots, boxes and a byte ring for uris are made at init.
  *
- * Threads: everything here is guarded by the pipeline's lock, except that the members marked so of a slot belong to the prefetcher
- * from take to resolve, and to the planner from then until planned. */
+ * Threads: everything here is guarded by the pipeline's lock, except that the members marked so of a slot belong to the
+ * prefetcher from take to resolve, and to the planner from then until planned. */
 #ifndef DMC_LOOKAHEAD_H
 #define DMC_LOOKAHEAD_H
 
@@ -19,21 +19,21 @@ struct dmc_prefetch_entry;
 
 /* One field of a sample. */
 struct dmc_slot_region {
-    const char *uri;               /* in the byte ring; valid until planned */
+    const char *uri; /* in the byte ring; valid until planned */
     uint32_t uri_bytes;
     uint64_t uri_hash;
-    struct damacy_interval *aabb;  /* the field's rank of them; valid until planned */
+    struct damacy_interval *aabb;     /* the field's rank of them; valid until planned */
     struct dmc_prefetch_entry *array; /* prefetcher's: set when resolved; pinned until planned */
 };
 
 struct dmc_sample_slot {
-    uint64_t ordinal;  /* position in push order: admit_seq */
+    uint64_t ordinal; /* position in push order: admit_seq */
     uint64_t batch_id;
     uint64_t tag;
-    bool resolved;               /* lock: the prefetcher is done with it, well or not */
-    struct damacy_error *error;  /* prefetcher's: what failed (dmc_malloc'd, moved to the batch by the planner), or NULL */
-    uint32_t error_field;        /* prefetcher's: the field that it is about */
-    void *work;                  /* prefetcher's */
+    bool resolved;                   /* lock: the prefetcher is done with it, well or not */
+    struct damacy_error *error;      /* prefetcher's: what failed (dmc_malloc'd, moved to the batch by the planner), or NULL */
+    uint32_t error_field;            /* prefetcher's: the field that it is about */
+    void *work;                      /* prefetcher's */
     struct dmc_slot_region *regions; /* field_count of them */
 };
 
@@ -54,9 +54,11 @@ struct dmc_lookahead {
 };
 
 /* Bytes that init will take. */
-uint64_t dmc_lookahead_memory(uint32_t lookahead_samples, uint32_t prefetch_samples, uint32_t field_count, const uint32_t *ranks);
+uint64_t dmc_lookahead_memory(uint32_t lookahead_samples, uint32_t prefetch_samples, uint32_t field_count,
+                              const uint32_t *ranks);
 
-/* The ring has lookahead_samples + prefetch_samples slots and 128 uri bytes a slot, at least four of the longest uris a field. */
+/* The ring has lookahead_samples + prefetch_samples slots and 128 uri bytes a slot, at least four of the longest uris a field.
+ */
 enum damacy_status dmc_lookahead_init(struct dmc_lookahead *lookahead, uint32_t lookahead_samples, uint32_t prefetch_samples,
                                       uint32_t field_count, const uint32_t *ranks, struct damacy_error *error);
 void dmc_lookahead_deinit(struct dmc_lookahead *lookahead);

@@ -1,5 +1,5 @@
-/* One fetch from start to end. Buffers are drawn from the pipeline's budget; a fetch that finds it short waits until another one
- * has given its buffer back, and fails only when there is none to wait for. */
+/* One fetch from start to end. Buffers are drawn from the pipeline's budget; a fetch that finds it short waits until another
+ * one has given its buffer back, and fails only when there is none to wait for. */
 #include "prefetch/prefetcher_impl.h"
 
 #include "base/bytes.h"
@@ -10,7 +10,8 @@
 #include <assert.h>
 #include <string.h>
 
-enum dmc_fetch_step dmc_fetch_ask(struct dmc_fetch *fetch, const char *name, enum dmc_range_kind kind, uint64_t offset, uint64_t bytes)
+enum dmc_fetch_step dmc_fetch_ask(struct dmc_fetch *fetch, const char *name, enum dmc_range_kind kind, uint64_t offset,
+                                  uint64_t bytes)
 {
     if (name) {
         fetch->key[fetch->prefix_bytes] = '/';
@@ -107,7 +108,8 @@ static enum buffer need_buffer(struct dmc_prefetcher *prefetcher, struct dmc_fet
         } else if (running > 0) {
             return BUFFER_LATER;
         } else {
-            dmc_error_set(&fetch->error, DAMACY_BUDGET, "metadata", "%llu bytes to read them exceed what max_host_memory_bytes leaves",
+            dmc_error_set(&fetch->error, DAMACY_BUDGET, "metadata",
+                          "%llu bytes to read them exceed what max_host_memory_bytes leaves",
                           (unsigned long long)fetch->want_bytes);
             dmc_error_hint(&fetch->error, "raise max_host_memory_bytes");
             return BUFFER_NEVER;

@@ -2,8 +2,8 @@
  *
  *     begin --> START --(request done)--> next --> START ... --> ENDED (the entry is finished or failed)
  *
- * begin and next only say what to read; buffers, the budget, delays, and waking who waits are the prefetcher's (prefetcher.c). All
- * of this runs on the prefetcher's thread. Private to src/prefetch. */
+ * begin and next only say what to read; buffers, the budget, delays, and waking who waits are the prefetcher's (prefetcher.c).
+ * All of this runs on the prefetcher's thread. Private to src/prefetch. */
 #ifndef DMC_METADATA_FETCH_H
 #define DMC_METADATA_FETCH_H
 
@@ -42,7 +42,7 @@ struct dmc_fetch {
     struct iovec part;
     uint8_t *buffer;
     uint64_t buffer_bytes;
-    bool buffer_reserved; /* counted by the reserve, not drawn from the budget */
+    bool buffer_reserved;   /* counted by the reserve, not drawn from the budget */
     struct dmc_fetch *next; /* free, stalled or delayed */
     uint64_t due_ns;
     uint64_t *waiting; /* bit set of samples in work */
@@ -60,7 +60,8 @@ struct dmc_fetch_env {
 };
 
 /* Ask next for `bytes` of the object `name` of the fetch's array (name NULL: key is complete already). */
-enum dmc_fetch_step dmc_fetch_ask(struct dmc_fetch *fetch, const char *name, enum dmc_range_kind kind, uint64_t offset, uint64_t bytes);
+enum dmc_fetch_step dmc_fetch_ask(struct dmc_fetch *fetch, const char *name, enum dmc_range_kind kind, uint64_t offset,
+                                  uint64_t bytes);
 /* fetch->error is set: add where it happened and the stage, and fail the entry. A range of 0, 0 is none. */
 enum dmc_fetch_step dmc_fetch_fail(struct dmc_fetch *fetch, uint64_t range_begin, uint64_t range_end);
 
@@ -84,7 +85,8 @@ void dmc_shard_index_free(void *index);
 /* --- chunk_layout_cache: uri -> struct dmc_chunk_layout. The key is the uri. --- */
 uint64_t dmc_chunk_layout_reserve(uint32_t uri_bytes);
 /* `aabb`: the box of the sample that asks; its first chunk is looked at. */
-enum dmc_fetch_step dmc_chunk_layout_begin(struct dmc_fetch *fetch, const struct dmc_fetch_env *env, const struct damacy_interval *aabb);
+enum dmc_fetch_step dmc_chunk_layout_begin(struct dmc_fetch *fetch, const struct dmc_fetch_env *env,
+                                           const struct damacy_interval *aabb);
 enum dmc_fetch_step dmc_chunk_layout_next(struct dmc_fetch *fetch);
 void dmc_chunk_layout_free(void *layout);
 

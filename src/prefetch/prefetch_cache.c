@@ -2,8 +2,8 @@
  *
  *     newest <-> ... <-> pinned_oldest <-> [ unpinned, or still FILLING ] <-> ... <-> oldest
  *
- * Batches come in order and every use moves an entry to the front, so batch_last never grows along the list and the watermark is
- * one place in it: moving it costs what it passes, and `evictable_bytes` tells in O(1) whether there is room. */
+ * Batches come in order and every use moves an entry to the front, so batch_last never grows along the list and the watermark
+ * is one place in it: moving it costs what it passes, and `evictable_bytes` tells in O(1) whether there is room. */
 #include "prefetch/prefetch_cache.h"
 
 #include "base/bytes.h"
@@ -251,8 +251,8 @@ static enum dmc_acquire acquire_locked(struct dmc_prefetch_cache *cache, uint64_
     return DMC_ACQUIRE_MADE;
 }
 
-enum dmc_acquire dmc_prefetch_cache_acquire(struct dmc_prefetch_cache *cache, const void *key, uint32_t key_bytes, uint64_t charge_bytes,
-                                            uint64_t batch, struct dmc_prefetch_entry **entry)
+enum dmc_acquire dmc_prefetch_cache_acquire(struct dmc_prefetch_cache *cache, const void *key, uint32_t key_bytes,
+                                            uint64_t charge_bytes, uint64_t batch, struct dmc_prefetch_entry **entry)
 {
     uint64_t hash = dmc_hash_bytes(key, key_bytes, 0);
     struct dmc_prefetch_entry *victims = NULL;
@@ -288,7 +288,8 @@ static void settle_locked(struct dmc_prefetch_cache *cache, struct dmc_prefetch_
         cache->evictable_bytes += charge_bytes;
 }
 
-void dmc_prefetch_cache_finish(struct dmc_prefetch_cache *cache, struct dmc_prefetch_entry *entry, void *value, uint64_t charge_bytes)
+void dmc_prefetch_cache_finish(struct dmc_prefetch_cache *cache, struct dmc_prefetch_entry *entry, void *value,
+                               uint64_t charge_bytes)
 {
     dmc_mutex_lock(&cache->mutex);
     entry->value = value;
@@ -296,7 +297,8 @@ void dmc_prefetch_cache_finish(struct dmc_prefetch_cache *cache, struct dmc_pref
     dmc_mutex_unlock(&cache->mutex);
 }
 
-void dmc_prefetch_cache_fail(struct dmc_prefetch_cache *cache, struct dmc_prefetch_entry *entry, const struct damacy_error *error)
+void dmc_prefetch_cache_fail(struct dmc_prefetch_cache *cache, struct dmc_prefetch_entry *entry,
+                             const struct damacy_error *error)
 {
     struct damacy_error *copy = dmc_malloc(sizeof *copy);
     if (copy)
@@ -333,8 +335,8 @@ enum damacy_status dmc_prefetch_cache_refuse(const struct dmc_prefetch_cache *ca
                       (unsigned long long)charge_bytes, what, cache->name, (unsigned long long)cache->bytes_max);
     else
         dmc_error_set(error, DAMACY_BUDGET, stage,
-                      "the %s of one batch exceed %s (%llu bytes): the batch holds %llu, %llu more are needed", what, cache->name,
-                      (unsigned long long)cache->bytes_max, (unsigned long long)stats.bytes_pinned,
+                      "the %s of one batch exceed %s (%llu bytes): the batch holds %llu, %llu more are needed", what,
+                      cache->name, (unsigned long long)cache->bytes_max, (unsigned long long)stats.bytes_pinned,
                       (unsigned long long)charge_bytes);
     dmc_error_hint(error, "raise %s or make batches smaller", cache->name);
     return DAMACY_BUDGET;

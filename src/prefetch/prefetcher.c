@@ -74,8 +74,8 @@ static enum damacy_status make_caches(struct dmc_prefetcher *prefetcher, struct 
 {
     const struct dmc_prefetcher_options *options = &prefetcher->options;
     struct dmc_prefetch_cache **caches = prefetcher->caches;
-    enum damacy_status status = dmc_prefetch_cache_create("array_meta_cache_bytes", options->array_meta_cache_bytes, dmc_array_meta_free,
-                                                          &caches[DMC_METADATA_ARRAY], error);
+    enum damacy_status status = dmc_prefetch_cache_create("array_meta_cache_bytes", options->array_meta_cache_bytes,
+                                                          dmc_array_meta_free, &caches[DMC_METADATA_ARRAY], error);
     if (status == DAMACY_OK)
         status = dmc_prefetch_cache_create("shard_index_cache_bytes", options->shard_index_cache_bytes, dmc_shard_index_free,
                                            &caches[DMC_METADATA_INDEX], error);
@@ -136,8 +136,9 @@ enum damacy_status dmc_prefetcher_create(const struct dmc_prefetcher_options *op
     if (status == DAMACY_OK)
         status = make_tables(prefetcher, error);
     if (status == DAMACY_OK)
-        status = dmc_io_create(&(struct dmc_io_options){.depth = prefetcher->fetch_count, .io_uring_never = options->io_uring_never},
-                               &prefetcher->io, error);
+        status =
+            dmc_io_create(&(struct dmc_io_options){.depth = prefetcher->fetch_count, .io_uring_never = options->io_uring_never},
+                          &prefetcher->io, error);
     if (status == DAMACY_OK) {
         prefetcher->wake_io = prefetcher->io;
         int failure = dmc_thread_start(&prefetcher->thread, "damacy-prefetch", run, prefetcher);
@@ -170,7 +171,10 @@ static void stop(struct dmc_prefetcher *prefetcher, uint64_t deadline_ns)
     dmc_prefetcher_wake(prefetcher);
 }
 
-void dmc_prefetcher_stop(struct dmc_prefetcher *prefetcher) { stop(prefetcher, dmc_clock_deadline(STOP_NS)); }
+void dmc_prefetcher_stop(struct dmc_prefetcher *prefetcher)
+{
+    stop(prefetcher, dmc_clock_deadline(STOP_NS));
+}
 
 bool dmc_prefetcher_destroy(struct dmc_prefetcher *prefetcher, uint64_t deadline_ns)
 {
@@ -265,16 +269,17 @@ const struct dmc_chunk_layout *dmc_prefetcher_layout(const struct dmc_prefetcher
 {
     if (!prefetcher->options.want_layout)
         return NULL;
-    const struct dmc_prefetch_entry *entry = dmc_prefetch_cache_find(prefetcher->caches[DMC_METADATA_LAYOUT], array->uri, array->uri_bytes);
+    const struct dmc_prefetch_entry *entry =
+        dmc_prefetch_cache_find(prefetcher->caches[DMC_METADATA_LAYOUT], array->uri, array->uri_bytes);
     return entry && entry->state == DMC_ENTRY_READY ? entry->value : NULL;
 }
 
 void dmc_prefetcher_stats_get(const struct dmc_prefetcher *prefetcher, struct dmc_prefetcher_stats *stats)
 {
-    *stats = (struct dmc_prefetcher_stats){
-        .samples = atomic_load_explicit(&prefetcher->samples, memory_order_relaxed),
-        .metadata_bytes = atomic_load_explicit(&prefetcher->metadata_bytes, memory_order_relaxed),
-        .busy_ns = atomic_load_explicit(&prefetcher->busy_ns, memory_order_relaxed)};
+    *stats =
+        (struct dmc_prefetcher_stats){.samples = atomic_load_explicit(&prefetcher->samples, memory_order_relaxed),
+                                      .metadata_bytes = atomic_load_explicit(&prefetcher->metadata_bytes, memory_order_relaxed),
+                                      .busy_ns = atomic_load_explicit(&prefetcher->busy_ns, memory_order_relaxed)};
     dmc_prefetch_cache_stats_get(prefetcher->caches[DMC_METADATA_ARRAY], &stats->array_meta);
     dmc_prefetch_cache_stats_get(prefetcher->caches[DMC_METADATA_INDEX], &stats->shard_index);
     dmc_prefetch_cache_stats_get(prefetcher->caches[DMC_METADATA_LAYOUT], &stats->chunk_layout);

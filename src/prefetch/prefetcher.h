@@ -1,9 +1,10 @@
-/* The prefetcher: the metadata stage, on a thread of its own. Takes samples from the lookahead in push order and resolves what each
- * field needs: array metadata, then the shard indices that its box touches, then (only if asked) the chunk layout.
+/* The prefetcher: the metadata stage, on a thread of its own. Takes samples from the lookahead in push order and resolves what
+ * each field needs: array metadata, then the shard indices that its box touches, then (only if asked) the chunk layout.
  *
  * Requests of one stage are issued strictly in push order, so what is pinned in a cache when a sample finds it full belongs to
- * its own batch or older ones: if its batch is the oldest unplanned one, the batch alone exceeds the cache and that is BUDGET for
- * the sample; otherwise it waits for the watermark. Fetches overlap and finish in any order; readiness is handed on by the ring.
+ * its own batch or older ones: if its batch is the oldest unplanned one, the batch alone exceeds the cache and that is BUDGET
+ * for the sample; otherwise it waits for the watermark. Fetches overlap and finish in any order; readiness is handed on by the
+ * ring.
  *
  * A sample is resolved only when all its fetches have ended, also those that no longer matter: then the error that is lowest in
  * (field, shard) order is known whatever came first, and nothing below the watermark is still being filled.
@@ -46,7 +47,8 @@ struct dmc_shard_index {
 };
 
 /* Value of a chunk_layout_cache entry. Chunks of one array may differ: a hint for sizing, every chunk's own header rules. It is
- * that of a chunk near the first sample that asked; one that cannot be had is no failure, since reading the chunks will tell. */
+ * that of a chunk near the first sample that asked; one that cannot be had is no failure, since reading the chunks will tell.
+ */
 struct dmc_chunk_layout {
     bool known; /* false: not blosc, or the chunk is absent or unreadable */
     struct dmc_blosc_layout blosc;
@@ -68,9 +70,9 @@ struct dmc_prefetcher_options {
 /* What the prefetcher asks of its owner. All are called on the prefetcher's thread and may take the owner's lock. */
 struct dmc_prefetcher_hooks {
     void *user;
-    struct dmc_sample_slot *(*take)(void *user); /* next sample, or NULL when the lookahead is empty */
+    struct dmc_sample_slot *(*take)(void *user);                /* next sample, or NULL when the lookahead is empty */
     void (*resolved)(void *user, struct dmc_sample_slot *slot); /* slot->error or its regions' arrays are set */
-    uint64_t (*watermark)(void *user); /* the oldest batch_id not yet planned */
+    uint64_t (*watermark)(void *user);                          /* the oldest batch_id not yet planned */
 };
 
 struct dmc_prefetcher;
@@ -80,11 +82,11 @@ uint64_t dmc_prefetcher_memory(const struct dmc_prefetcher_options *options);
 /* What should be left free in the budget for transient read buffers and parsing, so that usual metadata flow at full depth. */
 uint64_t dmc_prefetcher_memory_transient(const struct dmc_prefetcher_options *options);
 
-/* Make it and start its thread. `stores` and `budget` are borrowed. The fixed structures and the transient read buffers are drawn
- * from the budget; the caches' bounds were reserved by the caller. */
+/* Make it and start its thread. `stores` and `budget` are borrowed. The fixed structures and the transient read buffers are
+ * drawn from the budget; the caches' bounds were reserved by the caller. */
 enum damacy_status dmc_prefetcher_create(const struct dmc_prefetcher_options *options, const struct dmc_prefetcher_hooks *hooks,
-                                         struct dmc_stores *stores, struct dmc_budget *budget, struct dmc_prefetcher **prefetcher,
-                                         struct damacy_error *error);
+                                         struct dmc_stores *stores, struct dmc_budget *budget,
+                                         struct dmc_prefetcher **prefetcher, struct damacy_error *error);
 
 /* There is a new sample, or the watermark moved. Any thread, may hold the owner's lock. */
 void dmc_prefetcher_wake(struct dmc_prefetcher *prefetcher);

@@ -10,7 +10,8 @@
  *        oldest        next[LAYOUT]     next[INDEX]      next[ARRAY]     taken
  *     -----+-- waiting ----+--- waiting ----+--- waiting -----+--- to do ---+----> seq
  *
- * A sample passes a cursor when it has asked for all it needs of that stage, and enters the next stage when all of that has come. */
+ * A sample passes a cursor when it has asked for all it needs of that stage, and enters the next stage when all of that has
+ * come. */
 #ifndef DMC_PREFETCHER_IMPL_H
 #define DMC_PREFETCHER_IMPL_H
 
@@ -24,13 +25,13 @@ enum {
 
 struct dmc_sample_work {
     struct dmc_sample_slot *slot;
-    uint8_t stage;         /* enum dmc_metadata, or one of those above */
-    bool asked;            /* everything of this stage was asked for */
-    bool fetch_failed;     /* something of this stage failed: look what, once all has come */
+    uint8_t stage;             /* enum dmc_metadata, or one of those above */
+    bool asked;                /* everything of this stage was asked for */
+    bool fetch_failed;         /* something of this stage failed: look what, once all has come */
     enum damacy_status status; /* why field_end failed; OK: nothing has so far */
-    uint32_t outstanding;  /* fetches it waits for */
-    uint32_t field_end;    /* fields from here on do not matter any more: this one failed */
-    uint64_t shards_asked; /* of field field_end, when asking failed half way */
+    uint32_t outstanding;      /* fetches it waits for */
+    uint32_t field_end;        /* fields from here on do not matter any more: this one failed */
+    uint64_t shards_asked;     /* of field field_end, when asking failed half way */
     struct damacy_error *error;
 };
 
@@ -38,7 +39,7 @@ struct dmc_sample_work {
 struct dmc_stage_cursor {
     uint64_t seq;
     uint32_t field;
-    bool inside;  /* INDEX: `shard` and the key's head are those of `field` */
+    bool inside;          /* INDEX: `shard` and the key's head are those of `field` */
     uint64_t shard_count; /* of this field, asked for so far */
     uint64_t shard[DAMACY_RANK_MAX];
     uint32_t head_bytes;
@@ -70,7 +71,7 @@ struct dmc_prefetcher {
     struct dmc_io *io;
     bool io_stuck;
     uint64_t watermark;
-    uint64_t batch_newest; /* taken so far */
+    uint64_t batch_newest;  /* taken so far */
     uint64_t oldest, taken; /* seq */
     uint32_t work_capacity;
     struct dmc_sample_work *works;
@@ -81,9 +82,9 @@ struct dmc_prefetcher {
     uint64_t *waiting_words;
     uint32_t waiting_word_count; /* a fetch */
     struct dmc_fetch_list free, stalled, delayed;
-    bool reserve_taken; /* a fetch reads into DMC_METADATA_READ_RESERVE */
+    bool reserve_taken;                   /* a fetch reads into DMC_METADATA_READ_RESERVE */
     uint32_t filling[DMC_METADATA_COUNT]; /* fetches in use, by cache */
-    struct damacy_error error; /* scratch */
+    struct damacy_error error;            /* scratch */
 };
 
 /* --- metadata_fetch.c --- */

@@ -2,8 +2,8 @@
  *
  * - A stage asks for everything that its samples need, in push order, also when something has failed already; only BUDGET stops
  *   a sample, and that is decided when nothing of that cache is being filled, so from settled charges alone.
- * - A failure is looked at when all that the stage asked for has come; then the lowest in (field, shard) order is taken. A field
- *   that failed ends the sample's interest in the fields behind it, not in those before. */
+ * - A failure is looked at when all that the stage asked for has come; then the lowest in (field, shard) order is taken. A
+ * field that failed ends the sample's interest in the fields behind it, not in those before. */
 #include "prefetch/prefetcher_impl.h"
 
 #include "base/error.h"
@@ -134,7 +134,8 @@ static enum damacy_status check_region(const struct dmc_slot_region *region, con
         char box[512], shape[512];
         describe(box, sizeof box, rank, region->aabb, NULL);
         describe(shape, sizeof shape, rank, NULL, zarr->shape);
-        dmc_error_set(error, DAMACY_RANK, "metadata", "axis %u of the box is outside the array (box %s, array shape %s)", axis, box, shape);
+        dmc_error_set(error, DAMACY_RANK, "metadata", "axis %u of the box is outside the array (box %s, array shape %s)", axis,
+                      box, shape);
         snprintf(expected, sizeof expected, "indices in [0, %llu)", (unsigned long long)zarr->shape[axis]);
         snprintf(found, sizeof found, "[%lld, %lld)", (long long)region->aabb[axis].begin, (long long)region->aabb[axis].end);
         dmc_error_expected(error, expected, found);
@@ -186,7 +187,8 @@ static void settle_indices(struct dmc_prefetcher *prefetcher, struct dmc_sample_
     uint64_t shard[DAMACY_RANK_MAX];
     for (uint32_t field = 0; field <= work->field_end && field < prefetcher->options.field_count; field++) {
         const struct dmc_slot_region *region = &work->slot->regions[field];
-        const struct dmc_array *array = field == work->field_end && work->shards_asked == 0 ? NULL : dmc_prefetcher_array(region);
+        const struct dmc_array *array =
+            field == work->field_end && work->shards_asked == 0 ? NULL : dmc_prefetcher_array(region);
         if (!array || !array->zarr->sharded)
             continue;
         uint64_t left = field == work->field_end ? work->shards_asked : UINT64_MAX;
@@ -194,7 +196,8 @@ static void settle_indices(struct dmc_prefetcher *prefetcher, struct dmc_sample_
         first_shard(array->zarr, region->aabb, shard);
         do {
             uint32_t bytes = dmc_shard_index_key(array, head_bytes, shard, key);
-            const struct dmc_prefetch_entry *entry = dmc_prefetch_cache_find(prefetcher->caches[DMC_METADATA_INDEX], key, bytes);
+            const struct dmc_prefetch_entry *entry =
+                dmc_prefetch_cache_find(prefetcher->caches[DMC_METADATA_INDEX], key, bytes);
             if (entry && entry->state == DMC_ENTRY_FAILED) {
                 fail_sample(work, field, entry->error);
                 return;
@@ -296,9 +299,9 @@ static void begin_fetch(struct dmc_prefetcher *prefetcher, enum dmc_metadata met
 }
 
 /* Ask a cache for one thing that a sample needs. `uri` is for messages. */
-static enum asked ask(struct dmc_prefetcher *prefetcher, struct dmc_sample_work *work, enum dmc_metadata metadata, const void *key,
-                      uint32_t key_bytes, uint64_t reserve_bytes, const char *uri, const struct subject *subject,
-                      struct dmc_prefetch_entry **out)
+static enum asked ask(struct dmc_prefetcher *prefetcher, struct dmc_sample_work *work, enum dmc_metadata metadata,
+                      const void *key, uint32_t key_bytes, uint64_t reserve_bytes, const char *uri,
+                      const struct subject *subject, struct dmc_prefetch_entry **out)
 {
     static const char *const what[] = {"array metadata", "shard indices", "chunk layouts"};
     static const char *const stages[] = {"metadata", "index", "metadata"};
@@ -378,8 +381,9 @@ static bool ask_indices(struct dmc_prefetcher *prefetcher, struct dmc_stage_curs
         do {
             uint32_t key_bytes = dmc_shard_index_key(array, cursor->head_bytes, cursor->shard, cursor->key);
             struct dmc_prefetch_entry *entry;
-            enum asked asked = ask(prefetcher, work, DMC_METADATA_INDEX, cursor->key, key_bytes, dmc_shard_index_reserve(array, key_bytes),
-                                   region->uri, &(struct subject){.array = array, .shard = cursor->shard}, &entry);
+            enum asked asked =
+                ask(prefetcher, work, DMC_METADATA_INDEX, cursor->key, key_bytes, dmc_shard_index_reserve(array, key_bytes),
+                    region->uri, &(struct subject){.array = array, .shard = cursor->shard}, &entry);
             if (asked == ASKED_LATER)
                 return false;
             if (asked == ASKED_NEVER) {

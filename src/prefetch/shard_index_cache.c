@@ -32,7 +32,8 @@ uint32_t dmc_shard_index_key(const struct dmc_array *array, uint32_t head_bytes,
 static uint64_t value_bytes(uint64_t entry_count)
 {
     uint64_t bytes;
-    if (!dmc_mul_u64(entry_count, sizeof(struct dmc_shard_entry), &bytes) || !dmc_add_u64(bytes, sizeof(struct dmc_shard_index), &bytes))
+    if (!dmc_mul_u64(entry_count, sizeof(struct dmc_shard_entry), &bytes) ||
+        !dmc_add_u64(bytes, sizeof(struct dmc_shard_index), &bytes))
         return UINT64_MAX;
     return bytes;
 }
@@ -42,7 +43,10 @@ uint64_t dmc_shard_index_reserve(const struct dmc_array *array, uint32_t key_byt
     return dmc_prefetch_cache_reserve(key_bytes, value_bytes(array->zarr->chunks_per_shard));
 }
 
-void dmc_shard_index_free(void *index) { dmc_free(index); }
+void dmc_shard_index_free(void *index)
+{
+    dmc_free(index);
+}
 
 enum dmc_fetch_step dmc_shard_index_begin(struct dmc_fetch *fetch, const uint64_t *coordinates)
 {
@@ -88,15 +92,17 @@ static enum dmc_fetch_step decode(struct dmc_fetch *fetch, bool absent)
     struct dmc_shard_index *index = make_index(fetch, count);
     index_range(fetch, &begin, &end);
     if (!index) {
-        dmc_error_set(&fetch->error, DAMACY_OOM, "index", "no memory for a shard index of %llu entries", (unsigned long long)count);
+        dmc_error_set(&fetch->error, DAMACY_OOM, "index", "no memory for a shard index of %llu entries",
+                      (unsigned long long)count);
         return dmc_fetch_fail(fetch, begin, end);
     }
-    if (!absent && dmc_shard_index_decode(zarr, fetch->buffer, fetch->request.bytes_read, fetch->request.object_bytes, index->entries,
-                                          &fetch->error)) {
+    if (!absent && dmc_shard_index_decode(zarr, fetch->buffer, fetch->request.bytes_read, fetch->request.object_bytes,
+                                          index->entries, &fetch->error)) {
         dmc_free(index);
         return dmc_fetch_fail(fetch, begin, end);
     }
-    dmc_prefetch_cache_finish(fetch->cache, fetch->entry, index, dmc_prefetch_cache_held(fetch->entry->key_bytes, value_bytes(count)));
+    dmc_prefetch_cache_finish(fetch->cache, fetch->entry, index,
+                              dmc_prefetch_cache_held(fetch->entry->key_bytes, value_bytes(count)));
     return DMC_FETCH_ENDED;
 }
 

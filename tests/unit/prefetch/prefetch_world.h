@@ -1,5 +1,5 @@
-/* A small world for the prefetcher's tests: a memory store under a gate, a delay and a fault decorator, an owner with its lock and
- * ring, and arrays made on the spot. The owner plans when the test says so. */
+/* A small world for the prefetcher's tests: a memory store under a gate, a delay and a fault decorator, an owner with its lock
+ * and ring, and arrays made on the spot. The owner plans when the test says so. */
 #ifndef PREFETCH_WORLD_H
 #define PREFETCH_WORLD_H
 
@@ -227,11 +227,12 @@ static inline void world_prepare(struct world *world)
         top = world->delay;
     }
     assert_int_equal(dmc_store_fault_create(top, world_choose, world, &world->fault, &error), DAMACY_OK);
-    assert_int_equal(dmc_stores_create(&(struct dmc_store_file_options){.open_files_max = 16}, &world->stores, &error), DAMACY_OK);
+    assert_int_equal(dmc_stores_create(&(struct dmc_store_file_options){.open_files_max = 16}, &world->stores, &error),
+                     DAMACY_OK);
     dmc_stores_set(world->stores, "memory", world->fault);
     dmc_budget_init(&world->budget, world->budget_bytes);
-    assert_int_equal(dmc_lookahead_init(&world->ring, world->lookahead_samples, world->prefetch_samples, world->options.field_count,
-                                        world->ranks, &error),
+    assert_int_equal(dmc_lookahead_init(&world->ring, world->lookahead_samples, world->prefetch_samples,
+                                        world->options.field_count, world->ranks, &error),
                      DAMACY_OK);
 }
 
@@ -275,30 +276,38 @@ static inline void world_put(struct world *world, const char *key, const void *d
     assert_int_equal(dmc_store_memory_put(world->memory, key, data, bytes, &error), DAMACY_OK);
 }
 
-static inline void world_put_text(struct world *world, const char *key, const char *text) { world_put(world, key, text, strlen(text)); }
+static inline void world_put_text(struct world *world, const char *key, const char *text)
+{
+    world_put(world, key, text, strlen(text));
+}
 
 /* zarr.json of a uint16 array of rank 2. `shard` 0: not sharded, chunks are square. codec: JSON after `bytes`, or "". */
-static inline void world_array_text(char *text, size_t capacity, uint64_t extent, uint64_t chunk, uint64_t shard, const char *codec,
-                                    bool index_at_start)
+static inline void world_array_text(char *text, size_t capacity, uint64_t extent, uint64_t chunk, uint64_t shard,
+                                    const char *codec, bool index_at_start)
 {
     char inner[512], codecs[1024];
-    snprintf(inner, sizeof inner, "{\"name\":\"bytes\",\"configuration\":{\"endian\":\"little\"}}%s%s", *codec ? "," : "", codec);
+    snprintf(inner, sizeof inner, "{\"name\":\"bytes\",\"configuration\":{\"endian\":\"little\"}}%s%s", *codec ? "," : "",
+             codec);
     if (shard)
-        snprintf(codecs, sizeof codecs,
-                 "{\"name\":\"sharding_indexed\",\"configuration\":{\"chunk_shape\":[%llu,%llu],\"codecs\":[%s],\"index_codecs\":"
-                 "[{\"name\":\"bytes\",\"configuration\":{\"endian\":\"little\"}},{\"name\":\"crc32c\"}],\"index_location\":\"%s\"}}",
-                 (unsigned long long)chunk, (unsigned long long)chunk, inner, index_at_start ? "start" : "end");
+        snprintf(
+            codecs, sizeof codecs,
+            "{\"name\":\"sharding_indexed\",\"configuration\":{\"chunk_shape\":[%llu,%llu],\"codecs\":[%s],\"index_codecs\":"
+            "[{\"name\":\"bytes\",\"configuration\":{\"endian\":\"little\"}},{\"name\":\"crc32c\"}],\"index_location\":\"%s\"}"
+            "}",
+            (unsigned long long)chunk, (unsigned long long)chunk, inner, index_at_start ? "start" : "end");
     else
         snprintf(codecs, sizeof codecs, "%s", inner);
     uint64_t grid = shard ? shard : chunk;
-    snprintf(text, capacity,
-             "{\"zarr_format\":3,\"node_type\":\"array\",\"shape\":[%llu,%llu],\"data_type\":\"uint16\",\"chunk_grid\":{\"name\":"
-             "\"regular\",\"configuration\":{\"chunk_shape\":[%llu,%llu]}},\"chunk_key_encoding\":{\"name\":\"default\","
-             "\"configuration\":{\"separator\":\"/\"}},\"fill_value\":0,\"codecs\":[%s],\"attributes\":{}}",
-             (unsigned long long)extent, (unsigned long long)extent, (unsigned long long)grid, (unsigned long long)grid, codecs);
+    snprintf(
+        text, capacity,
+        "{\"zarr_format\":3,\"node_type\":\"array\",\"shape\":[%llu,%llu],\"data_type\":\"uint16\",\"chunk_grid\":{\"name\":"
+        "\"regular\",\"configuration\":{\"chunk_shape\":[%llu,%llu]}},\"chunk_key_encoding\":{\"name\":\"default\","
+        "\"configuration\":{\"separator\":\"/\"}},\"fill_value\":0,\"codecs\":[%s],\"attributes\":{}}",
+        (unsigned long long)extent, (unsigned long long)extent, (unsigned long long)grid, (unsigned long long)grid, codecs);
 }
 
-static inline void world_array(struct world *world, const char *name, uint64_t extent, uint64_t chunk, uint64_t shard, const char *codec)
+static inline void world_array(struct world *world, const char *name, uint64_t extent, uint64_t chunk, uint64_t shard,
+                               const char *codec)
 {
     char text[4096], key[256];
     world_array_text(text, sizeof text, extent, chunk, shard, codec, false);
@@ -307,8 +316,8 @@ static inline void world_array(struct world *world, const char *name, uint64_t e
 }
 
 /* A shard whose chunks are `chunk_bytes` each, filled with `data` (at most chunk_bytes); entry i begins at i * chunk_bytes. */
-static inline void world_shard(struct world *world, const char *name, uint64_t row, uint64_t column, uint64_t chunks, uint64_t chunk_bytes,
-                               const void *data, size_t data_bytes)
+static inline void world_shard(struct world *world, const char *name, uint64_t row, uint64_t column, uint64_t chunks,
+                               uint64_t chunk_bytes, const void *data, size_t data_bytes)
 {
     size_t bytes = chunks * chunk_bytes + chunks * 16 + 4;
     uint8_t *shard = calloc(1, bytes), *index = shard + chunks * chunk_bytes;
@@ -354,7 +363,7 @@ static inline uint64_t world_push(struct world *world, const char *uri, int64_t 
         boxes[field][0] = (struct damacy_interval){y0, y1};
         boxes[field][1] = (struct damacy_interval){x0, x1};
     }
-    return world_push_fields(world, uris, (const struct damacy_interval (*)[2])boxes);
+    return world_push_fields(world, uris, (const struct damacy_interval(*)[2])boxes);
 }
 
 /* Wait until all samples below `ordinal` are resolved, or (count) that many in any order. */
@@ -449,6 +458,7 @@ static inline uint64_t world_random(uint64_t *state)
 
 #define WORLD_ZSTD "{\"name\":\"zstd\",\"configuration\":{\"level\":1,\"checksum\":false}}"
 #define WORLD_BLOSC                                                                                                            \
-    "{\"name\":\"blosc\",\"configuration\":{\"typesize\":2,\"cname\":\"lz4\",\"clevel\":5,\"shuffle\":\"shuffle\",\"blocksize\":0}}"
+    "{\"name\":\"blosc\",\"configuration\":{\"typesize\":2,\"cname\":\"lz4\",\"clevel\":5,\"shuffle\":\"shuffle\","            \
+    "\"blocksize\":0}}"
 
 #endif

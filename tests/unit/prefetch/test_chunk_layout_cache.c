@@ -1,5 +1,5 @@
-/* Goal: the chunk layout is read for blosc, is "none" and never an error for everything else, and is not touched unless asked for.
- * Method: arrays in memory with hand-made blosc headers; requests are logged. */
+/* Goal: the chunk layout is read for blosc, is "none" and never an error for everything else, and is not touched unless asked
+ * for. Method: arrays in memory with hand-made blosc headers; requests are logged. */
 #include "prefetch_world.h"
 
 /* blosc 1.21, lz4, byte shuffle, typesize 2, 64 bytes in blocks of 32, 48 stored. */

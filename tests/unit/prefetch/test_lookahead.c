@@ -143,7 +143,8 @@ static void test_random_walk(void **state)
                 char *uris[FIELDS];
                 uint64_t bytes = 0;
                 for (int f = 0; f < FIELDS; f++) {
-                    uint64_t length = world_random(&seed) % 8 ? 1 + world_random(&seed) % 100 : 1 + world_random(&seed) % DAMACY_URI_BYTES_MAX;
+                    uint64_t length = world_random(&seed) % 8 ? 1 + world_random(&seed) % 100
+                                                              : 1 + world_random(&seed) % DAMACY_URI_BYTES_MAX;
                     uris[f] = malloc(length + 1);
                     memset(uris[f], 'a' + (int)(world_random(&seed) % 26), length);
                     uris[f][length] = 0;
@@ -164,7 +165,8 @@ static void test_random_walk(void **state)
                 for (int f = 0; f < FIELDS; f++) {
                     model[pushed % MODEL].uris[f] = uris[f];
                     for (uint32_t axis = 0; axis < ranks[f]; axis++)
-                        model[pushed % MODEL].boxes[f][axis] = (struct damacy_interval){(int64_t)world_random(&seed), (int64_t)world_random(&seed)};
+                        model[pushed % MODEL].boxes[f][axis] =
+                            (struct damacy_interval){(int64_t)world_random(&seed), (int64_t)world_random(&seed)};
                     regions[f] = (struct damacy_region){uris[f], ranks[f], model[pushed % MODEL].boxes[f]};
                 }
                 model[pushed % MODEL].resolved = false;
@@ -199,7 +201,8 @@ static void test_random_walk(void **state)
                 assert_int_equal(slot->batch_id, at / 5);
                 for (int f = 0; f < FIELDS; f++) {
                     assert_string_equal(slot->regions[f].uri, model[at % MODEL].uris[f]);
-                    assert_memory_equal(slot->regions[f].aabb, model[at % MODEL].boxes[f], ranks[f] * sizeof(struct damacy_interval));
+                    assert_memory_equal(slot->regions[f].aabb, model[at % MODEL].boxes[f],
+                                        ranks[f] * sizeof(struct damacy_interval));
                 }
             }
         }

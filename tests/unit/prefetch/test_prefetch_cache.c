@@ -1,6 +1,6 @@
-/* Goal: the cache de-duplicates, pins by watermark, evicts least recently used first, stays in its bound, keeps failures, and says
- * FULL or TOO_BIG by what a batch needs and not by what happened to survive.
- * Method: small cases by hand; random operations against a naive model; allocation failures. */
+/* Goal: the cache de-duplicates, pins by watermark, evicts least recently used first, stays in its bound, keeps failures, and
+ * says FULL or TOO_BIG by what a batch needs and not by what happened to survive. Method: small cases by hand; random
+ * operations against a naive model; allocation failures. */
 #include "prefetch_world.h"
 
 static int freed; /* values freed so far */
@@ -19,7 +19,8 @@ static struct dmc_prefetch_cache *make(uint64_t bytes_max)
     return cache;
 }
 
-static enum dmc_acquire acquire(struct dmc_prefetch_cache *cache, const char *key, uint64_t charge, uint64_t batch, struct dmc_prefetch_entry **entry)
+static enum dmc_acquire acquire(struct dmc_prefetch_cache *cache, const char *key, uint64_t charge, uint64_t batch,
+                                struct dmc_prefetch_entry **entry)
 {
     return dmc_prefetch_cache_acquire(cache, key, (uint32_t)strlen(key), charge, batch, entry);
 }
@@ -334,7 +335,10 @@ static enum dmc_acquire model_acquire(struct model *model, int key, uint64_t cha
     return DMC_ACQUIRE_MADE;
 }
 
-static void key_text(char *text, int key) { sprintf(text, "memory://array-%d", key); }
+static void key_text(char *text, int key)
+{
+    sprintf(text, "memory://array-%d", key);
+}
 
 static void check(struct dmc_prefetch_cache *cache, const struct model *model)
 {

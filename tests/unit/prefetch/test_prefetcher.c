@@ -305,7 +305,8 @@ static void test_boxes_that_do_not_fit(void **state)
     world_push(world, "memory://a", 60, 64, 60, 64);
     world_push(world, "memory://a", INT64_MAX - 4, INT64_MAX, 0, 4);
     world_wait(world, 4);
-    assert_error(world, 0, DAMACY_RANK, "memory://a: axis 1 of the box is outside the array (box [0, 4) x [60, 68), array shape 64 x 64)");
+    assert_error(world, 0, DAMACY_RANK,
+                 "memory://a: axis 1 of the box is outside the array (box [0, 4) x [60, 68), array shape 64 x 64)");
     assert_string_equal(world_error(world, 0)->expected, "indices in [0, 64)");
     assert_error(world, 1, DAMACY_RANK, "axis 0");
     assert_null(world_error(world, 2));
@@ -379,9 +380,9 @@ static void test_the_lowest_field_tells(void **state)
         world_begin(world);
         struct damacy_interval boxes[3][2] = {{{0, 4}, {0, 4}}, {{0, 20}, {0, 4}}, {{0, 4}, {0, 4}}};
         const char *uris[3] = {"memory://good", "memory://s", "memory://missing"};
-        world_push_fields(world, uris, (const struct damacy_interval (*)[2])boxes);
+        world_push_fields(world, uris, (const struct damacy_interval(*)[2])boxes);
         const char *uris2[3] = {"memory://good", "memory://missing", "memory://missing"};
-        world_push_fields(world, uris2, (const struct damacy_interval (*)[2])boxes);
+        world_push_fields(world, uris2, (const struct damacy_interval(*)[2])boxes);
         gate_wait(&world->gate, 3);
         const char *const first[2] = {"missing/zarr.json", "s/zarr.json"};
         gate_open(&world->gate, first[order]);
@@ -520,7 +521,7 @@ static void test_shard_cache_back_pressure_and_budget(void **state)
     struct world *world = world_new();
     make_arrays(world, 3, 16);
     world->samples_per_batch = 1;
-    uint64_t held = dmc_prefetch_cache_held(SHARD_KEY_BYTES, sizeof(struct dmc_shard_index)); /* of an absent shard */
+    uint64_t held = dmc_prefetch_cache_held(SHARD_KEY_BYTES, sizeof(struct dmc_shard_index));           /* of an absent shard */
     world->options.shard_index_cache_bytes = dmc_prefetch_cache_reserve(SHARD_KEY_BYTES, 0) + 5 * held; /* six */
     world_begin(world);
     push_array(world, 0, 32); /* 4 shards */
@@ -557,8 +558,8 @@ static void test_budget_does_not_depend_on_timing(void **state)
         world->delay_ns = round ? wild_delay : NULL;
         world->samples_per_batch = 12;
         world->options.array_meta_cache_bytes = dmc_array_meta_reserve(12) + 9 * array_bytes() + 512;
-        world->options.shard_index_cache_bytes =
-            dmc_prefetch_cache_reserve(SHARD_KEY_BYTES, 0) + 19 * dmc_prefetch_cache_held(SHARD_KEY_BYTES, sizeof(struct dmc_shard_index));
+        world->options.shard_index_cache_bytes = dmc_prefetch_cache_reserve(SHARD_KEY_BYTES, 0) +
+                                                 19 * dmc_prefetch_cache_held(SHARD_KEY_BYTES, sizeof(struct dmc_shard_index));
         world->options.reads_in_flight = 1 + (uint32_t)(world_random(&seed) % 16);
         world_begin(world);
         for (int i = 0; i < 24; i++)
@@ -791,6 +792,35 @@ static void test_the_nth_allocation_fails(void **state)
     }
 }
 
+/* The second allocation from here is that of the sample's error: first when its missing array is found out, then again when it
+ * is about to be resolved. */
+static enum dmc_fault short_of_memory(struct world *world, uint64_t n, const char *key)
+{
+    (void)world;
+    (void)n;
+    if (strstr(key, ".zgroup") || strstr(key, "s/c/0/0"))
+        dmc_mem_fail_at(2);
+    return DMC_FAULT_NONE;
+}
+
+/* Without memory for its error a failed sample must not pass for a good one: it waits, and tells once there is some. */
+static void test_no_memory_for_the_error_itself(void **state)
+{
+    (void)state;
+    struct world *world = world_new();
+    world->options.field_count = 2;
+    world->ranks[1] = 2;
+    world->choose = short_of_memory;
+    world_array(world, "s", 64, 8, 16, WORLD_ZSTD);
+    world_begin(world);
+    struct damacy_interval boxes[2][2] = {{{0, 4}, {0, 4}}, {{0, 4}, {0, 4}}};
+    world_push_fields(world, (const char *[]){"memory://s", "memory://missing"}, (const struct damacy_interval(*)[2])boxes);
+    world_wait(world, 1);
+    assert_error(world, 0, DAMACY_NOTFOUND, "memory://missing: memory was too short to say what failed");
+    assert_int_equal(dmc_lookahead_slot(&world->ring, 0)->error_field, 1);
+    world_free(world);
+}
+
 static void test_latency_is_added_to_every_request(void **state)
 {
     (void)state;
@@ -883,7 +913,8 @@ static void *plan_all(void *argument)
                     continue;
                 uint64_t at[2];
                 for (at[0] = (uint64_t)region->aabb[0].begin / 16; at[0] <= (uint64_t)(region->aabb[0].end - 1) / 16; at[0]++)
-                    for (at[1] = (uint64_t)region->aabb[1].begin / 16; at[1] <= (uint64_t)(region->aabb[1].end - 1) / 16; at[1]++) {
+                    for (at[1] = (uint64_t)region->aabb[1].begin / 16; at[1] <= (uint64_t)(region->aabb[1].end - 1) / 16;
+                         at[1]++) {
                         const struct damacy_error *error;
                         const struct dmc_shard_index *index = dmc_prefetcher_shard(world->prefetcher, array, at, &error);
                         assert_non_null(index);
@@ -911,7 +942,8 @@ static void run_workload(uint64_t content, uint64_t timing, bool oracle, struct 
         snprintf(name, sizeof name, "a%02d", i);
         uint64_t kind = world_random(&random) % 10;
         if (kind > 0) /* else missing */
-            world_array(world, name, kind == 1 ? 24 : 64, 8, kind < 4 ? 0 : 16, kind == 2 ? "{\"name\":\"nothing\"}" : WORLD_ZSTD);
+            world_array(world, name, kind == 1 ? 24 : 64, 8, kind < 4 ? 0 : 16,
+                        kind == 2 ? "{\"name\":\"nothing\"}" : WORLD_ZSTD);
         for (int shard = 0; shard < 16; shard++) {
             uint64_t what = world_random(&random) % 8;
             char key[64];
@@ -924,7 +956,8 @@ static void run_workload(uint64_t content, uint64_t timing, bool oracle, struct 
     }
     world->options.array_meta_cache_bytes = dmc_array_meta_reserve(12) + (4 + world_random(&random) % 10) * array_bytes();
     world->options.shard_index_cache_bytes =
-        dmc_prefetch_cache_reserve(SHARD_KEY_BYTES, 64 + 24) + (8 + world_random(&random) % 60) * dmc_prefetch_cache_held(SHARD_KEY_BYTES, 64 + 24);
+        dmc_prefetch_cache_reserve(SHARD_KEY_BYTES, 64 + 24) +
+        (8 + world_random(&random) % 60) * dmc_prefetch_cache_held(SHARD_KEY_BYTES, 64 + 24);
     world->user[0] = world_random(&random);
     world->choose = run_fault;
     world->options.want_layout = world_random(&random) % 2;
@@ -948,7 +981,7 @@ static void run_workload(uint64_t content, uint64_t timing, bool oracle, struct 
                 boxes[field][axis] = (struct damacy_interval){begin, begin + 20};
             }
         }
-        world_push_fields(world, uris, (const struct damacy_interval (*)[2])boxes);
+        world_push_fields(world, uris, (const struct damacy_interval(*)[2])boxes);
     }
     assert_true(dmc_thread_join_until(thread, dmc_clock_deadline(WORLD_LONG_NS)));
     world_free(world);
@@ -968,7 +1001,8 @@ static void test_outcomes_do_not_depend_on_timing(void **state)
         for (int again = 0; again < 2; again++) {
             run_workload(content, world_random(&seed), false, found);
             for (int i = 0; i < RUN_SAMPLES; i++) {
-                if (expected[i].status != found[i].status || expected[i].field != found[i].field || strcmp(expected[i].text, found[i].text))
+                if (expected[i].status != found[i].status || expected[i].field != found[i].field ||
+                    strcmp(expected[i].text, found[i].text))
                     print_message("round %d, sample %d: expected %s, found %s\n", round, i, expected[i].text, found[i].text);
                 assert_int_equal(expected[i].status, found[i].status);
                 assert_int_equal(expected[i].field, found[i].field);
@@ -1007,6 +1041,7 @@ int main(void)
         cmocka_unit_test(test_destroy_with_hanging_requests),
         cmocka_unit_test(test_an_io_error_is_tried_again_by_a_later_batch),
         cmocka_unit_test(test_the_nth_allocation_fails),
+        cmocka_unit_test(test_no_memory_for_the_error_itself),
         cmocka_unit_test(test_latency_is_added_to_every_request),
         cmocka_unit_test(test_cached_samples_allocate_nothing),
         cmocka_unit_test(test_outcomes_do_not_depend_on_timing),
