@@ -88,8 +88,8 @@ class Tensorstore(Reader):
             self.stores[array] = self.ts.cast(future.result(), self.ts.float32)
 
     def batches(self, crops: Sequence[Crop]) -> Iterator[np.ndarray]:
-        # Tried and no faster: a tensorstore.Batch around these reads, one batch at a time, more copy threads, fewer I/O threads,
-        # and read() with the conversion left to NumPy.
+        # Tried and no faster: a tensorstore.Batch around these reads, one batch at a time, more copy threads, fewer I/O
+        # threads, and read() with the conversion left to NumPy.
         def issue(slot: int, part: Sequence[Crop]) -> tuple[int, int, list[Any]]:
             self.want([array for array, _ in part])
             rows = zip(self.targets[slot], part)

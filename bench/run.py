@@ -51,6 +51,23 @@ DISTURBED = 0.05  # of the machine's time, used by others during a run
 SLOW = 2.5  # a peer this many times slower than the best one does fewer and shorter rounds
 REPLY_SECONDS_MAX = 300
 
+WARM, PARTIAL, OPENING = "warm, C / bare loop", "1 MiB chunks, C / bare loop", "opening 2,000 arrays, C / bare loop"
+PEER, PYTHON = "warm, C / best peer", "Python / C"
+COLD, COLD_MEAN, BYTES = "cold, C / best peer", "cold, geometric mean of C / best peer", "cold, bytes read / needed"
+FIRST, GROWTH = "first batch, ms", "resident growth beyond batch buffers, MB"
+PROMISES = {  # the limit, and whether it is the least (True) or the most that is allowed
+    WARM: (0.95, True),
+    PARTIAL: (1.25, True),
+    OPENING: (0.90, True),
+    PEER: (1.0, True),
+    PYTHON: (0.97, True),
+    COLD: (1.0, True),
+    COLD_MEAN: (1.1, True),
+    BYTES: (1.2, False),
+    FIRST: (50.0, False),
+    GROWTH: (64.0, False),
+}
+
 
 # --- Preparing ----------------------------------------------------------------------------------------------------------------
 
@@ -497,6 +514,53 @@ def number(value: float | None, digits: int = 0) -> str | None:
     return None if value is None else f"{value:,.{digits}f}"
 
 
+def targets(results: list[Result]) -> list[list[Any]]:
+    """What damacy promises, with the worst that was found of each: rows of promise, found, where, met or not."""
+    found: dict[str, list[tuple[float, str]]] = {}
+
+    def note(promise: str, value: float | Spread | None, where: str) -> None:
+        if value is not None:
+            found.setdefault(promise, []).append((value.median if isinstance(value, Spread) else value, where))
+
+    full = max((r.threads for r in results), default=1)
+    gains: list[float] = []
+    for r in results:
+        where = f"{r.scenario}, {r.threads} threads"
+        scenario, bare, peer = SCENARIOS[r.scenario], ratio(r.warm, DAMACY_C, BARE), best_peer(r.warm)
+        if scenario.fresh:
+            note(OPENING, bare, where)
+        elif scenario.whole_chunks:
+            note(PARTIAL, bare, where)
+        else:
+            note(WARM, bare, where)
+        if r.threads != full:
+            continue
+        note(PEER, ratio(r.warm, DAMACY_C, peer) if peer else None, f"{where}, {peer}")
+        note(PYTHON, ratio(r.warm, DAMACY_PY, DAMACY_C), where)
+        if r.cold and (peer := best_peer(r.cold)):
+            gain = ratio(r.cold, DAMACY_C, peer, "wall")
+            note(COLD, gain, f"{where}, {peer}")
+            gains += [gain.median] if gain else []
+        if needed := total(r.cold, DAMACY_C, "needed_bytes"):
+            note(BYTES, total(r.cold, DAMACY_C, "read_bytes") / needed, where)
+        if DAMACY_C in r.first:
+            note(FIRST, statistics.median(r.first[DAMACY_C]), where)
+        if DAMACY_C in r.memory:
+            memory = r.memory[DAMACY_C]
+            note(GROWTH, (memory["peak"] - memory["base"] - memory["batch_buffers"]) / 1e6, where)
+    if gains:
+        note(COLD_MEAN, math.exp(statistics.fmean(map(math.log, gains))), f"{len(gains)} scenarios")
+    rows = []
+    for promise, (limit, least) in PROMISES.items():
+        if values := found.get(promise):
+            value, where = min(values) if least else max(values)
+            met = value >= limit if least else value <= limit
+            rows.append(
+                [f"{promise} {'at least' if least else 'at most'} {limit:g}", f"{value:.2f}", where, "yes" if met else "NO"]
+            )
+    return rows
+
+
 def report(results: list[Result], facts: dict[str, str]) -> str:
     out: list[str] = []
     title = {scenario.name: scenario.title for scenario in SCENARIOS.values()}
@@ -508,6 +572,10 @@ def report(results: list[Result], facts: dict[str, str]) -> str:
         "Ratios are medians over paired rounds, with quartiles in brackets; above 1 damacy is faster. A pair that others "
         'disturbed counts by CPU time; "by CPU" says how many of the pairs those were.\n'
     )
+
+    if rows := targets(results):
+        out.append("## Targets, each at its worst\n")
+        out.append(table(["target", "found", "where", "met"], rows))
 
     out.append("## Warm: samples per second\n")
     present = [name for name in READERS if any(name in found for r in whole for found in r.warm)]
