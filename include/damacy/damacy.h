@@ -223,7 +223,7 @@ DAMACY_API void damacy_destroy(struct damacy *pipeline);
  * samples  copied as needed: strings and boxes may go when the call returns.
  * rest     out, optional: the suffix of `samples` that was not taken. Set on every status.
  * Returns OK (all taken); AGAIN (the lookahead is full); INVAL or RANK for the first sample of `rest`, which is wrong in itself
- * (those before it are taken); SHUTDOWN; FORKED.
+ * (those before it are taken); BUDGET (the uris of the open batch alone fill the lookahead); SHUTDOWN; FORKED.
  * Cost: no allocation.
  */
 DAMACY_API enum damacy_status damacy_push(struct damacy *pipeline, struct damacy_samples samples,

@@ -172,6 +172,9 @@ void dmc_config_prefetcher(const struct damacy_config *config, const uint32_t *r
                            struct dmc_prefetcher_options *options);
 void dmc_config_breakdown(const struct damacy_config *config, const struct dmc_config_layout *layout, char *text, size_t capacity);
 
+/* push.c: the ring has no room for these uris and never will, since the open batch alone fills it. */
+bool dmc_push_never_fits(const struct damacy *pipeline, uint64_t uri_bytes);
+
 /* scheduler.c */
 void dmc_scheduler_step_locked(struct damacy *pipeline) DMC_REQUIRES(pipeline->home->lock); /* may drop and retake the lock */
 void dmc_scheduler_close_locked(struct damacy *pipeline);                                   /* close the open batch */

@@ -109,14 +109,16 @@ enum damacy_status damacy_pop(struct damacy *pipeline, uint64_t timeout_ns, stru
     return status;
 }
 
-/* Which of the things in `what` hold now. Room is asked for the longest uris, which the ring can always make. */
+/* Which of the things in `what` hold now. Room is asked for the longest uris; where the open batch alone is in the way, push has
+ * something to say, too. */
 static uint32_t wait_state(const struct damacy *pipeline, uint32_t what)
 {
     uint32_t happened = 0;
     if ((what & DAMACY_WAIT_POP) && pop_state(pipeline) != DAMACY_TIMEOUT)
         happened |= DAMACY_WAIT_POP;
     uint64_t uri_bytes = (uint64_t)pipeline->home->field_count * (DAMACY_URI_BYTES_MAX + 1);
-    if ((what & DAMACY_WAIT_PUSH) && dmc_lookahead_room(&pipeline->lookahead, uri_bytes))
+    if ((what & DAMACY_WAIT_PUSH) &&
+        (dmc_lookahead_room(&pipeline->lookahead, uri_bytes) || dmc_push_never_fits(pipeline, uri_bytes)))
         happened |= DAMACY_WAIT_PUSH;
     return happened;
 }

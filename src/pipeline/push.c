@@ -45,6 +45,26 @@ static enum damacy_status check_sample(const struct damacy *pipeline, const stru
     return DAMACY_OK;
 }
 
+bool dmc_push_never_fits(const struct damacy *pipeline, uint64_t uri_bytes)
+{
+    const struct dmc_lookahead *lookahead = &pipeline->lookahead;
+    return pipeline->open_count && lookahead->planned == pipeline->open_first &&
+           lookahead->pushed - lookahead->taken < lookahead->lookahead_samples && !dmc_lookahead_room(lookahead, uri_bytes);
+}
+
+/* There is no room: for now, or because the open batch alone fills the ring. */
+static enum damacy_status refuse(const struct damacy *pipeline, uint64_t uri_bytes, struct damacy_error *error)
+{
+    const struct dmc_lookahead *lookahead = &pipeline->lookahead;
+    if (!dmc_push_never_fits(pipeline, uri_bytes))
+        return dmc_error_set(error, DAMACY_AGAIN, "push", "the lookahead is full (%u samples); push the rest later",
+                             lookahead->lookahead_samples);
+    dmc_error_set(error, DAMACY_BUDGET, "push", "the uris of one batch exceed the %llu bytes that the lookahead has for them",
+                  (unsigned long long)lookahead->uri_capacity);
+    dmc_error_hint(error, "raise lookahead_samples (128 bytes each a field), lower samples_per_batch, or flush");
+    return DAMACY_BUDGET;
+}
+
 enum damacy_status damacy_push(struct damacy *pipeline, struct damacy_samples samples, struct damacy_samples *rest,
                                struct damacy_error *error)
 {
@@ -61,8 +81,7 @@ enum damacy_status damacy_push(struct damacy *pipeline, struct damacy_samples sa
         uint64_t uri_bytes;
         status = check_sample(pipeline, left.data, &uri_bytes, error);
         if (status == DAMACY_OK && !dmc_lookahead_room(lookahead, uri_bytes))
-            status = dmc_error_set(error, DAMACY_AGAIN, "push", "the lookahead is full (%u samples); push the rest later",
-                                   lookahead->lookahead_samples);
+            status = refuse(pipeline, uri_bytes, error);
         if (status != DAMACY_OK)
             break;
         if (pipeline->open_count == 0)
