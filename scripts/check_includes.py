@@ -3,6 +3,7 @@
 The arrows are written here a second time, apart from CMakeLists.txt, on purpose: to open a new one, both have to agree.
 """
 
+import os
 import pathlib
 import re
 import subprocess
@@ -20,12 +21,17 @@ ROOMS = {
     "src/plan": {"src/zarr", "src/base"},
     "src/backend/kernels": {"src/base"},
     "src/prefetch": {"src/zarr", "src/codec", "src/store", "src/base"},
-    "src/backend/cpu": {"src/backend/kernels", "src/plan", "src/codec", "src/store", "src/base"},
-    "src/pipeline": {"src/prefetch", "src/plan", "src/backend/cpu", "src/backend/kernels", "src/zarr", "src/codec", "src/store", "src/base"},
+    "src/backend": {"src/backend/kernels", "src/plan", "src/codec", "src/store", "src/base"},
+    "src/backend/cuda": {"src/backend", "src/backend/kernels", "src/plan", "src/codec", "src/store", "src/base"},
+    "src/backend/cpu": {"src/backend", "src/backend/kernels", "src/plan", "src/codec", "src/store", "src/base"},
+    "src/pipeline": {"src/prefetch", "src/plan", "src/backend", "src/backend/cpu", "src/backend/cuda", "src/backend/kernels", "src/zarr",
+                     "src/codec", "src/store", "src/base"},
 }
 
 # Names that tools expect in several folders.
-REPEATABLE = {"__init__.py", "__main__.py", "conftest.py", "README.md", "CMakeLists.txt", ".gitignore", "py.typed"}
+REPEATABLE = {"__init__.py", "__main__.py", "conftest.py", "README.md", "requirements.txt", "CMakeLists.txt", ".gitignore", "py.typed"}
+
+SUFFIXES = {".c", ".h", ".cu", ".cuh", ".S"}
 
 INCLUDE = re.compile(r'^[ \t]*#[ \t]*include[ \t]*(?:"([^"]+)"|<(damacy/[^>]+)>)', re.MULTILINE)
 
@@ -41,14 +47,14 @@ def resolve(source, name):
     for folder in (source.parent, pathlib.Path("src"), pathlib.Path("include")):
         candidate = folder / name
         if (ROOT / candidate).is_file():
-            return pathlib.Path(*[part for part in candidate.parts if part != "."])
+            return pathlib.Path(os.path.normpath(candidate))
     return None
 
 
 def check_arrows(problems):
     """Check every include; returns the graph of files."""
     graph = {}
-    for path in sorted(p.relative_to(ROOT) for top in ("include", "src") for p in (ROOT / top).rglob("*.[ch]")):
+    for path in sorted(p.relative_to(ROOT) for top in ("include", "src") for p in (ROOT / top).rglob("*") if p.suffix in SUFFIXES):
         room = room_of(path)
         graph[path] = []
         if room is None:

@@ -10,9 +10,14 @@
 #include <malloc.h>
 #include <sys/mman.h>
 
-#if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
+#if defined(__has_feature) /* clang */
+#if __has_feature(address_sanitizer) || __has_feature(thread_sanitizer)
 #define COUNT_LIBC 0
-#else
+#endif
+#elif defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__) /* gcc */
+#define COUNT_LIBC 0
+#endif
+#ifndef COUNT_LIBC
 #define COUNT_LIBC 1
 #endif
 
