@@ -31,7 +31,6 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <pthread.h>
-#include <sched.h>
 #include <stdatomic.h>
 #include <sys/mman.h>
 #include <sys/resource.h>
@@ -347,9 +346,10 @@ static void work(struct bare_worker *worker)
         }
         uint64_t ordinal = batch - loop->first_batch;
         if (ordinal >= loop->slot_count) {
-            /* The buffer is free when the batch that had it is whole; in practice it always is. */
+            /* The buffer is free when the batch that had it is whole. It is, unless the thread with its last chunk lost its
+             * core; so sleep, that the wait does not pass for work. */
             while (atomic_load_explicit(&loop->chunks_left[ordinal - loop->slot_count], memory_order_acquire) != 0) {
-                sched_yield();
+                nanosleep(&(struct timespec){.tv_nsec = 20000}, NULL);
             }
         }
         const struct bare_chunk *chunk = &plan->chunks[index];
