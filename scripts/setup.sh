@@ -77,14 +77,16 @@ case $purpose in build | bench) exit 0 ;; esac
 python=python3
 python_fits python3 || python=/usr/bin/python3
 requirements=scripts/requirements_dev.txt
+images=examples/requirements.txt # real images; what they depend on is a viewer, so without dependencies
 stamp=.venv/.installed
-wanted=$("$python" -c 'import sys; print(sys.version)'; cat "$requirements")
+wanted=$("$python" -c 'import sys; print(sys.version)'; cat "$requirements" "$images")
 if [ -f "$stamp" ] && [ "$(cat "$stamp")" = "$wanted" ] && .venv/bin/python -c '' 2>/dev/null; then
     exit 0
 fi
 # An environment of another interpreter is made anew.
 [ "$(head -n 1 "$stamp" 2>/dev/null)" = "$(printf '%s' "$wanted" | head -n 1)" ] && .venv/bin/python -m pip --version >/dev/null 2>&1 ||
     "$python" -m venv --clear .venv
-echo "installing Python packages of $requirements into .venv"
+echo "installing Python packages of $requirements and $images into .venv"
 .venv/bin/python -m pip install -q --disable-pip-version-check -r "$requirements"
+.venv/bin/python -m pip install -q --disable-pip-version-check --no-deps -r "$images"
 printf '%s\n' "$wanted" >"$stamp"
