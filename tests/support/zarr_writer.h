@@ -451,7 +451,7 @@ static inline void zw_write_metadata(const struct zw_array *array, const struct 
 {
     char text[4096], key[128];
     size_t bytes = zw_metadata(array, text, sizeof text);
-    snprintf(key, sizeof key, "%s/zarr.json", array->name);
+    snprintf(key, sizeof key, "%.63s/zarr.json", array->name);
     zw_put(sink, key, (uint8_t *)text, bytes);
 }
 
@@ -464,7 +464,7 @@ static inline void zw_write(const struct zw_array *array, const struct zw_sink *
     do {
         char key[256], relative[160];
         zw_key(array, at, relative, sizeof relative);
-        snprintf(key, sizeof key, "%s/%s", array->name, relative);
+        snprintf(key, sizeof key, "%.63s/%s", array->name, relative);
         if (zw_missing(array, at, zw_sharded(array)))
             continue;
         if (zw_sharded(array)) {

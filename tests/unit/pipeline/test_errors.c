@@ -357,6 +357,50 @@ static void test_uris(void **state)
     end(&setup);
 }
 
+/* What only the data tell: a bound of the settings that one object exceeds. */
+static void test_object_bounds(void **state)
+{
+    (void)state;
+    struct dmc_store *memory = pw_memory();
+    zw_write(&array, &(struct zw_sink){.memory = memory});
+    struct damacy_field field;
+    struct damacy_batch *batch;
+    struct damacy_error error;
+    struct pw_sample sample = {.arrays = {&array}};
+    for (int i = 0; i < 2; i++) {
+        struct damacy_config config = base(&field);
+        config.samples_per_batch = 1;
+        if (i == 0)
+            config.tuning.metadata_object_bytes_max = 100;
+        else
+            config.tuning.array_meta_cache_bytes = 1000;
+        struct damacy *pipeline = pw_create(&config, memory);
+        pw_push(pipeline, "memory://", &sample);
+        assert_int_equal(damacy_pop(pipeline, PW_LONG, &batch, &error), DAMACY_BUDGET);
+        assert_non_null(strstr(error.message, i == 0 ? "metadata_object_bytes_max" : "array_meta_cache_bytes"));
+        assert_string_equal(error.uri, "memory://a");
+        damacy_destroy(pipeline);
+    }
+    dmc_store_destroy(memory);
+}
+
+/* io_uring: never and require; the latter is refused only where there is none. */
+static void test_io_uring(void **state)
+{
+    (void)state;
+    struct damacy_error error;
+    bool there = dmc_io_uring_probe(&error) == DAMACY_OK;
+    for (uint32_t i = 0; i < 3; i++) {
+        struct damacy_field field;
+        struct damacy_config config = base(&field);
+        struct damacy *pipeline = NULL;
+        config.tuning.io_uring = i;
+        enum damacy_status status = damacy_create(&config, &pipeline, &error);
+        assert_int_equal(status, i == 1 && !there ? DAMACY_UNSUPPORTED : DAMACY_OK);
+        damacy_destroy(pipeline);
+    }
+}
+
 static void test_names(void **state)
 {
     (void)state;
@@ -377,7 +421,8 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_config_errors), cmocka_unit_test(test_describe), cmocka_unit_test(test_tuning_defaults),
         cmocka_unit_test(test_push_errors),   cmocka_unit_test(test_running),  cmocka_unit_test(test_create_without_memory),
-        cmocka_unit_test(test_uris),          cmocka_unit_test(test_names),
+        cmocka_unit_test(test_uris),          cmocka_unit_test(test_names),    cmocka_unit_test(test_object_bounds),
+        cmocka_unit_test(test_io_uring),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

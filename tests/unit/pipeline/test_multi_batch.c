@@ -50,7 +50,7 @@ static void make_arrays(struct dmc_store *memory)
     }
 }
 
-static void stream(uint64_t (*delay)(void *, const char *), uint32_t batches, uint64_t seed)
+static void stream(uint64_t (*delay)(void *, const char *), uint32_t batches, uint64_t seed, struct dmc_pipeline_extras extras)
 {
     _Atomic uint64_t count = 0;
     struct dmc_store *memory = pw_memory(), *delayed;
@@ -63,7 +63,9 @@ static void stream(uint64_t (*delay)(void *, const char *), uint32_t batches, ui
     struct damacy_config config = pw_config(&field, SAMPLES, 2, shape, DAMACY_F32);
     config.tuning.prefetch_samples = 64;
     config.tuning.lookahead_samples = 16;
-    struct damacy *pipeline = pw_create(&config, delayed);
+    struct damacy *pipeline;
+    extras.memory_store = delayed;
+    pw_ok(dmc_pipeline_create(&config, &extras, &pipeline, &error), &error);
 
     uint32_t total = batches * SAMPLES, pushed = 0;
     struct pw_sample *samples = calloc(total, sizeof *samples);
@@ -110,17 +112,26 @@ static void stream(uint64_t (*delay)(void *, const char *), uint32_t batches, ui
 static void test_multi_batch(void **state)
 {
     (void)state;
-    stream(random_delay, BATCHES, pw_seed("test_multi_batch"));
+    stream(random_delay, BATCHES, pw_seed("test_multi_batch"), (struct dmc_pipeline_extras){0});
 }
 
 static void test_multi_batch_reverse(void **state)
 {
     (void)state;
-    stream(reverse_delay, BATCHES, 11);
+    stream(reverse_delay, BATCHES, 11, (struct dmc_pipeline_extras){0});
+}
+
+/* With the third cache in use, too, and every metadata request a millisecond late. */
+static void test_multi_batch_layouts(void **state)
+{
+    (void)state;
+    stream(random_delay, BATCHES / 2, pw_seed("test_multi_batch_layouts"),
+           (struct dmc_pipeline_extras){.want_layout = true, .metadata_latency_ns = 1000000});
 }
 
 int main(void)
 {
-    const struct CMUnitTest tests[] = {cmocka_unit_test(test_multi_batch), cmocka_unit_test(test_multi_batch_reverse)};
+    const struct CMUnitTest tests[] = {cmocka_unit_test(test_multi_batch), cmocka_unit_test(test_multi_batch_reverse),
+                                       cmocka_unit_test(test_multi_batch_layouts)};
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -341,12 +341,55 @@ static void test_deterministic(void **state)
     dmc_store_destroy(memory);
 }
 
+static bool damage_end(void *user, const char *key, uint8_t *data, size_t *bytes)
+{
+    (void)user;
+    if (strstr(key, "/c/"))
+        memset(data + *bytes - 200, 0xee, 200);
+    return true;
+}
+
+/* Damage behind what a sample needs: unnoticed with verify=needed, and the data are right; an error with full, and where a checksum
+ * covers the chunk in any case. */
+static void test_verify(void **state)
+{
+    (void)state;
+    static const enum zw_compressor compressors[] = {ZW_ZSTD, ZW_ZSTD_CHECKSUM};
+    for (int c = 0; c < 2; c++) {
+        struct zw_array array = {.name = "large", .number = 77, .dtype = DAMACY_U32, .rank = 2, .shape = {1024, 1024},
+                                 .chunk = {1024, 1024}, .compressor = compressors[c]};
+        struct dmc_store *memory = pw_memory();
+        zw_write(&array, &(struct zw_sink){.memory = memory, .alter = damage_end});
+        for (int verify = DAMACY_VERIFY_NEEDED; verify <= DAMACY_VERIFY_FULL; verify++) {
+            struct damacy_field field;
+            struct damacy_config config = pw_config(&field, 1, 2, sample_shape, DAMACY_U32);
+            config.verify = verify;
+            struct damacy *pipeline = pw_create(&config, memory);
+            struct pw_sample sample = {.arrays = {&array}, .begin = {{5, 900}}};
+            pw_push(pipeline, "memory://", &sample);
+            struct damacy_batch *batch;
+            struct damacy_error error;
+            enum damacy_status status = damacy_pop(pipeline, PW_LONG, &batch, &error);
+            if (verify == DAMACY_VERIFY_FULL || compressors[c] == ZW_ZSTD_CHECKSUM) {
+                assert_int_equal(status, DAMACY_DECODE);
+            } else {
+                assert_int_equal(status, DAMACY_OK);
+                assert_true(pw_batch_matches(batch, &sample, 1));
+                damacy_release(batch);
+            }
+            damacy_destroy(pipeline);
+        }
+        dmc_store_destroy(memory);
+    }
+}
+
 int main(void)
 {
     damacy_set_log_quiet(true);
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_fill),     cmocka_unit_test(test_skip),     cmocka_unit_test(test_raise),
         cmocka_unit_test(test_raise_many), cmocka_unit_test(test_skip_all), cmocka_unit_test(test_deterministic),
+        cmocka_unit_test(test_verify),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
