@@ -344,12 +344,13 @@ static void test_deterministic(void **state)
 static bool damage_end(void *user, const char *key, uint8_t *data, size_t *bytes)
 {
     (void)user;
+    (void)data;
     if (strstr(key, "/c/"))
-        memset(data + *bytes - 200, 0xee, 200);
+        *bytes -= 200;
     return true;
 }
 
-/* Damage behind what a sample needs: unnoticed with verify=needed, and the data are right; an error with full, and where a checksum
+/* An end is missing behind what a sample needs: unnoticed with verify=needed, and the data are right; an error with full, and where a checksum
  * covers the chunk in any case. */
 static void test_verify(void **state)
 {
