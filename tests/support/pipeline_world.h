@@ -1,5 +1,5 @@
-/* What tests of the whole pipeline share: a memory store behind optional decorators, a pipeline over it, samples that know what they
- * should become, and the comparison. */
+/* What tests of the whole pipeline share: a memory store behind optional decorators, a pipeline over it, samples that know what
+ * they should become, and the comparison. */
 #ifndef PIPELINE_WORLD_H
 #define PIPELINE_WORLD_H
 
@@ -35,12 +35,18 @@ static inline uint64_t pw_seed(const char *test)
 struct pw_random {
     uint64_t state;
 };
-static inline uint64_t pw_next(struct pw_random *random) { return dmc_hash_u64(random->state++, 0x9a9a); }
+static inline uint64_t pw_next(struct pw_random *random)
+{
+    return dmc_hash_u64(random->state++, 0x9a9a);
+}
 static inline uint64_t pw_between(struct pw_random *random, uint64_t low, uint64_t high)
 {
     return low + pw_next(random) % (high - low + 1);
 }
-static inline bool pw_chance(struct pw_random *random, uint32_t percent) { return pw_next(random) % 100 < percent; }
+static inline bool pw_chance(struct pw_random *random, uint32_t percent)
+{
+    return pw_next(random) % 100 < percent;
+}
 
 /* One sample: its arrays and where its boxes begin. */
 struct pw_sample {
@@ -163,8 +169,9 @@ static inline bool pw_row_matches(const struct damacy_batch_info *info, uint32_t
                 uint64_t is = 0, should = 0;
                 memcpy(&is, found, item);
                 memcpy(&should, expected, item);
-                fprintf(stderr, "batch %llu row %u field %u (%s of %s as %s), element", (unsigned long long)info->batch_id, row, f,
-                        sample->arrays[f]->name, damacy_dtype_str(sample->arrays[f]->dtype), damacy_dtype_str(tensor->dtype));
+                fprintf(stderr, "batch %llu row %u field %u (%s of %s as %s), element", (unsigned long long)info->batch_id, row,
+                        f, sample->arrays[f]->name, damacy_dtype_str(sample->arrays[f]->dtype),
+                        damacy_dtype_str(tensor->dtype));
                 for (uint32_t a = 0; a < rank; a++)
                     fprintf(stderr, " %llu", (unsigned long long)position[a]);
                 fprintf(stderr, ": found 0x%llx, expected 0x%llx\n", (unsigned long long)is, (unsigned long long)should);

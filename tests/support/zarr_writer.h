@@ -1,8 +1,8 @@
 /* Writes Zarr v3 arrays for tests, and reads them naively, one element at a time.
  *
- * The value of an element is a hash of the array's number and the element's linear index, so nothing needs to be kept in memory to
- * know what a crop should hold. Which chunks and shards are missing is a hash, too. The conversions of the reader are written with
- * C casts and ldexp, and share nothing with src/backend/kernels. */
+ * The value of an element is a hash of the array's number and the element's linear index, so nothing needs to be kept in memory
+ * to know what a crop should hold. Which chunks and shards are missing is a hash, too. The conversions of the reader are
+ * written with C casts and ldexp, and share nothing with src/backend/kernels. */
 #ifndef ZARR_WRITER_H
 #define ZARR_WRITER_H
 
@@ -68,10 +68,19 @@ struct zw_sink {
     void *user;
 };
 
-static inline uint64_t zw_hash(uint64_t a, uint64_t b) { return dmc_hash_u64(a, dmc_hash_u64(b, 77)); }
+static inline uint64_t zw_hash(uint64_t a, uint64_t b)
+{
+    return dmc_hash_u64(a, dmc_hash_u64(b, 77));
+}
 
-static inline bool zw_sharded(const struct zw_array *array) { return array->shard[0] != 0; }
-static inline const uint64_t *zw_grid(const struct zw_array *array) { return zw_sharded(array) ? array->shard : array->chunk; }
+static inline bool zw_sharded(const struct zw_array *array)
+{
+    return array->shard[0] != 0;
+}
+static inline const uint64_t *zw_grid(const struct zw_array *array)
+{
+    return zw_sharded(array) ? array->shard : array->chunk;
+}
 
 /* --- values --- */
 
@@ -148,15 +157,43 @@ static inline void zw_convert(const uint8_t *source, enum damacy_dtype from, uin
     float f32;
     memcpy(&u, source, damacy_dtype_bytes(from));
     switch (from) {
-    case DAMACY_I8: i = (int8_t)u; is_signed = true; break;
-    case DAMACY_I16: i = (int16_t)u; is_signed = true; break;
-    case DAMACY_I32: i = (int32_t)u; is_signed = true; break;
-    case DAMACY_I64: i = (int64_t)u; is_signed = true; break;
-    case DAMACY_F16: f = zw_f16((uint16_t)u); is_float = true; negative = u >> 15; break;
-    case DAMACY_F32: memcpy(&f32, source, 4); f = f32; is_float = true; negative = u >> 31; break;
-    case DAMACY_F64: memcpy(&f, source, 8); is_float = true; negative = u >> 63; break;
-    case DAMACY_BOOL: u = u != 0; break;
-    default: break;
+    case DAMACY_I8:
+        i = (int8_t)u;
+        is_signed = true;
+        break;
+    case DAMACY_I16:
+        i = (int16_t)u;
+        is_signed = true;
+        break;
+    case DAMACY_I32:
+        i = (int32_t)u;
+        is_signed = true;
+        break;
+    case DAMACY_I64:
+        i = (int64_t)u;
+        is_signed = true;
+        break;
+    case DAMACY_F16:
+        f = zw_f16((uint16_t)u);
+        is_float = true;
+        negative = u >> 15;
+        break;
+    case DAMACY_F32:
+        memcpy(&f32, source, 4);
+        f = f32;
+        is_float = true;
+        negative = u >> 31;
+        break;
+    case DAMACY_F64:
+        memcpy(&f, source, 8);
+        is_float = true;
+        negative = u >> 63;
+        break;
+    case DAMACY_BOOL:
+        u = u != 0;
+        break;
+    default:
+        break;
     }
     if (to == DAMACY_F32) {
         uint32_t bits;
@@ -233,8 +270,9 @@ static inline void zw_key(const struct zw_array *array, const uint64_t *coordina
 
 static inline const char *zw_dtype_name(enum damacy_dtype dtype)
 {
-    static const char *const names[DAMACY_DTYPE_COUNT] = {"",      "bool",   "int8",   "int16",   "int32", "int64",   "uint8",
-                                                          "uint16", "uint32", "uint64", "float16", "",      "float32", "float64"};
+    static const char *const names[DAMACY_DTYPE_COUNT] = {"",        "bool",  "int8",    "int16",  "int32",
+                                                          "int64",   "uint8", "uint16",  "uint32", "uint64",
+                                                          "float16", "",      "float32", "float64"};
     return names[dtype];
 }
 
@@ -270,7 +308,8 @@ static inline size_t zw_metadata(const struct zw_array *array, char *text, size_
         for (uint32_t a = 0; a < array->rank; a++)
             order[a] = array->order[a];
         zw_list(list, sizeof list, order, array->rank);
-        at += (size_t)snprintf(codecs + at, sizeof codecs - at, "{\"name\":\"transpose\",\"configuration\":{\"order\":%s}},", list);
+        at += (size_t)snprintf(codecs + at, sizeof codecs - at, "{\"name\":\"transpose\",\"configuration\":{\"order\":%s}},",
+                               list);
     }
     if (item == 1)
         at += (size_t)snprintf(codecs + at, sizeof codecs - at, "{\"name\":\"bytes\"}");
@@ -283,17 +322,19 @@ static inline size_t zw_metadata(const struct zw_array *array, char *text, size_
         break;
     case ZW_ZSTD:
     case ZW_ZSTD_CHECKSUM:
-        at += (size_t)snprintf(codecs + at, sizeof codecs - at, ",{\"name\":\"zstd\",\"configuration\":{\"level\":1,\"checksum\":%s}}",
+        at += (size_t)snprintf(codecs + at, sizeof codecs - at,
+                               ",{\"name\":\"zstd\",\"configuration\":{\"level\":1,\"checksum\":%s}}",
                                array->compressor == ZW_ZSTD ? "false" : "true");
         break;
     case ZW_GZIP:
         at += (size_t)snprintf(codecs + at, sizeof codecs - at, ",{\"name\":\"gzip\",\"configuration\":{\"level\":1}}");
         break;
     case ZW_BLOSC:
-        at += (size_t)snprintf(codecs + at, sizeof codecs - at,
-                               ",{\"name\":\"blosc\",\"configuration\":{\"cname\":\"%s\",\"clevel\":5,\"shuffle\":\"%s\",\"typesize\":%u,"
-                               "\"blocksize\":0}}",
-                               array->blosc_name ? array->blosc_name : "lz4", shuffles[array->blosc_shuffle], item);
+        at += (size_t)snprintf(
+            codecs + at, sizeof codecs - at,
+            ",{\"name\":\"blosc\",\"configuration\":{\"cname\":\"%s\",\"clevel\":5,\"shuffle\":\"%s\",\"typesize\":%u,"
+            "\"blocksize\":0}}",
+            array->blosc_name ? array->blosc_name : "lz4", shuffles[array->blosc_shuffle], item);
         break;
     }
     if (array->crc32c)
@@ -304,21 +345,23 @@ static inline size_t zw_metadata(const struct zw_array *array, char *text, size_
         char inner[2048];
         snprintf(inner, sizeof inner, "%s", codecs);
         zw_list(list, sizeof list, array->chunk, array->rank);
-        at = (size_t)snprintf(codecs, sizeof codecs,
-                              "{\"name\":\"sharding_indexed\",\"configuration\":{\"chunk_shape\":%s,\"codecs\":[%.600s],\"index_codecs\":["
-                              "{\"name\":\"bytes\",\"configuration\":{\"endian\":\"%s\"}}%s],\"index_location\":\"%s\"}}",
-                              list, inner, array->index_big_endian ? "big" : "little",
-                              array->index_crc32c ? ",{\"name\":\"crc32c\"}" : "", array->index_at_start ? "start" : "end");
+        at = (size_t)snprintf(
+            codecs, sizeof codecs,
+            "{\"name\":\"sharding_indexed\",\"configuration\":{\"chunk_shape\":%s,\"codecs\":[%.600s],\"index_codecs\":["
+            "{\"name\":\"bytes\",\"configuration\":{\"endian\":\"%s\"}}%s],\"index_location\":\"%s\"}}",
+            list, inner, array->index_big_endian ? "big" : "little", array->index_crc32c ? ",{\"name\":\"crc32c\"}" : "",
+            array->index_at_start ? "start" : "end");
     }
     char shape[256];
     zw_list(shape, sizeof shape, array->shape, array->rank);
     zw_list(list, sizeof list, zw_grid(array), array->rank);
     char separator = array->separator ? array->separator : array->v2_keys ? '.' : '/';
-    int bytes = snprintf(text, capacity,
-                         "{\"zarr_format\":3,\"node_type\":\"array\",\"shape\":%s,\"data_type\":\"%s\",\"chunk_grid\":{\"name\":\"regular\","
-                         "\"configuration\":{\"chunk_shape\":%s}},\"chunk_key_encoding\":{\"name\":\"%s\",\"configuration\":{\"separator\":"
-                         "\"%c\"}},\"fill_value\":%s,\"codecs\":[%s],\"attributes\":{}}",
-                         shape, zw_dtype_name(array->dtype), list, array->v2_keys ? "v2" : "default", separator, fill_text, codecs);
+    int bytes = snprintf(
+        text, capacity,
+        "{\"zarr_format\":3,\"node_type\":\"array\",\"shape\":%s,\"data_type\":\"%s\",\"chunk_grid\":{\"name\":\"regular\","
+        "\"configuration\":{\"chunk_shape\":%s}},\"chunk_key_encoding\":{\"name\":\"%s\",\"configuration\":{\"separator\":"
+        "\"%c\"}},\"fill_value\":%s,\"codecs\":[%s],\"attributes\":{}}",
+        shape, zw_dtype_name(array->dtype), list, array->v2_keys ? "v2" : "default", separator, fill_text, codecs);
     zw_require(bytes > 0 && (size_t)bytes < capacity);
     return (size_t)bytes;
 }
@@ -407,7 +450,8 @@ static inline void zw_entry(const struct zw_array *array, uint8_t *index, uint64
     memcpy(index + 16 * i, pair, 16);
 }
 
-static inline void zw_write_shard(const struct zw_array *array, const struct zw_sink *sink, const uint64_t *shard, const char *key)
+static inline void zw_write_shard(const struct zw_array *array, const struct zw_sink *sink, const uint64_t *shard,
+                                  const char *key)
 {
     uint32_t rank = array->rank;
     uint64_t per_axis[ZW_RANK], at[ZW_RANK] = {0}, coordinates[ZW_RANK];

@@ -11,7 +11,10 @@ static const int64_t zero_shape[] = {4, 0};
 static const int64_t huge_shape[] = {INT64_MAX, INT64_MAX};
 static const int64_t long_shape[] = {1ll << 40, 1 << 12};
 
-static struct damacy_config base(struct damacy_field *field) { return pw_config(field, 4, 2, shape2, DAMACY_F32); }
+static struct damacy_config base(struct damacy_field *field)
+{
+    return pw_config(field, 4, 2, shape2, DAMACY_F32);
+}
 
 /* What create, describe and the defaults answer to a configuration, which must be the same. */
 static void check_config(const struct damacy_config *config, enum damacy_status status, const char *words)
@@ -57,7 +60,7 @@ static void test_config_errors(void **state)
     WRONG(field.sample_shape = zero_shape, DAMACY_INVAL, "sample_shape[1] is 0");
     WRONG(field.sample_shape = huge_shape, DAMACY_INVAL, "do not fit any memory");
     WRONG(field.dtype = 14, DAMACY_INVAL, "dtype 14");
-    WRONG(field.dtype = (enum damacy_dtype)-1, DAMACY_INVAL, "dtype");
+    WRONG(field.dtype = (enum damacy_dtype) - 1, DAMACY_INVAL, "dtype");
     WRONG(field.name = long_name, DAMACY_INVAL, "79 bytes, at most 63");
     WRONG(config.on_error = 3, DAMACY_INVAL, "on_error is 3");
     WRONG(config.verify = 2, DAMACY_INVAL, "verify is 2");
@@ -107,8 +110,8 @@ static void test_describe(void **state)
     size_t length, again;
     pw_ok(damacy_config_describe(&config, text, sizeof text, &length, &error), &error);
     assert_int_equal(strlen(text), length);
-    static const char *const words[] = {"4 samples a batch", "1 field,", "2 workers", "batch buffers", "worker buffers", "metadata caches",
-                                        "lookahead", "together", "limit", "256.0 MiB"};
+    static const char *const words[] = {"4 samples a batch", "1 field,",  "2 workers", "batch buffers", "worker buffers",
+                                        "metadata caches",   "lookahead", "together",  "limit",         "256.0 MiB"};
     for (size_t i = 0; i < sizeof words / sizeof *words; i++)
         if (!strstr(text, words[i]))
             fail_msg("'%s' is not in:\n%s", words[i], text);
@@ -141,7 +144,8 @@ static void test_tuning_defaults(void **state)
     assert_int_equal(tuning.struct_size, sizeof tuning);
     assert_int_equal(tuning.worker_count, dmc_cores_allowed());
     assert_true(tuning.batch_slots >= 2 && tuning.lookahead_samples >= 4 && tuning.prefetch_samples >= 4);
-    assert_true(tuning.reads_in_flight && tuning.metadata_reads_in_flight && tuning.coalesce_gap_bytes && tuning.coalesce_read_bytes_max);
+    assert_true(tuning.reads_in_flight && tuning.metadata_reads_in_flight && tuning.coalesce_gap_bytes &&
+                tuning.coalesce_read_bytes_max);
     assert_true(tuning.array_meta_cache_bytes && tuning.shard_index_cache_bytes && tuning.chunk_layout_cache_bytes);
     assert_true(tuning.metadata_object_bytes_max && tuning.worker_bytes);
     /* What is set stays; the completed ones make the same pipeline. */
@@ -167,7 +171,8 @@ static void test_tuning_defaults(void **state)
     damacy_destroy(pipeline);
 }
 
-static struct zw_array array = {.name = "a", .number = 3, .dtype = DAMACY_U8, .rank = 2, .shape = {30, 30}, .chunk = {10, 10}, .compressor = ZW_ZSTD};
+static struct zw_array array = {
+    .name = "a", .number = 3, .dtype = DAMACY_U8, .rank = 2, .shape = {30, 30}, .chunk = {10, 10}, .compressor = ZW_ZSTD};
 
 struct setup {
     struct dmc_store *memory;
@@ -404,8 +409,9 @@ static void test_io_uring(void **state)
 static void test_names(void **state)
 {
     (void)state;
-    static const char *const statuses[] = {"OK",  "AGAIN", "INVAL",  "NOTFOUND", "DTYPE",    "RANK",   "UNSUPPORTED", "IO",  "DECODE",
-                                           "CUDA", "OOM",   "BUDGET", "STARVED",  "SHUTDOWN", "FORKED", "TIMEOUT",     "END", "INTERNAL"};
+    static const char *const statuses[] = {"OK",          "AGAIN",    "INVAL",  "NOTFOUND", "DTYPE", "RANK",
+                                           "UNSUPPORTED", "IO",       "DECODE", "CUDA",     "OOM",   "BUDGET",
+                                           "STARVED",     "SHUTDOWN", "FORKED", "TIMEOUT",  "END",   "INTERNAL"};
     for (int i = 0; i <= DAMACY_INTERNAL; i++)
         assert_string_equal(damacy_status_str(i), statuses[i]);
     assert_string_equal(damacy_status_str(99), "?");

@@ -1,8 +1,8 @@
-/* The n-th allocation fails, for n = 1, 2, 3 ...; the n-th read fails, is short, absent, flipped, or late, for every n. Nothing leaks
- * (the sanitizer looks), hangs (ctest looks) or lies: each row holds the right data or says that it is bad.
+/* The n-th allocation fails, for n = 1, 2, 3 ...; the n-th read fails, is short, absent, flipped, or late, for every n. Nothing
+ * leaks (the sanitizer looks), hangs (ctest looks) or lies: each row holds the right data or says that it is bad.
  *
- * Method: a small pipeline over arrays whose every byte is under a checksum, so that no flip may pass; the whole run from create to
- * destroy is repeated for each n until one run is undisturbed. */
+ * Method: a small pipeline over arrays whose every byte is under a checksum, so that no flip may pass; the whole run from
+ * create to destroy is repeated for each n until one run is undisturbed. */
 #include "support/pipeline_world.h"
 
 static const int64_t sample_shape[] = {10, 9};
@@ -11,11 +11,34 @@ static const int64_t sample_shape[] = {10, 9};
 #define SAMPLES 3
 
 static struct zw_array arrays[ARRAYS] = {
-    {.name = "sharded", .number = 1, .dtype = DAMACY_U16, .rank = 2, .shape = {24, 20}, .chunk = {6, 5}, .shard = {12, 10},
-     .compressor = ZW_ZSTD_CHECKSUM, .crc32c = true, .index_crc32c = true},
-    {.name = "plain", .number = 2, .dtype = DAMACY_F32, .rank = 2, .shape = {24, 20}, .chunk = {8, 7}, .compressor = ZW_BLOSC, .crc32c = true},
-    {.name = "raw", .number = 3, .dtype = DAMACY_I32, .rank = 2, .shape = {24, 20}, .chunk = {24, 20}, .shard = {24, 20}, .crc32c = true,
-     .index_at_start = true, .index_crc32c = true},
+    {.name = "sharded",
+     .number = 1,
+     .dtype = DAMACY_U16,
+     .rank = 2,
+     .shape = {24, 20},
+     .chunk = {6, 5},
+     .shard = {12, 10},
+     .compressor = ZW_ZSTD_CHECKSUM,
+     .crc32c = true,
+     .index_crc32c = true},
+    {.name = "plain",
+     .number = 2,
+     .dtype = DAMACY_F32,
+     .rank = 2,
+     .shape = {24, 20},
+     .chunk = {8, 7},
+     .compressor = ZW_BLOSC,
+     .crc32c = true},
+    {.name = "raw",
+     .number = 3,
+     .dtype = DAMACY_I32,
+     .rank = 2,
+     .shape = {24, 20},
+     .chunk = {24, 20},
+     .shard = {24, 20},
+     .crc32c = true,
+     .index_at_start = true,
+     .index_crc32c = true},
 };
 
 static struct pw_sample sample_of(uint32_t i)
@@ -26,13 +49,14 @@ static struct pw_sample sample_of(uint32_t i)
 /* The metadata have no checksum, and a flip may hit a space; only there may a row fail in some other way. */
 static bool row_is_honest(const struct damacy_batch_info *info, uint32_t row, const struct pw_sample *sample)
 {
-    return info->rows[row].status == DAMACY_OK ? pw_row_matches(info, row, sample) : info->rows[row].error && info->rows[row].error->message[0];
+    return info->rows[row].status == DAMACY_OK ? pw_row_matches(info, row, sample)
+                                               : info->rows[row].error && info->rows[row].error->message[0];
 }
 
 struct result {
-    uint32_t failed;              /* rows */
-    bool whole;                   /* everything was said to be right */
-    enum damacy_status status;    /* of the first bad row, or of what else failed */
+    uint32_t failed;           /* rows */
+    bool whole;                /* everything was said to be right */
+    enum damacy_status status; /* of the first bad row, or of what else failed */
     struct damacy_error error;
 };
 
@@ -216,8 +240,8 @@ static void test_nth_read_is_flipped(void **state)
     check_nth_read(DMC_FAULT_FLIP);
 }
 
-/* An absent object is what the format says: no array, the fill value for a chunk or a shard. A shard whose chunk is absent although its
- * index was there is an error. */
+/* An absent object is what the format says: no array, the fill value for a chunk or a shard. A shard whose chunk is absent
+ * although its index was there is an error. */
 static void test_nth_read_is_absent(void **state)
 {
     (void)state;
@@ -339,8 +363,12 @@ int main(void)
 {
     damacy_set_log_quiet(true);
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_nth_allocation_fails), cmocka_unit_test(test_nth_read_fails),  cmocka_unit_test(test_nth_read_is_short),
-        cmocka_unit_test(test_nth_read_is_flipped),  cmocka_unit_test(test_nth_read_is_absent), cmocka_unit_test(test_nth_read_is_late),
+        cmocka_unit_test(test_nth_allocation_fails),
+        cmocka_unit_test(test_nth_read_fails),
+        cmocka_unit_test(test_nth_read_is_short),
+        cmocka_unit_test(test_nth_read_is_flipped),
+        cmocka_unit_test(test_nth_read_is_absent),
+        cmocka_unit_test(test_nth_read_is_late),
         cmocka_unit_test(test_storm),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

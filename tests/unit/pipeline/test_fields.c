@@ -7,13 +7,34 @@ static const int64_t image_shape[] = {4, 12, 10}, label_shape[] = {12, 10}, mask
 static const struct damacy_field fields[] = {
     {"image", 3, image_shape, DAMACY_F32}, {"label", 2, label_shape, DAMACY_I64}, {"mask 100%s", 1, mask_shape, DAMACY_NATIVE}};
 
-static struct zw_array image = {.name = "image", .number = 1, .dtype = DAMACY_U16, .rank = 3, .shape = {9, 40, 33}, .chunk = {4, 16, 16},
-                                .shard = {8, 32, 32}, .compressor = ZW_BLOSC, .blosc_shuffle = 1, .index_crc32c = true};
-static struct zw_array label = {.name = "label", .number = 2, .dtype = DAMACY_U32, .rank = 2, .shape = {40, 33}, .chunk = {10, 10},
-                                .compressor = ZW_ZSTD, .fill_nonzero = true, .missing_chunks = 20};
+static struct zw_array image = {.name = "image",
+                                .number = 1,
+                                .dtype = DAMACY_U16,
+                                .rank = 3,
+                                .shape = {9, 40, 33},
+                                .chunk = {4, 16, 16},
+                                .shard = {8, 32, 32},
+                                .compressor = ZW_BLOSC,
+                                .blosc_shuffle = 1,
+                                .index_crc32c = true};
+static struct zw_array label = {.name = "label",
+                                .number = 2,
+                                .dtype = DAMACY_U32,
+                                .rank = 2,
+                                .shape = {40, 33},
+                                .chunk = {10, 10},
+                                .compressor = ZW_ZSTD,
+                                .fill_nonzero = true,
+                                .missing_chunks = 20};
 static struct zw_array mask = {.name = "mask", .number = 3, .dtype = DAMACY_BOOL, .rank = 1, .shape = {50}, .chunk = {50}};
-static struct zw_array broken = {.name = "broken", .number = 4, .dtype = DAMACY_U32, .rank = 2, .shape = {40, 33}, .chunk = {40, 33},
-                                 .compressor = ZW_ZSTD, .crc32c = true};
+static struct zw_array broken = {.name = "broken",
+                                 .number = 4,
+                                 .dtype = DAMACY_U32,
+                                 .rank = 2,
+                                 .shape = {40, 33},
+                                 .chunk = {40, 33},
+                                 .compressor = ZW_ZSTD,
+                                 .crc32c = true};
 
 static bool damage(void *user, const char *key, uint8_t *data, size_t *bytes)
 {

@@ -1,15 +1,16 @@
-/* After fork() a child that touches what it inherited hears FORKED at once, and dropping a batch or a tensor does nothing; a pipeline made
- * in the child works. The parent's goes on.
+/* After fork() a child that touches what it inherited hears FORKED at once, and dropping a batch or a tensor does nothing; a
+ * pipeline made in the child works. The parent's goes on.
  *
- * Method: children under an alarm report through their exit status. The worst case is made by hand: the parent holds the pipeline's lock
- * while it forks, so that a child which took it would wait for ever. */
+ * Method: children under an alarm report through their exit status. The worst case is made by hand: the parent holds the
+ * pipeline's lock while it forks, so that a child which took it would wait for ever. */
 #include "support/pipeline_world.h"
 
 #include <signal.h>
 #include <sys/wait.h>
 
 static const int64_t sample_shape[] = {9};
-static struct zw_array array = {.name = "a", .number = 4, .dtype = DAMACY_I16, .rank = 1, .shape = {200}, .chunk = {30}, .compressor = ZW_ZSTD};
+static struct zw_array array = {
+    .name = "a", .number = 4, .dtype = DAMACY_I16, .rank = 1, .shape = {200}, .chunk = {30}, .compressor = ZW_ZSTD};
 
 struct parent {
     struct dmc_store *memory;
@@ -19,7 +20,7 @@ struct parent {
         uint32_t major, minor;
         void *context;
         void (*deleter)(struct dl_versioned *);
-    } *tensor;
+    } * tensor;
 };
 
 static struct damacy *make_pipeline(struct dmc_store *memory)
@@ -29,7 +30,10 @@ static struct damacy *make_pipeline(struct dmc_store *memory)
     return pw_create(&config, memory);
 }
 
-static struct pw_sample sample_of(uint32_t i) { return (struct pw_sample){.arrays = {&array}, .begin = {{i % 190}}, .tag = i}; }
+static struct pw_sample sample_of(uint32_t i)
+{
+    return (struct pw_sample){.arrays = {&array}, .begin = {{i % 190}}, .tag = i};
+}
 
 static void stream(struct damacy *pipeline, uint32_t first, uint32_t batches)
 {

@@ -1,5 +1,5 @@
-/* What a file system or a network may hand us: FIFOs, folders, endless files, nonsense in every place, no descriptors, too many arrays,
- * the longest uris. Nothing crashes, hangs (ctest looks) or eats memory; good samples beside bad ones are right.
+/* What a file system or a network may hand us: FIFOs, folders, endless files, nonsense in every place, no descriptors, too many
+ * arrays, the longest uris. Nothing crashes, hangs (ctest looks) or eats memory; good samples beside bad ones are right.
  *
  * Method: see each test. Random ones print their seed. */
 #include "support/pipeline_world.h"
@@ -7,8 +7,15 @@
 #include <sys/resource.h>
 
 static const int64_t sample_shape[] = {10, 10};
-static const struct zw_array shape_of_all = {.name = "good", .number = 1, .dtype = DAMACY_U16, .rank = 2, .shape = {40, 40}, .chunk = {8, 8},
-                                             .shard = {16, 16}, .compressor = ZW_ZSTD, .index_crc32c = true};
+static const struct zw_array shape_of_all = {.name = "good",
+                                             .number = 1,
+                                             .dtype = DAMACY_U16,
+                                             .rank = 2,
+                                             .shape = {40, 40},
+                                             .chunk = {8, 8},
+                                             .shard = {16, 16},
+                                             .compressor = ZW_ZSTD,
+                                             .index_crc32c = true};
 
 static struct damacy *start(struct dmc_store *memory, uint32_t samples, enum damacy_on_error on_error)
 {
@@ -108,8 +115,13 @@ static void test_sparse_raw_chunk(void **state)
     char folder[64], prefix[80], path[200];
     pw_make_folder(folder);
     snprintf(prefix, sizeof prefix, "%s/", folder);
-    struct zw_array array = {.name = "sparse", .number = 3, .dtype = DAMACY_U8, .rank = 2, .shape = {10ull << 20, 1024},
-                             .chunk = {10ull << 20, 1024}, .fill_nonzero = true};
+    struct zw_array array = {.name = "sparse",
+                             .number = 3,
+                             .dtype = DAMACY_U8,
+                             .rank = 2,
+                             .shape = {10ull << 20, 1024},
+                             .chunk = {10ull << 20, 1024},
+                             .fill_nonzero = true};
     zw_write_metadata(&array, &(struct zw_sink){.folder = folder});
     snprintf(path, sizeof path, "%s/sparse/c", folder);
     assert_int_equal(mkdir(path, 0777), 0);
@@ -136,7 +148,8 @@ static void test_deep_metadata(void **state)
     struct dmc_store *memory = pw_memory();
     struct zw_sink sink = {.memory = memory};
     zw_write(&shape_of_all, &sink);
-    static const char *const units[] = {"[", "{\"a\":", "{\"attributes\":{\"a\":[", "\"", "\\", "1", "-", "\x80", "\xff\xfe", " ", "{\"codecs\":[{\"name\":"};
+    static const char *const units[] = {"[",        "{\"a\":", "{\"attributes\":{\"a\":[", "\"", "\\", "1", "-", "\x80",
+                                        "\xff\xfe", " ",       "{\"codecs\":[{\"name\":"};
     struct damacy *pipeline = start(memory, 2, DAMACY_FILL);
     for (size_t i = 0; i < sizeof units / sizeof *units; i++) {
         size_t unit = strlen(units[i]), bytes = unit * DEPTH;
@@ -152,7 +165,8 @@ static void test_deep_metadata(void **state)
         free(text);
         struct damacy_error error;
         enum damacy_status status = ask(pipeline, "memory://", &shape_of_all, uri, &error);
-        if ((status != DAMACY_DECODE && status != DAMACY_BUDGET) || strcmp(error.key, "zarr.json") != 0) /* BUDGET: memory to parse it */
+        if ((status != DAMACY_DECODE && status != DAMACY_BUDGET) ||
+            strcmp(error.key, "zarr.json") != 0) /* BUDGET: memory to parse it */
             fail_msg("%s ...: %s: %s", units[i], damacy_status_str(status), error.message);
     }
     damacy_destroy(pipeline);
@@ -191,12 +205,13 @@ static bool mutate(void *user, const char *key, uint8_t *data, size_t *bytes)
             break;
         case 4: /* numbers of which sizes and offsets are made, also at the end, where the index is */
             if (*bytes >= 40) {
-                uint64_t place = pw_chance(random, 50) ? *bytes - 12 - 8 * pw_between(random, 0, 3) : pw_next(random) % (*bytes - 8);
+                uint64_t place =
+                    pw_chance(random, 50) ? *bytes - 12 - 8 * pw_between(random, 0, 3) : pw_next(random) % (*bytes - 8);
                 memcpy(data + place, &numbers[pw_between(random, 0, 7)], 8);
             }
             break;
         case 5:
-            data[at] = (uint8_t)"0123456789-{}[]\",:eE.n"[pw_between(random, 0, 21)];
+            data[at] = (uint8_t) "0123456789-{}[]\",:eE.n"[pw_between(random, 0, 21)];
             break;
         case 6:
             memset(data + at, (int)pw_next(random), *bytes - at < 16 ? *bytes - at : 16);
@@ -234,10 +249,11 @@ static void test_mutations(void **state)
                 memset(array.shard, 0, sizeof array.shard);
             mutator.target = targets[pw_between(random, 0, 3)];
             zw_write(&array, &(struct zw_sink){.memory = memory, .alter = mutate, .user = &mutator});
-            struct pw_sample samples[] = {{.arrays = {&array}, .begin = {{(int64_t)pw_between(random, 0, 30), 4}}, .tag = 1},
-                                          {.arrays = {&shape_of_all}, .begin = {{30, (int64_t)pw_between(random, 0, 30)}}, .tag = 2},
-                                          {.arrays = {&array}, .begin = {{30, 30}}, .tag = 3},
-                                          {.arrays = {&shape_of_all}, .begin = {{0, 0}}, .tag = 4}};
+            struct pw_sample samples[] = {
+                {.arrays = {&array}, .begin = {{(int64_t)pw_between(random, 0, 30), 4}}, .tag = 1},
+                {.arrays = {&shape_of_all}, .begin = {{30, (int64_t)pw_between(random, 0, 30)}}, .tag = 2},
+                {.arrays = {&array}, .begin = {{30, 30}}, .tag = 3},
+                {.arrays = {&shape_of_all}, .begin = {{0, 0}}, .tag = 4}};
             for (int k = 0; k < 4; k++)
                 pw_push(pipeline, "memory://", &samples[k]);
             struct damacy_batch *batch = pw_pop(pipeline);
@@ -342,7 +358,12 @@ static void test_ten_thousand_arrays(void **state)
     struct zw_sink sink = {.memory = memory};
     static struct zw_array arrays[ARRAYS];
     for (uint32_t i = 0; i < ARRAYS; i++) {
-        arrays[i] = (struct zw_array){.number = i, .dtype = DAMACY_U8, .rank = 2, .shape = {10, 11}, .chunk = {10, 11}, .shard = {10, 11},
+        arrays[i] = (struct zw_array){.number = i,
+                                      .dtype = DAMACY_U8,
+                                      .rank = 2,
+                                      .shape = {10, 11},
+                                      .chunk = {10, 11},
+                                      .shard = {10, 11},
                                       .index_crc32c = true};
         snprintf(arrays[i].name, sizeof arrays[i].name, "many/of them/a%u", i);
         zw_write(&arrays[i], &sink);
@@ -365,7 +386,8 @@ static void test_ten_thousand_arrays(void **state)
             }
             zw_require(status == DAMACY_OK || status == DAMACY_AGAIN);
             uint32_t happened;
-            pw_ok(damacy_wait(pipeline, DAMACY_WAIT_POP | (pushed < ARRAYS ? DAMACY_WAIT_PUSH : 0), PW_LONG, &happened, &error), &error);
+            pw_ok(damacy_wait(pipeline, DAMACY_WAIT_POP | (pushed < ARRAYS ? DAMACY_WAIT_PUSH : 0), PW_LONG, &happened, &error),
+                  &error);
             if (happened & DAMACY_WAIT_POP)
                 break;
         }
@@ -381,8 +403,8 @@ static void test_ten_thousand_arrays(void **state)
     dmc_store_destroy(memory);
 }
 
-/* The longest uris that push takes, more of them in a batch than the lookahead's ring holds: an error that names the setting instead of
- * AGAIN for ever, and with the setting raised it works. */
+/* The longest uris that push takes, more of them in a batch than the lookahead's ring holds: an error that names the setting
+ * instead of AGAIN for ever, and with the setting raised it works. */
 static void test_longest_uris(void **state)
 {
     (void)state;
@@ -442,8 +464,9 @@ int main(void)
 {
     damacy_set_log_quiet(true);
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_strange_files), cmocka_unit_test(test_sparse_raw_chunk),    cmocka_unit_test(test_deep_metadata),
-        cmocka_unit_test(test_mutations),     cmocka_unit_test(test_no_descriptors),      cmocka_unit_test(test_ten_thousand_arrays),
+        cmocka_unit_test(test_strange_files),  cmocka_unit_test(test_sparse_raw_chunk),
+        cmocka_unit_test(test_deep_metadata),  cmocka_unit_test(test_mutations),
+        cmocka_unit_test(test_no_descriptors), cmocka_unit_test(test_ten_thousand_arrays),
         cmocka_unit_test(test_longest_uris),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

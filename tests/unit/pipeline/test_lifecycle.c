@@ -1,12 +1,20 @@
 /* From create to destroy in every state, by one thread and by many: who is woken, what stays valid, what END and STARVED mean.
  *
- * Method: a store whose reads may hang for ever; threads that wait in pop while the pipeline is destroyed; batches and tensors that are
- * read after it; pushers and poppers that run at once and count what they saw. */
+ * Method: a store whose reads may hang for ever; threads that wait in pop while the pipeline is destroyed; batches and tensors
+ * that are read after it; pushers and poppers that run at once and count what they saw. */
 #include "support/pipeline_world.h"
 
 static const int64_t sample_shape[] = {6, 7};
-static struct zw_array array = {.name = "a", .number = 9, .dtype = DAMACY_U16, .rank = 2, .shape = {50, 40}, .chunk = {8, 8},
-                                .shard = {16, 16}, .compressor = ZW_BLOSC, .index_crc32c = true, .missing_chunks = 10};
+static struct zw_array array = {.name = "a",
+                                .number = 9,
+                                .dtype = DAMACY_U16,
+                                .rank = 2,
+                                .shape = {50, 40},
+                                .chunk = {8, 8},
+                                .shard = {16, 16},
+                                .compressor = ZW_BLOSC,
+                                .index_crc32c = true,
+                                .missing_chunks = 10};
 
 struct setup {
     struct dmc_store *memory, *faulty;
@@ -48,7 +56,8 @@ static void end(struct setup *setup)
 
 static struct pw_sample sample_of(uint64_t i)
 {
-    return (struct pw_sample){.arrays = {&array}, .begin = {{(int64_t)(zw_hash(i, 1) % 45), (int64_t)(zw_hash(i, 2) % 34)}}, .tag = i};
+    return (struct pw_sample){
+        .arrays = {&array}, .begin = {{(int64_t)(zw_hash(i, 1) % 45), (int64_t)(zw_hash(i, 2) % 34)}}, .tag = i};
 }
 
 static void push_count(struct damacy *pipeline, uint64_t first, uint64_t count)
@@ -188,7 +197,8 @@ static void check_tensor(const struct dl_tensor *tensor, const struct pw_sample 
         assert_true(pw_row_matches(&batch, i, &samples[i]));
 }
 
-/* Held batches and exported tensors outlive release and destroy; each keeps its own buffer, and dropping them in any order frees it. */
+/* Held batches and exported tensors outlive release and destroy; each keeps its own buffer, and dropping them in any order
+ * frees it. */
 static void test_tensors_outlive_everything(void **state)
 {
     (void)state;
@@ -438,10 +448,14 @@ static void test_pipeline_per_thread(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_destroy_in_every_state), cmocka_unit_test(test_destroy_with_hanging_chunks),
-        cmocka_unit_test(test_waiters_get_shutdown),   cmocka_unit_test(test_tensors_outlive_everything),
-        cmocka_unit_test(test_end),                    cmocka_unit_test(test_concurrent_callers),
-        cmocka_unit_test(test_release_during_destroy), cmocka_unit_test(test_pipeline_per_thread),
+        cmocka_unit_test(test_destroy_in_every_state),
+        cmocka_unit_test(test_destroy_with_hanging_chunks),
+        cmocka_unit_test(test_waiters_get_shutdown),
+        cmocka_unit_test(test_tensors_outlive_everything),
+        cmocka_unit_test(test_end),
+        cmocka_unit_test(test_concurrent_callers),
+        cmocka_unit_test(test_release_during_destroy),
+        cmocka_unit_test(test_pipeline_per_thread),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

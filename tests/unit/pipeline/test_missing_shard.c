@@ -1,7 +1,7 @@
 /* What is definitely absent is the fill value; what is gone, cut or unreadable is an error.
  *
- * Method: on a real file system shard files and chunk files are unlinked; in the memory store index entries are empty, shards vanish
- * after their index was read, and the index read fails. */
+ * Method: on a real file system shard files and chunk files are unlinked; in the memory store index entries are empty, shards
+ * vanish after their index was read, and the index read fails. */
 #include "support/pipeline_world.h"
 
 static struct zw_array make_array(const char *name, bool sharded)
@@ -40,7 +40,8 @@ static void check_hole(const struct damacy_batch *batch, const struct zw_array *
                 zw_expect(array, (uint64_t[]){y, x}, DAMACY_F32, (uint8_t *)&expected);
             holes += hole;
             if (*found != expected)
-                fail_msg("element %llu %llu is %f, expected %f", (unsigned long long)y, (unsigned long long)x, *found, expected);
+                fail_msg("element %llu %llu is %f, expected %f", (unsigned long long)y, (unsigned long long)x, *found,
+                         expected);
             found++;
         }
     }
@@ -171,8 +172,8 @@ static void test_failed_is_not_absent(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_missing_shard_fills),        cmocka_unit_test(test_missing_chunk_fills),
-        cmocka_unit_test(test_empty_entries_fill),         cmocka_unit_test(test_vanished_shard_is_an_error),
+        cmocka_unit_test(test_missing_shard_fills),  cmocka_unit_test(test_missing_chunk_fills),
+        cmocka_unit_test(test_empty_entries_fill),   cmocka_unit_test(test_vanished_shard_is_an_error),
         cmocka_unit_test(test_failed_is_not_absent),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -1,10 +1,11 @@
-/* Many batches whose samples' metadata and data come out of order: batches come in push order, rows in push order, each with the right
- * content.
+/* Many batches whose samples' metadata and data come out of order: batches come in push order, rows in push order, each with
+ * the right content.
  *
- * Method: some dozen arrays behind a store that delays every request by a random time, many prefetch slots, two or more workers. Shown by
- * hand to fail without admit_seq: with a dmc_lookahead_resolve() that counts completions (resolved++ for whichever sample came) instead
- * of moving over the samples in push order, plan_run meets samples that are not resolved: each of five runs of test_multi_batch ended in
- * a crash on the array that was not there yet, or in the prefetcher's assertion that a shard index is not being filled any more. */
+ * Method: some dozen arrays behind a store that delays every request by a random time, many prefetch slots, two or more
+ * workers. Shown by hand to fail without admit_seq: with a dmc_lookahead_resolve() that counts completions (resolved++ for
+ * whichever sample came) instead of moving over the samples in push order, plan_run meets samples that are not resolved: each
+ * of five runs of test_multi_batch ended in a crash on the array that was not there yet, or in the prefetcher's assertion that
+ * a shard index is not being filled any more. */
 #include "support/pipeline_world.h"
 
 #define ARRAYS 24

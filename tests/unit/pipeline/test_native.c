@@ -7,7 +7,13 @@ static const int64_t sample_shape[] = {5, 6};
 
 static struct zw_array make_array(const char *name, enum damacy_dtype dtype, bool big)
 {
-    struct zw_array array = {.number = dtype, .dtype = dtype, .rank = 2, .shape = {20, 20}, .chunk = {8, 8}, .big_endian = big, .compressor = ZW_GZIP};
+    struct zw_array array = {.number = dtype,
+                             .dtype = dtype,
+                             .rank = 2,
+                             .shape = {20, 20},
+                             .chunk = {8, 8},
+                             .big_endian = big,
+                             .compressor = ZW_GZIP};
     snprintf(array.name, sizeof array.name, "%s", name);
     return array;
 }
@@ -32,7 +38,8 @@ static void test_first_resolved_decides(void **state)
     config.on_error = DAMACY_SKIP;
     struct damacy *pipeline = pw_create(&config, delayed);
     struct pw_sample none = {.arrays = {NULL}, .tag = 1}, first = {.arrays = {&u16}, .begin = {{3, 4}}, .tag = 2},
-                     other = {.arrays = {&f64}, .begin = {{3, 4}}, .tag = 3}, last = {.arrays = {&u16}, .begin = {{15, 14}}, .tag = 4};
+                     other = {.arrays = {&f64}, .begin = {{3, 4}}, .tag = 3},
+                     last = {.arrays = {&u16}, .begin = {{15, 14}}, .tag = 4};
     for (int i = 0; i < 2; i++) {
         pw_push(pipeline, "memory://", &none);
         pw_push(pipeline, "memory://", i ? &other : &first);

@@ -1,13 +1,21 @@
 /* Bad samples: every kind, under every policy, with the story that the caller gets.
  *
- * Method: one array for each thing that can be wrong, made by the writer and damaged on its way into a memory store. Each kind is pushed
- * between two good samples. The same errors must come out whatever the delays and however many workers there are. */
+ * Method: one array for each thing that can be wrong, made by the writer and damaged on its way into a memory store. Each kind
+ * is pushed between two good samples. The same errors must come out whatever the delays and however many workers there are. */
 #include "support/pipeline_world.h"
 
 static const int64_t sample_shape[] = {8, 8};
 
-static struct zw_array good = {.name = "good", .number = 1, .dtype = DAMACY_U16, .rank = 2, .shape = {32, 32}, .chunk = {8, 8},
-                               .shard = {16, 16}, .compressor = ZW_ZSTD, .index_crc32c = true, .fill_nonzero = true};
+static struct zw_array good = {.name = "good",
+                               .number = 1,
+                               .dtype = DAMACY_U16,
+                               .rank = 2,
+                               .shape = {32, 32},
+                               .chunk = {8, 8},
+                               .shard = {16, 16},
+                               .compressor = ZW_ZSTD,
+                               .index_crc32c = true,
+                               .fill_nonzero = true};
 
 /* What is wrong, and what is said about it. */
 struct kind {
@@ -126,11 +134,12 @@ static void check_story(const struct kind *kind, const struct damacy_error *erro
 {
     char uri[64];
     snprintf(uri, sizeof uri, "memory://%s", kind->name);
-    if (error->status != kind->status || strcmp(error->stage, kind->stage) || strcmp(error->uri, uri) || strcmp(error->key, kind->key) ||
-        !strstr(error->message, kind->message) || !strstr(error->message, uri) ||
+    if (error->status != kind->status || strcmp(error->stage, kind->stage) || strcmp(error->uri, uri) ||
+        strcmp(error->key, kind->key) || !strstr(error->message, kind->message) || !strstr(error->message, uri) ||
         (kind->expected && !strstr(error->expected, kind->expected)) || (kind->found && !strstr(error->found, kind->found)))
         fail_msg("%s: %s, stage '%s', uri '%s', key '%s', expected '%s', found '%s', message '%s'", kind->name,
-                 damacy_status_str(error->status), error->stage, error->uri, error->key, error->expected, error->found, error->message);
+                 damacy_status_str(error->status), error->stage, error->uri, error->key, error->expected, error->found,
+                 error->message);
     if (!strcmp(kind->stage, "decode") || !strcmp(kind->stage, "read"))
         assert_true(error->range_end > error->range_begin || !strcmp(kind->name, "bigchunk"));
 }
@@ -155,7 +164,9 @@ static void check_policy(enum damacy_on_error on_error)
         assert_int_equal(info.row_count, on_error == DAMACY_SKIP ? KINDS + 1 : 2 * KINDS + 1);
         assert_int_equal(info.skipped_count, on_error == DAMACY_SKIP ? KINDS : 0);
         for (uint32_t i = 0; i < 2 * KINDS + 1; i++) {
-            const struct damacy_row *row = on_error == DAMACY_FILL ? &info.rows[i] : i % 2 ? &info.skipped[i / 2] : &info.rows[i / 2];
+            const struct damacy_row *row = on_error == DAMACY_FILL ? &info.rows[i]
+                                           : i % 2                 ? &info.skipped[i / 2]
+                                                                   : &info.rows[i / 2];
             assert_int_equal(row->tag, 100 + i);
             assert_int_equal(row->ordinal, (uint32_t)round * (2 * KINDS + 1) + i);
             if (i % 2 == 0) {
@@ -328,7 +339,8 @@ static void test_deterministic(void **state)
         config.tuning.worker_count = workers;
         struct damacy *pipeline = pw_create(&config, delayed);
         for (int i = 0; i < 30; i++) {
-            struct pw_sample sample = {.arrays = {&array}, .begin = {{12, 11}}}, other = {.arrays = {&array}, .begin = {{4, 12}}};
+            struct pw_sample sample = {.arrays = {&array}, .begin = {{12, 11}}},
+                             other = {.arrays = {&array}, .begin = {{4, 12}}};
             pw_push(pipeline, "memory://", i % 2 ? &other : &sample);
             pw_push(pipeline, "memory://", &sample);
             struct damacy_batch *batch;
@@ -350,15 +362,20 @@ static bool damage_end(void *user, const char *key, uint8_t *data, size_t *bytes
     return true;
 }
 
-/* An end is missing behind what a sample needs: unnoticed with verify=needed, and the data are right; an error with full, and where a checksum
- * covers the chunk in any case. */
+/* An end is missing behind what a sample needs: unnoticed with verify=needed, and the data are right; an error with full, and
+ * where a checksum covers the chunk in any case. */
 static void test_verify(void **state)
 {
     (void)state;
     static const enum zw_compressor compressors[] = {ZW_ZSTD, ZW_ZSTD_CHECKSUM};
     for (int c = 0; c < 2; c++) {
-        struct zw_array array = {.name = "large", .number = 77, .dtype = DAMACY_U32, .rank = 2, .shape = {1024, 1024},
-                                 .chunk = {1024, 1024}, .compressor = compressors[c]};
+        struct zw_array array = {.name = "large",
+                                 .number = 77,
+                                 .dtype = DAMACY_U32,
+                                 .rank = 2,
+                                 .shape = {1024, 1024},
+                                 .chunk = {1024, 1024},
+                                 .compressor = compressors[c]};
         struct dmc_store *memory = pw_memory();
         zw_write(&array, &(struct zw_sink){.memory = memory, .alter = damage_end});
         for (int verify = DAMACY_VERIFY_NEEDED; verify <= DAMACY_VERIFY_FULL; verify++) {
@@ -388,7 +405,7 @@ int main(void)
 {
     damacy_set_log_quiet(true);
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_fill),     cmocka_unit_test(test_skip),     cmocka_unit_test(test_raise),
+        cmocka_unit_test(test_fill),       cmocka_unit_test(test_skip),     cmocka_unit_test(test_raise),
         cmocka_unit_test(test_raise_many), cmocka_unit_test(test_skip_all), cmocka_unit_test(test_deterministic),
         cmocka_unit_test(test_verify),
     };

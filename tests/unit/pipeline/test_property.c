@@ -1,9 +1,9 @@
-/* Random arrays and random crops against the naive reader, under random settings: worker counts, verify, coalescing limits, buffers of
- * one page, small caches.
+/* Random arrays and random crops against the naive reader, under random settings: worker counts, verify, coalescing limits,
+ * buffers of one page, small caches.
  *
- * Method: each round makes a few arrays (rank 1 to 5, any dtype, chunks and shards that do not divide, every codec, both byte orders,
- * transposed, index at either end, missing chunks and shards, fill values), streams crops of them through pipelines with different
- * settings, and compares every element. Since all must equal the naive reader, all are equal. */
+ * Method: each round makes a few arrays (rank 1 to 5, any dtype, chunks and shards that do not divide, every codec, both byte
+ * orders, transposed, index at either end, missing chunks and shards, fill values), streams crops of them through pipelines
+ * with different settings, and compares every element. Since all must equal the naive reader, all are equal. */
 #include "base/dtype.h"
 #include "support/pipeline_world.h"
 
@@ -38,7 +38,8 @@ static enum damacy_dtype random_output(struct pw_random *random, const struct zw
     return DAMACY_F32;
 }
 
-static void random_array(struct pw_random *random, uint32_t number, uint32_t rank, enum damacy_dtype dtype, struct zw_array *array)
+static void random_array(struct pw_random *random, uint32_t number, uint32_t rank, enum damacy_dtype dtype,
+                         struct zw_array *array)
 {
     static const char *const blosc_names[] = {"lz4", "lz4hc", "zstd", "zlib", "blosclz"};
     static const uint64_t extents_max[] = {0, 700, 40, 14, 8, 6};
@@ -108,7 +109,8 @@ static void stream(struct pw_random *random, const char *prefix, struct dmc_stor
         pw_config(&field, (uint32_t)pw_between(random, 1, SAMPLES_MAX), rank, shape, random_output(random, arrays));
     random_tuning(random, &config);
     struct damacy *pipeline = pw_create(&config, memory);
-    uint32_t total = config.samples_per_batch * BATCHES - (uint32_t)pw_between(random, 0, config.samples_per_batch - 1), pushed = 0, popped = 0;
+    uint32_t total = config.samples_per_batch * BATCHES - (uint32_t)pw_between(random, 0, config.samples_per_batch - 1),
+             pushed = 0, popped = 0;
     struct pw_sample samples[BATCHES * SAMPLES_MAX];
     for (uint32_t i = 0; i < total; i++) {
         const struct zw_array *array = &arrays[pw_between(random, 0, ARRAYS - 1)];
@@ -125,7 +127,8 @@ static void stream(struct pw_random *random, const char *prefix, struct dmc_stor
         if (pushed == total)
             pw_flush(pipeline);
         uint32_t happened;
-        pw_ok(damacy_wait(pipeline, DAMACY_WAIT_POP | (pushed < total ? DAMACY_WAIT_PUSH : 0), PW_LONG, &happened, &error), &error);
+        pw_ok(damacy_wait(pipeline, DAMACY_WAIT_POP | (pushed < total ? DAMACY_WAIT_PUSH : 0), PW_LONG, &happened, &error),
+              &error);
         if (!(happened & DAMACY_WAIT_POP))
             continue;
         struct damacy_batch *batch = pw_pop(pipeline);

@@ -1,15 +1,29 @@
 /* Stats: what is counted is what happened.
  *
- * Method: arrays whose chunks and sizes are known, so that reads, chunks, pieces and bytes can be told beforehand; times and the
- * bottleneck are only checked where they cannot be otherwise. */
+ * Method: arrays whose chunks and sizes are known, so that reads, chunks, pieces and bytes can be told beforehand; times and
+ * the bottleneck are only checked where they cannot be otherwise. */
 #include "support/pipeline_world.h"
 
 static const int64_t sample_shape[] = {8, 8};
 static struct zw_array raw = {.name = "raw", .number = 1, .dtype = DAMACY_U16, .rank = 2, .shape = {32, 32}, .chunk = {8, 8}};
-static struct zw_array packed = {.name = "packed", .number = 2, .dtype = DAMACY_U16, .rank = 2, .shape = {32, 32}, .chunk = {8, 8},
-                                 .shard = {32, 32}, .compressor = ZW_ZSTD_CHECKSUM, .index_crc32c = true};
-static struct zw_array holes = {.name = "holes", .number = 3, .dtype = DAMACY_U16, .rank = 2, .shape = {32, 32}, .chunk = {8, 8},
-                                .shard = {32, 32}, .compressor = ZW_ZSTD, .missing_chunks = 100};
+static struct zw_array packed = {.name = "packed",
+                                 .number = 2,
+                                 .dtype = DAMACY_U16,
+                                 .rank = 2,
+                                 .shape = {32, 32},
+                                 .chunk = {8, 8},
+                                 .shard = {32, 32},
+                                 .compressor = ZW_ZSTD_CHECKSUM,
+                                 .index_crc32c = true};
+static struct zw_array holes = {.name = "holes",
+                                .number = 3,
+                                .dtype = DAMACY_U16,
+                                .rank = 2,
+                                .shape = {32, 32},
+                                .chunk = {8, 8},
+                                .shard = {32, 32},
+                                .compressor = ZW_ZSTD,
+                                .missing_chunks = 100};
 
 static struct dmc_store *make_memory(void)
 {
@@ -151,8 +165,8 @@ static uint64_t slow(void *user, const char *key)
     return strstr(key, "/c/") ? 10000000 : 0;
 }
 
-/* Reads that take far longer than anything else: storage. A caller that pushes late: producer. One that holds everything: consumer.
- * Each is so by a wide margin. */
+/* Reads that take far longer than anything else: storage. A caller that pushes late: producer. One that holds everything:
+ * consumer. Each is so by a wide margin. */
 static void test_bottlenecks(void **state)
 {
     (void)state;
@@ -202,6 +216,7 @@ static void test_bottlenecks(void **state)
 
 int main(void)
 {
-    const struct CMUnitTest tests[] = {cmocka_unit_test(test_counts), cmocka_unit_test(test_struct_size), cmocka_unit_test(test_bottlenecks)};
+    const struct CMUnitTest tests[] = {cmocka_unit_test(test_counts), cmocka_unit_test(test_struct_size),
+                                       cmocka_unit_test(test_bottlenecks)};
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -1,9 +1,9 @@
 /* Once warm, a batch costs no allocation, no mapping and no thread.
  *
- * Method: this executable's own malloc, calloc, realloc, aligned_alloc, mmap, mremap and pthread_create count the calls of all threads
- * and hand them on to libc. A fixed set of crops goes round through every slot until it is warm, then many more rounds must cost
- * nothing: memory store and files, with and without io_uring, several codecs. A sanitizer brings a malloc of its own: there only what
- * goes through base/mem.h is counted. */
+ * Method: this executable's own malloc, calloc, realloc, aligned_alloc, mmap, mremap and pthread_create count the calls of all
+ * threads and hand them on to libc. A fixed set of crops goes round through every slot until it is warm, then many more rounds
+ * must cost nothing: memory store and files, with and without io_uring, several codecs. A sanitizer brings a malloc of its own:
+ * there only what goes through base/mem.h is counted. */
 #include "support/pipeline_world.h"
 
 #include <dlfcn.h>
@@ -29,7 +29,10 @@ void *__libc_calloc(size_t count, size_t bytes);
 void *__libc_realloc(void *memory, size_t bytes);
 void *__libc_memalign(size_t align, size_t bytes);
 
-static void count_call(void) { atomic_fetch_add_explicit(&calls, 1, memory_order_relaxed); }
+static void count_call(void)
+{
+    atomic_fetch_add_explicit(&calls, 1, memory_order_relaxed);
+}
 
 __attribute__((visibility("default"))) void *malloc(size_t bytes)
 {
@@ -70,8 +73,8 @@ __attribute__((visibility("default"))) void *mmap(void *address, size_t bytes, i
         real = (void *(*)(void *, size_t, int, int, int, off_t))dlsym(RTLD_NEXT, "mmap");
     return real(address, bytes, protection, flags, fd, offset);
 }
-__attribute__((visibility("default"))) int pthread_create(pthread_t *thread, const pthread_attr_t *attributes, void *(*run)(void *),
-                                                          void *argument)
+__attribute__((visibility("default"))) int pthread_create(pthread_t *thread, const pthread_attr_t *attributes,
+                                                          void *(*run)(void *), void *argument)
 {
     static int (*real)(pthread_t *, const pthread_attr_t *, void *(*)(void *), void *);
     count_call();
@@ -81,28 +84,65 @@ __attribute__((visibility("default"))) int pthread_create(pthread_t *thread, con
 }
 #endif
 
-static uint64_t count_now(void) { return atomic_load(&calls) + dmc_mem_count(); }
+static uint64_t count_now(void)
+{
+    return atomic_load(&calls) + dmc_mem_count();
+}
 
 static const int64_t sample_shape[] = {20, 30};
 #define SAMPLES 6
 #define ARRAYS 5
 
 static struct zw_array arrays[ARRAYS] = {
-    {.name = "zstd", .number = 1, .dtype = DAMACY_U16, .rank = 2, .shape = {90, 90}, .chunk = {16, 16}, .shard = {32, 32},
-     .compressor = ZW_ZSTD, .index_crc32c = true},
-    {.name = "blosc", .number = 2, .dtype = DAMACY_F32, .rank = 2, .shape = {90, 90}, .chunk = {16, 16}, .shard = {48, 48},
-     .compressor = ZW_BLOSC, .blosc_shuffle = 1, .index_crc32c = true, .missing_chunks = 20},
+    {.name = "zstd",
+     .number = 1,
+     .dtype = DAMACY_U16,
+     .rank = 2,
+     .shape = {90, 90},
+     .chunk = {16, 16},
+     .shard = {32, 32},
+     .compressor = ZW_ZSTD,
+     .index_crc32c = true},
+    {.name = "blosc",
+     .number = 2,
+     .dtype = DAMACY_F32,
+     .rank = 2,
+     .shape = {90, 90},
+     .chunk = {16, 16},
+     .shard = {48, 48},
+     .compressor = ZW_BLOSC,
+     .blosc_shuffle = 1,
+     .index_crc32c = true,
+     .missing_chunks = 20},
     {.name = "gzip", .number = 3, .dtype = DAMACY_I32, .rank = 2, .shape = {90, 90}, .chunk = {25, 25}, .compressor = ZW_GZIP},
-    {.name = "raw", .number = 4, .dtype = DAMACY_U8, .rank = 2, .shape = {90, 90}, .chunk = {40, 40}, .big_endian = true, .missing_chunks = 20},
-    {.name = "bloscz", .number = 5, .dtype = DAMACY_F64, .rank = 2, .shape = {90, 90}, .chunk = {30, 30}, .compressor = ZW_BLOSC,
-     .blosc_name = "zstd", .blosc_shuffle = 2, .crc32c = true, .transposed = true, .order = {1, 0}},
+    {.name = "raw",
+     .number = 4,
+     .dtype = DAMACY_U8,
+     .rank = 2,
+     .shape = {90, 90},
+     .chunk = {40, 40},
+     .big_endian = true,
+     .missing_chunks = 20},
+    {.name = "bloscz",
+     .number = 5,
+     .dtype = DAMACY_F64,
+     .rank = 2,
+     .shape = {90, 90},
+     .chunk = {30, 30},
+     .compressor = ZW_BLOSC,
+     .blosc_name = "zstd",
+     .blosc_shuffle = 2,
+     .crc32c = true,
+     .transposed = true,
+     .order = {1, 0}},
 };
 
 static void push_round(struct damacy *pipeline, const char *prefix, struct pw_sample *samples, uint32_t batch)
 {
     for (uint32_t i = 0; i < SAMPLES; i++) {
         /* The same samples each time, in every slot: no plan is larger than the one before. */
-        samples[i] = (struct pw_sample){.arrays = {&arrays[i % ARRAYS]}, .begin = {{(i * 13) % 70, (i * 29) % 60}}, .tag = batch};
+        samples[i] =
+            (struct pw_sample){.arrays = {&arrays[i % ARRAYS]}, .begin = {{(i * 13) % 70, (i * 29) % 60}}, .tag = batch};
         pw_push_wait(pipeline, prefix, &samples[i]);
     }
 }
@@ -188,6 +228,7 @@ static void test_counting(void **state)
 
 int main(void)
 {
-    const struct CMUnitTest tests[] = {cmocka_unit_test(test_counting), cmocka_unit_test(test_memory_store), cmocka_unit_test(test_file_store)};
+    const struct CMUnitTest tests[] = {cmocka_unit_test(test_counting), cmocka_unit_test(test_memory_store),
+                                       cmocka_unit_test(test_file_store)};
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

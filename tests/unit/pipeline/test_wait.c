@@ -1,6 +1,7 @@
 /* damacy_wait: which of its things hold, and when it ends.
  *
- * Method: a store whose reads wait until the test says go, and one thread that waits. No result depends on how long anything takes. */
+ * Method: a store whose reads wait until the test says go, and one thread that waits. No result depends on how long anything
+ * takes. */
 #include "base/error.h"
 #include "support/pipeline_world.h"
 
@@ -145,6 +146,7 @@ static void test_shutdown(void **state)
 
 int main(void)
 {
-    const struct CMUnitTest tests[] = {cmocka_unit_test(test_arguments), cmocka_unit_test(test_states), cmocka_unit_test(test_shutdown)};
+    const struct CMUnitTest tests[] = {cmocka_unit_test(test_arguments), cmocka_unit_test(test_states),
+                                       cmocka_unit_test(test_shutdown)};
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
