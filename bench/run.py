@@ -505,6 +505,10 @@ def overhead(result: Result) -> tuple[float, float, float, float] | None:
     return a, a / result.chunks_a_sample, b, b / result.chunks_a_sample
 
 
+def threads_text(count: int) -> str:
+    return f"{count} thread" if count == 1 else f"{count} threads"
+
+
 def table(header: list[str], rows: list[list[Any]]) -> str:
     lines = [header, ["---"] * len(header), *rows]
     return "\n".join("| " + " | ".join("-" if cell is None else str(cell) for cell in line) + " |" for line in lines) + "\n"
@@ -525,7 +529,7 @@ def targets(results: list[Result]) -> list[list[Any]]:
     full = max((r.threads for r in results), default=1)
     gains: list[float] = []
     for r in results:
-        where = f"{r.scenario}, {r.threads} threads"
+        where = f"{r.scenario}, {threads_text(r.threads)}"
         scenario, bare, peer = SCENARIOS[r.scenario], ratio(r.warm, DAMACY_C, BARE), best_peer(r.warm)
         if scenario.fresh:
             note(OPENING, bare, where)
@@ -820,7 +824,7 @@ def main() -> int:
             if not everyone and scenario.fresh:
                 continue
             readers = names if everyone else [name for name in names if name in (BARE, DAMACY_C, "tensorstore")]
-            print(f"{scenario.title}, {threads} threads", flush=True)
+            print(f"{scenario.title}, {threads_text(threads)}", flush=True)
             result = measure(
                 plan, workload, files, threads, args.rounds, cold_rounds if everyone else 0, readers, args.data / "work"
             )
