@@ -158,11 +158,11 @@ void dmc_block_clear(struct dmc_block *block);
 enum dmc_pull_state {
     DMC_PULL_FULL,   /* the lookahead has no room */
     DMC_PULL_EMPTY,  /* no sources are left */
-    DMC_PULL_ENOUGH, /* it took long, and a batch is ready: look at that first */
+    DMC_PULL_ENOUGH, /* it took long: look at what is ready, at signals and at the time first */
     DMC_PULL_BUSY,   /* another thread is pulling */
 };
 /* Move samples from the sources into the library while there is room. -1: a source, or a sample, raised. */
-int dmc_pull(struct dmc_pipeline_object *pipeline, bool flush_at_end, enum dmc_pull_state *state);
+int dmc_pull(struct dmc_pipeline_object *pipeline, bool flush_at_end, uint64_t deadline_ns, enum dmc_pull_state *state);
 /* Try to hand a Sample over at once. 1: taken; 0: it has to queue; -1: raised. */
 int dmc_push_directly(struct dmc_pipeline_object *pipeline, PyObject *sample);
 

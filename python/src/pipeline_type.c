@@ -263,7 +263,8 @@ PyObject *dmc_pipeline_pop(struct dmc_pipeline_object *self, uint64_t deadline_n
         enum dmc_pull_state state;
         struct damacy_batch *batch = NULL;
         struct damacy_error error;
-        if (dmc_pipeline_check(self) < 0 || dmc_pull(self, flush_at_end, &state) < 0 || dmc_pipeline_check(self) < 0)
+        if (dmc_pipeline_check(self) < 0 || dmc_pull(self, flush_at_end, deadline_ns, &state) < 0 ||
+            dmc_pipeline_check(self) < 0)
             return NULL;
         uint64_t now_ns = dmc_python_clock_ns();
         uint64_t left_ns = deadline_ns > now_ns ? deadline_ns - now_ns : 0;

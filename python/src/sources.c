@@ -14,6 +14,7 @@
 /* An iterator that is slower than this does not hold up what it gave before, nor a batch that is ready. */
 #define GATHER_NS 200000u
 #define PULL_NS 1000000u
+#define PULL_NS_MAX 50000000u /* then the caller looks at signals and at its deadline */
 
 uint64_t dmc_python_clock_ns(void)
 {
@@ -266,10 +267,17 @@ static int pull_from(struct dmc_pipeline_object *pipeline, PyObject *source, enu
     return result < 0 ? push_and_raise(pipeline) : 0;
 }
 
-static int pull_all(struct dmc_pipeline_object *pipeline, bool flush_at_end, enum dmc_pull_state *state)
+/* Long enough, given that a source was asked at least once? */
+static bool enough(const struct dmc_pipeline_object *pipeline, uint64_t begin_ns, uint64_t deadline_ns)
+{
+    uint64_t now_ns = dmc_python_clock_ns(), passed_ns = now_ns - begin_ns;
+    return passed_ns > PULL_NS_MAX || now_ns >= deadline_ns || (passed_ns > PULL_NS && batch_ready(pipeline));
+}
+
+static int pull_all(struct dmc_pipeline_object *pipeline, bool flush_at_end, uint64_t deadline_ns, enum dmc_pull_state *state)
 {
     uint64_t begin_ns = dmc_python_clock_ns();
-    for (;;) {
+    for (bool asked = false;; asked = true) {
         if (dmc_pipeline_check(pipeline) < 0)
             return -1;
         int pushed = block_push(pipeline);
@@ -279,7 +287,7 @@ static int pull_all(struct dmc_pipeline_object *pipeline, bool flush_at_end, enu
             *state = DMC_PULL_FULL;
             return 0;
         }
-        if (dmc_python_clock_ns() - begin_ns > PULL_NS && batch_ready(pipeline)) {
+        if (asked && enough(pipeline, begin_ns, deadline_ns)) {
             *state = DMC_PULL_ENOUGH;
             return 0;
         }
@@ -298,14 +306,14 @@ static int pull_all(struct dmc_pipeline_object *pipeline, bool flush_at_end, enu
     }
 }
 
-int dmc_pull(struct dmc_pipeline_object *pipeline, bool flush_at_end, enum dmc_pull_state *state)
+int dmc_pull(struct dmc_pipeline_object *pipeline, bool flush_at_end, uint64_t deadline_ns, enum dmc_pull_state *state)
 {
     if (pipeline->pulling) {
         *state = DMC_PULL_BUSY;
         return 0;
     }
     pipeline->pulling = true;
-    int result = pull_all(pipeline, flush_at_end, state);
+    int result = pull_all(pipeline, flush_at_end, deadline_ns, state);
     pipeline->pulling = false;
     return result;
 }

@@ -228,4 +228,4 @@ def test_wheel_builds(tmp_path: Path) -> None:
 def test_types_check() -> None:
     if importlib.util.find_spec("mypy") is None:
         pytest.skip("mypy is not installed")
-    subprocess.run([sys.executable, "-m", "mypy", "--strict", PACKAGE], check=True, timeout=120)
+    subprocess.run([sys.executable, "-m", "mypy", "--strict", PROJECT / "python" / "damacy"], check=True, timeout=120)

@@ -21,7 +21,7 @@ from zarr.codecs import BloscCodec, BytesCodec, Crc32cCodec, GzipCodec, Transpos
 
 import damacy
 
-CASES = int(os.environ.get("DAMACY_TEST_CASES", "160"))
+CASES = int(os.environ.get("DAMACY_TEST_CASES", "200"))
 CROPS = 12
 NAMES = ["?", "i1", "i2", "i4", "i8", "u1", "u2", "u4", "u8", "f2", "f4", "f8"]
 BLOSC = ["lz4", "lz4hc", "blosclz", "zstd", "zlib"]
