@@ -18,6 +18,7 @@
 #ifndef DMC_CUDA_DECODER_H
 #define DMC_CUDA_DECODER_H
 
+#include "cuda_status.h"
 #include "damacy/damacy.h"
 
 /* The codec whose bytes are decoded here. Checksums around it (crc32c) are checked and cut off by the caller. */
@@ -37,18 +38,7 @@ enum dmc_cuda_verdict {
 };
 const char *dmc_cuda_verdict_name(enum dmc_cuda_verdict verdict);
 
-/* What a chunk's status on the device may say; anything but 0 means: to the CPU. */
-enum dmc_cuda_status {
-    DMC_CUDA_STATUS_OK = 0,
-    DMC_CUDA_STATUS_TREE = 1,      /* Huffman tree malformed, or of more than 11 bits */
-    DMC_CUDA_STATUS_LITERALS = 2,  /* a Huffman stream that does not end where it should */
-    DMC_CUDA_STATUS_TABLE = 3,     /* FSE table malformed */
-    DMC_CUDA_STATUS_SEQUENCES = 4, /* the stream of sequences does not end where it should */
-    DMC_CUDA_STATUS_OFFSET = 5,    /* a match that reaches before the frame's first byte */
-    DMC_CUDA_STATUS_LENGTH = 6,    /* more or fewer bytes than the headers promise */
-    DMC_CUDA_STATUS_LZ4 = 7,       /* an lz4 stream that is cut off or too long */
-    DMC_CUDA_STATUS_CHECKSUM = 8,  /* the zstd frame's content checksum differs */
-};
+/* Of enum dmc_cuda_status, in cuda_status.h. */
 const char *dmc_cuda_status_name(uint32_t status);
 
 /* One stored chunk. Its decoded bytes go to target_device. */
