@@ -42,6 +42,9 @@ enum damacy_status dmc_codec_chain_create(const struct dmc_codec_desc *descs, ui
                                           const uint64_t *chunk_shape, struct dmc_codec_chain **chain, struct damacy_error *error);
 void dmc_codec_chain_free(struct dmc_codec_chain *chain);
 
+/* Name of the bytes->bytes codec that is undone as number `step`, from 0; NULL behind the last. For backends with decoders of their own. */
+const char *dmc_codec_step_name(const struct dmc_codec_chain *chain, uint32_t step);
+
 /* Decoder state of one thread. Memory grows to what the chains need and is drawn from `budget` (NULL: unbounded). */
 struct dmc_codec_context;
 enum damacy_status dmc_codec_context_create(struct dmc_budget *budget, struct dmc_codec_context **context, struct damacy_error *error);

@@ -227,6 +227,11 @@ void dmc_codec_chain_free(struct dmc_codec_chain *chain)
     dmc_free(chain);
 }
 
+const char *dmc_codec_step_name(const struct dmc_codec_chain *chain, uint32_t step)
+{
+    return step < chain->step_count ? chain->steps[step].ops->name : NULL;
+}
+
 /* ---- running ---- */
 
 static enum damacy_status bytes_error(struct damacy_error *error, const char *what, const char *bound, uint64_t expected_bytes,

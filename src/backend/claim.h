@@ -1,0 +1,54 @@
+/* Claiming tasks: the ring of submitted batches, shared by all threads of a backend. A batch's tasks are its plan's reads, then groups
+ * of its absent chunks. Claiming one is one atomic add; oldest batch first. */
+#ifndef DMC_CLAIM_H
+#define DMC_CLAIM_H
+
+#include "backend/backend.h"
+
+struct dmc_claim_ring {
+    uint32_t capacity;                             /* most batches submitted and not done */
+    struct dmc_backend_batch *_Atomic *batches;    /* by submission number */
+    _Atomic uint64_t submitted;                    /* release by submit, acquire by claim */
+};
+
+/* How many absent chunks make one task: filling one takes about as long as claiming it. */
+#define DMC_FILLS_PER_TASK 8u
+
+static inline uint32_t dmc_claim_tasks(const struct dmc_plan *plan)
+{
+    return plan->read_count + (plan->chunk_count - plan->absent_begin + DMC_FILLS_PER_TASK - 1) / DMC_FILLS_PER_TASK;
+}
+
+/* Publish a batch with at least one task. One thread at a time. */
+static inline void dmc_claim_publish(struct dmc_claim_ring *ring, struct dmc_backend_batch *batch, uint32_t tasks)
+{
+    atomic_store_explicit(&batch->remaining, tasks, memory_order_relaxed);
+    atomic_store_explicit(&batch->claim, (uint64_t)tasks << 32, memory_order_release); /* partner: dmc_claim_task */
+    uint64_t number = atomic_load_explicit(&ring->submitted, memory_order_relaxed);
+    atomic_store_explicit(&ring->batches[number % ring->capacity], batch, memory_order_release);
+    atomic_store_explicit(&ring->submitted, number + 1, memory_order_release);
+}
+
+/* The oldest task that nobody has. `cursor` is the thread's own: batches before it have nothing left. The ring entry of a batch that
+ * is long over may name a newer one: a claim on that is as good. */
+static inline bool dmc_claim_task(struct dmc_claim_ring *ring, uint64_t *cursor, struct dmc_backend_batch **batch, uint32_t *task)
+{
+    uint64_t submitted = atomic_load_explicit(&ring->submitted, memory_order_acquire);
+    if (submitted - *cursor > ring->capacity)
+        *cursor = submitted - ring->capacity;
+    for (; *cursor < submitted; ++*cursor) {
+        struct dmc_backend_batch *candidate = atomic_load_explicit(&ring->batches[*cursor % ring->capacity], memory_order_acquire);
+        uint64_t word = atomic_load_explicit(&candidate->claim, memory_order_relaxed);
+        if ((uint32_t)word >= word >> 32)
+            continue;
+        word = atomic_fetch_add_explicit(&candidate->claim, 1, memory_order_acquire); /* partner: the store in dmc_claim_publish */
+        if ((uint32_t)word >= word >> 32)
+            continue;
+        *batch = candidate;
+        *task = (uint32_t)word;
+        return true;
+    }
+    return false;
+}
+
+#endif

@@ -1,0 +1,380 @@
+/* Assemble on the device: the descriptors that the host writes, and the kernel's body, in the part of C that nvcc takes as C++. The
+ * element code is convert_element.h, the same that the CPU's loops use, so the bits are the same.
+ *
+ * A wave's pieces lie as records in one buffer that is copied with it. Each piece is cut into tiles of about DMC_TILE_ELEMENTS:
+ * whole rows, or segments of one row where rows are long. The index tells which tiles are whose: a thread block takes a tile,
+ * finds its piece by halving, and its threads share the tile's units, which are up to four neighbours along the row, begun where
+ * the target is aligned, so that they leave in one store.
+ *
+ *     buffer:  | index: piece_count entries ... | records, 16-byte aligned ...      |
+ *     tiles:   0 .. | piece 0 | piece 1 ... | tile_end
+ */
+#ifndef DMC_ASSEMBLE_TILE_H
+#define DMC_ASSEMBLE_TILE_H
+
+#include "backend/kernels/convert_element.h"
+#include "damacy/damacy.h"
+
+#define DMC_TILE_ELEMENTS 8192u
+#define DMC_TILE_THREADS 256u
+#define DMC_PIECE_STATUS_NONE UINT32_MAX
+
+enum { DMC_PIECE_SWAP = 1, DMC_PIECE_FILL = 2, DMC_PIECE_UNALIGNED = 4 };
+
+/* One outer axis of a piece. */
+struct dmc_tile_dim {
+    uint64_t extent;
+    int64_t source_stride; /* bytes */
+    int64_t target_stride;
+};
+
+/* One piece. `dims` of its outer axes follow it in the buffer, outermost first. */
+struct dmc_tile_piece {
+    uint64_t source; /* device address of the first element; DMC_PIECE_FILL: the element's bits in the output type */
+    uint64_t target;
+    uint64_t rows;
+    uint64_t columns;
+    int64_t source_step;   /* bytes from one element of a row to the next; the target's are neighbours */
+    uint32_t status;       /* of its chunk, in the wave's statuses: when that is not 0 the piece is left out; NONE: always good */
+    uint32_t rows_per_tile;
+    uint64_t tiles_per_row; /* more than 1: rows_per_tile is 1 */
+    uint8_t source_dtype;
+    uint8_t output_dtype;
+    uint8_t flags; /* DMC_PIECE_* */
+    uint8_t dim_count;
+    uint32_t padding;
+};
+
+struct dmc_tile_index {
+    uint64_t tile_begin; /* the piece's first tile */
+    uint64_t record;     /* bytes from the beginning of the records to the piece */
+};
+
+/* How a piece is cut: sets rows_per_tile and tiles_per_row, returns the number of tiles. */
+DMC_KERNEL uint64_t dmc_tile_cut(struct dmc_tile_piece *piece)
+{
+    piece->tiles_per_row = (piece->columns + DMC_TILE_ELEMENTS - 1) / DMC_TILE_ELEMENTS;
+    if (piece->tiles_per_row < 1)
+        piece->tiles_per_row = 1;
+    piece->rows_per_tile = 1;
+    if (piece->tiles_per_row == 1 && piece->columns < DMC_TILE_ELEMENTS)
+        piece->rows_per_tile = DMC_TILE_ELEMENTS / (uint32_t)(piece->columns ? piece->columns : 1);
+    return piece->tiles_per_row > 1 ? piece->tiles_per_row * piece->rows
+                                    : (piece->rows + piece->rows_per_tile - 1) / piece->rows_per_tile;
+}
+
+/* Part of a piece: rows [row_begin, row_end), columns [column_begin, column_end) of each. */
+struct dmc_tile {
+    uint64_t row_begin, row_end;
+    uint64_t column_begin, column_end;
+};
+
+DMC_KERNEL struct dmc_tile dmc_tile_part(const struct dmc_tile_piece *piece, uint64_t number)
+{
+    struct dmc_tile tile;
+    if (piece->tiles_per_row > 1) {
+        tile.row_begin = number / piece->tiles_per_row;
+        tile.row_end = tile.row_begin + 1;
+        tile.column_begin = number % piece->tiles_per_row * DMC_TILE_ELEMENTS;
+        tile.column_end = tile.column_begin + DMC_TILE_ELEMENTS;
+    } else {
+        tile.row_begin = number * piece->rows_per_tile;
+        tile.row_end = tile.row_begin + piece->rows_per_tile;
+        tile.column_begin = 0;
+        tile.column_end = piece->columns;
+    }
+    if (tile.row_end > piece->rows)
+        tile.row_end = piece->rows;
+    if (tile.column_end > piece->columns)
+        tile.column_end = piece->columns;
+    return tile;
+}
+
+/* Where a row begins, relative to the piece's first elements. */
+DMC_KERNEL void dmc_tile_row(const struct dmc_tile_dim *dims, uint32_t dim_count, uint64_t row, int64_t *source, int64_t *target)
+{
+    int64_t from = 0, to = 0;
+    uint32_t d = dim_count;
+    while (d-- > 0) {
+        const struct dmc_tile_dim *dim = &dims[d];
+        uint64_t at = row;
+        if (d > 0) {
+            if ((row | dim->extent) >> 32 == 0) { /* several times faster than with 64 bits */
+                uint32_t outer = (uint32_t)row / (uint32_t)dim->extent;
+                at = (uint32_t)row - outer * (uint32_t)dim->extent;
+                row = outer;
+            } else {
+                at = row % dim->extent;
+                row /= dim->extent;
+            }
+        }
+        from += (int64_t)at * dim->source_stride;
+        to += (int64_t)at * dim->target_stride;
+    }
+    *source = from;
+    *target = to;
+}
+
+/* Bytes have no order. */
+#define dmc_swap_i8(x) (x)
+#define dmc_swap_u8(x) (x)
+#define DMC_TILE_SAME(x) (x)
+
+/* Up to four neighbours, but no more than 16 bytes, leave in one store. */
+#define DMC_TILE_UNIT(type) (sizeof(type) == 8 ? 2u : 4u)
+
+#if defined(__CUDACC__)
+#define DMC_TILE_NO_UNROLL _Pragma("unroll 1")
+#else
+#define DMC_TILE_NO_UNROLL
+#endif
+
+/* A thread's share of a tile: units thread, thread + thread_count, ... of all rows. Each row's first unit begins at or before the
+ * row, where the target is aligned to a whole unit. */
+#define DMC_TILE_LOOP(function, source_name, output_name, convert)                                                                     \
+    DMC_KERNEL void function(const struct dmc_tile_piece *piece, const struct dmc_tile_dim *dims, struct dmc_tile tile,                \
+                             uint32_t thread, uint32_t thread_count)                                                                   \
+    {                                                                                                                                  \
+        typedef dmc_bits_##source_name source_bits;                                                                                    \
+        typedef dmc_bits_##output_name output_bits;                                                                                    \
+        typedef struct __attribute__((aligned(DMC_TILE_UNIT(output_bits) * sizeof(output_bits)), may_alias)) {                         \
+            output_bits item[DMC_TILE_UNIT(output_bits)];                                                                              \
+        } unit_store;                                                                                                                  \
+        const uint32_t unit = DMC_TILE_UNIT(output_bits);                                                                              \
+        const bool swap = (piece->flags & DMC_PIECE_SWAP) != 0;                                                                        \
+        uint32_t columns = (uint32_t)(tile.column_end - tile.column_begin);                                                            \
+        uint32_t units = (columns + unit - 1) / unit + 1;                                                                              \
+        uint32_t total = units * (uint32_t)(tile.row_end - tile.row_begin);                                                            \
+        DMC_TILE_NO_UNROLL                                                                                                             \
+        for (uint32_t at = thread; at < total; at += thread_count) {                                                                   \
+            uint32_t row = at / units;                                                                                                 \
+            int64_t from, to;                                                                                                          \
+            dmc_tile_row(dims, piece->dim_count, tile.row_begin + row, &from, &to);                                                    \
+            uint64_t source = piece->source + (uint64_t)(from + (int64_t)tile.column_begin * piece->source_step);                      \
+            uint64_t target = piece->target + (uint64_t)(to + (int64_t)(tile.column_begin * sizeof(output_bits)));                     \
+            uint32_t shift = (uint32_t)(target / sizeof(output_bits)) % unit;                                                          \
+            int64_t begin = (int64_t)((at - row * units) * unit) - shift, end = begin + unit;                                          \
+            if (begin >= 0 && end <= columns) {                                                                                        \
+                unit_store store;                                                                                                      \
+                for (uint32_t i = 0; i < unit; i++) {                                                                                  \
+                    source_bits x = *(const source_bits *)(uintptr_t)(source + (uint64_t)((begin + i) * piece->source_step));          \
+                    source_bits swapped = dmc_swap_##source_name(x);                                                                   \
+                    store.item[i] = convert(swap ? swapped : x);                                                                       \
+                }                                                                                                                      \
+                *(unit_store *)(uintptr_t)(target + (uint64_t)begin * sizeof(output_bits)) = store;                                    \
+            } else {                                                                                                                   \
+                DMC_TILE_NO_UNROLL                                                                                                     \
+                for (int64_t i = begin > 0 ? begin : 0; i < end && i < columns; i++) {                                                 \
+                    source_bits x = *(const source_bits *)(uintptr_t)(source + (uint64_t)(i * piece->source_step));                    \
+                    source_bits swapped = dmc_swap_##source_name(x);                                                                   \
+                    *(output_bits *)(uintptr_t)(target + (uint64_t)i * sizeof(output_bits)) = convert(swap ? swapped : x);             \
+                }                                                                                                                      \
+            }                                                                                                                          \
+        }                                                                                                                              \
+    }
+
+/* The usual pairs have loops of their own: X(SOURCE, source, OUTPUT, output). A loop for every pair would be 1.7 MB of code for
+ * each architecture; the others go by dmc_tile_any(). */
+#define DMC_TILE_PAIRS(X)                                                                                                              \
+    X(I8, i8, BF16, bf16) X(I8, i8, F32, f32)                                                                                          \
+    X(U8, u8, F16, f16) X(U8, u8, BF16, bf16) X(U8, u8, F32, f32)                                                                      \
+    X(I16, i16, F16, f16) X(I16, i16, BF16, bf16) X(I16, i16, F32, f32)                                                                \
+    X(U16, u16, F16, f16) X(U16, u16, BF16, bf16) X(U16, u16, F32, f32)                                                                \
+    X(I32, i32, F32, f32) X(U32, u32, F32, f32) X(U32, u32, I64, i64)                                                                  \
+    X(F16, f16, BF16, bf16) X(F16, f16, F32, f32)                                                                                      \
+    X(F32, f32, F16, f16) X(F32, f32, BF16, bf16) X(F64, f64, F32, f32)
+
+#define DMC_TILE_DEFINE(S, s, O, o) DMC_TILE_LOOP(dmc_tile_##s##_##o, s, o, dmc_##s##_to_##o)
+DMC_TILE_PAIRS(DMC_TILE_DEFINE)
+#undef DMC_TILE_DEFINE
+DMC_TILE_LOOP(dmc_tile_copy_1, u8, u8, DMC_TILE_SAME)
+DMC_TILE_LOOP(dmc_tile_copy_2, u16, u16, DMC_TILE_SAME)
+DMC_TILE_LOOP(dmc_tile_copy_4, u32, u32, DMC_TILE_SAME)
+DMC_TILE_LOOP(dmc_tile_copy_8, u64, u64, DMC_TILE_SAME)
+#undef DMC_TILE_LOOP
+
+/* One element of any type, at any address, as its bits. */
+DMC_KERNEL uint64_t dmc_tile_load(uint64_t address, uint32_t item_bytes, bool swap)
+{
+    uint64_t bits = 0;
+    for (uint32_t i = 0; i < item_bytes; i++) {
+        uint64_t byte = ((const uint8_t *)(uintptr_t)address)[swap ? item_bytes - 1 - i : i];
+        bits |= byte << (8 * i);
+    }
+    return bits;
+}
+
+/* Any pair, by the widest type of the source's kind: every source is exact in it, so there is still one rounding. */
+DMC_KERNEL uint64_t dmc_tile_convert(uint64_t bits, uint32_t source, uint32_t output)
+{
+    if (source == output)
+        return bits;
+    bool is_signed = false, is_float = false;
+    switch (source) {
+    case DAMACY_BOOL:
+        bits = bits != 0 ? 1 : 0;
+        break;
+    case DAMACY_I8:
+        bits = (uint64_t)(int64_t)(int8_t)bits;
+        is_signed = true;
+        break;
+    case DAMACY_I16:
+        bits = (uint64_t)(int64_t)(int16_t)bits;
+        is_signed = true;
+        break;
+    case DAMACY_I32:
+        bits = (uint64_t)(int64_t)(int32_t)bits;
+        is_signed = true;
+        break;
+    case DAMACY_I64:
+        is_signed = true;
+        break;
+    case DAMACY_F16:
+        bits = dmc_f16_to_f64((dmc_bits_f16)bits);
+        is_float = true;
+        break;
+    case DAMACY_BF16:
+        bits = dmc_bf16_to_f64((dmc_bits_bf16)bits);
+        is_float = true;
+        break;
+    case DAMACY_F32:
+        bits = dmc_f32_to_f64((dmc_bits_f32)bits);
+        is_float = true;
+        break;
+    case DAMACY_F64:
+        is_float = true;
+        break;
+    default:
+        break;
+    }
+    switch (output) {
+    case DAMACY_F16:
+        return is_float ? dmc_f64_to_f16(bits) : is_signed ? dmc_i64_to_f16((int64_t)bits) : dmc_u64_to_f16(bits);
+    case DAMACY_BF16:
+        return is_float ? dmc_f64_to_bf16(bits) : is_signed ? dmc_i64_to_bf16((int64_t)bits) : dmc_u64_to_bf16(bits);
+    case DAMACY_F32:
+        return is_float ? dmc_f64_to_f32(bits) : is_signed ? dmc_i64_to_f32((int64_t)bits) : dmc_u64_to_f32(bits);
+    case DAMACY_F64:
+        return is_float ? bits : is_signed ? dmc_i64_to_f64((int64_t)bits) : dmc_u64_to_f64(bits);
+    default:
+        return bits; /* an integer that fits: cut to its size by the store */
+    }
+}
+
+DMC_KERNEL void dmc_tile_store(uint64_t address, uint32_t item_bytes, uint64_t bits)
+{
+    switch (item_bytes) {
+    case 1:
+        *(uint8_t *)(uintptr_t)address = (uint8_t)bits;
+        break;
+    case 2:
+        *(uint16_t *)(uintptr_t)address = (uint16_t)bits;
+        break;
+    case 4:
+        *(uint32_t *)(uintptr_t)address = (uint32_t)bits;
+        break;
+    default:
+        *(uint64_t *)(uintptr_t)address = bits;
+        break;
+    }
+}
+
+DMC_KERNEL uint32_t dmc_tile_item_bytes(uint32_t dtype)
+{
+    switch (dtype) {
+    case DAMACY_BOOL:
+    case DAMACY_I8:
+    case DAMACY_U8:
+        return 1;
+    case DAMACY_I16:
+    case DAMACY_U16:
+    case DAMACY_F16:
+    case DAMACY_BF16:
+        return 2;
+    case DAMACY_I64:
+    case DAMACY_U64:
+    case DAMACY_F64:
+        return 8;
+    default:
+        return 4;
+    }
+}
+
+/* Any pair, any address, and fills: an element at a time. */
+DMC_KERNEL void dmc_tile_any(const struct dmc_tile_piece *piece, const struct dmc_tile_dim *dims, struct dmc_tile tile, uint32_t thread,
+                             uint32_t thread_count)
+{
+    uint32_t source_bytes = dmc_tile_item_bytes(piece->source_dtype), output_bytes = dmc_tile_item_bytes(piece->output_dtype);
+    const bool fill = (piece->flags & DMC_PIECE_FILL) != 0, swap = (piece->flags & DMC_PIECE_SWAP) != 0;
+    uint32_t columns = (uint32_t)(tile.column_end - tile.column_begin);
+    uint32_t total = columns * (uint32_t)(tile.row_end - tile.row_begin);
+    DMC_TILE_NO_UNROLL
+    for (uint32_t at = thread; at < total; at += thread_count) {
+        uint32_t row = at / columns;
+        int64_t from, to;
+        dmc_tile_row(dims, piece->dim_count, tile.row_begin + row, &from, &to);
+        uint64_t column = tile.column_begin + (at - row * columns);
+        uint64_t bits = piece->source;
+        if (!fill)
+            bits = dmc_tile_convert(
+                dmc_tile_load(piece->source + (uint64_t)(from + (int64_t)column * piece->source_step), source_bytes, swap),
+                piece->source_dtype, piece->output_dtype);
+        dmc_tile_store(piece->target + (uint64_t)to + column * output_bytes, output_bytes, bits);
+    }
+}
+
+/* Which piece has a tile: the last whose first tile is not behind it. */
+DMC_KERNEL uint32_t dmc_tile_find(const struct dmc_tile_index *index, uint32_t piece_count, uint64_t tile)
+{
+    uint32_t low = 0, high = piece_count;
+    while (high - low > 1) {
+        uint32_t middle = low + (high - low) / 2;
+        if (index[middle].tile_begin <= tile)
+            low = middle;
+        else
+            high = middle;
+    }
+    return low;
+}
+
+/* A thread's share of one tile of the wave. */
+DMC_KERNEL void dmc_tile_assemble(const struct dmc_tile_index *index, uint32_t piece_count, const uint8_t *records,
+                                  const uint32_t *statuses, uint64_t number, uint32_t thread, uint32_t thread_count)
+{
+    const struct dmc_tile_index *entry = &index[dmc_tile_find(index, piece_count, number)];
+    const struct dmc_tile_piece *piece = (const struct dmc_tile_piece *)(records + entry->record);
+    const struct dmc_tile_dim *dims = (const struct dmc_tile_dim *)(piece + 1);
+    if (piece->status != DMC_PIECE_STATUS_NONE && statuses[piece->status] != 0)
+        return;
+    struct dmc_tile tile = dmc_tile_part(piece, number - entry->tile_begin);
+    uint32_t key = (uint32_t)piece->source_dtype * 16u + piece->output_dtype;
+    if ((piece->flags & (DMC_PIECE_FILL | DMC_PIECE_UNALIGNED)) != 0)
+        key = 0;
+    else if (piece->source_dtype == piece->output_dtype)
+        key = 0x1000u + dmc_tile_item_bytes(piece->output_dtype);
+    switch (key) {
+    case 0x1001u:
+        dmc_tile_copy_1(piece, dims, tile, thread, thread_count);
+        break;
+    case 0x1002u:
+        dmc_tile_copy_2(piece, dims, tile, thread, thread_count);
+        break;
+    case 0x1004u:
+        dmc_tile_copy_4(piece, dims, tile, thread, thread_count);
+        break;
+    case 0x1008u:
+        dmc_tile_copy_8(piece, dims, tile, thread, thread_count);
+        break;
+#define DMC_TILE_CASE(S, s, O, o)                                                                                                      \
+    case (uint32_t)DAMACY_##S * 16u + (uint32_t)DAMACY_##O:                                                                            \
+        dmc_tile_##s##_##o(piece, dims, tile, thread, thread_count);                                                                   \
+        break;
+        DMC_TILE_PAIRS(DMC_TILE_CASE)
+#undef DMC_TILE_CASE
+    default:
+        dmc_tile_any(piece, dims, tile, thread, thread_count);
+        break;
+    }
+}
+
+#endif

@@ -1,0 +1,547 @@
+/* Making and ending the backend, and its submitter: the one thread that calls the driver in the steady state. */
+#include "backend/cuda/cuda_backend.h"
+#include "backend/chunk_check.h"
+#include "backend/cuda/cuda_engine.h"
+#include "base/bytes.h"
+#include "base/clock.h"
+#include "base/error.h"
+#include "base/log.h"
+#include "base/mem.h"
+#include "base/trace.h"
+
+#include <stdio.h>
+#include <string.h>
+
+/* How often the submitter looks at events while waves fly. A decode takes milliseconds; a look about a microsecond. */
+#define POLL_NS 50000u
+
+static struct dmc_cuda_engine *engine_of(struct dmc_backend *backend) { return (struct dmc_cuda_engine *)backend; }
+
+/* --- the submitter --- */
+
+static void break_down(struct dmc_cuda_engine *engine, const struct damacy_error *error)
+{
+    dmc_mutex_lock(&engine->lock);
+    bool first = !engine->broken;
+    engine->broken = true;
+    dmc_mutex_unlock(&engine->lock);
+    if (!first)
+        return;
+    dmc_log(DMC_BACKEND, DAMACY_LOG_ERROR, "%s", error->message);
+    if (!atomic_load_explicit(&engine->stop, memory_order_relaxed) && engine->hooks.broken)
+        engine->hooks.broken(engine->hooks.user, error);
+}
+
+/* A free slot becomes the filling one, and readers that wait for room go on. */
+static void open_wave_locked(struct dmc_cuda_engine *engine)
+{
+    for (uint32_t i = 0; !engine->filling && i < engine->options.wave_count; i++)
+        if (engine->waves[i].state == DMC_WAVE_FREE) {
+            dmc_wave_open_locked(&engine->waves[i]);
+            engine->filling = &engine->waves[i];
+        }
+    if (!engine->filling)
+        return;
+    for (uint32_t i = 0; i < engine->started; i++)
+        if (engine->readers[i].wants_room) {
+            engine->readers[i].wants_room = false;
+            dmc_io_wake(engine->readers[i].io);
+        }
+}
+
+/* Is it time to close the filling wave?
+ *   full                                      nothing more fits
+ *   all readers have nothing to do            nothing more will come before something is finished
+ *   the device has nothing to do at all       better a small wave than none
+ *   the device has nothing to copy, and a quarter is full     so that copying hides behind decoding */
+static bool close_wanted_locked(const struct dmc_cuda_engine *engine)
+{
+    const struct dmc_wave *wave = engine->filling;
+    if (!wave || wave->piece_count == 0)
+        return false;
+    if (wave->full || engine->idle_readers == engine->started)
+        return true;
+    uint32_t busy = 0, copying = 0;
+    for (uint32_t i = 0; i < engine->options.wave_count; i++) {
+        const struct dmc_wave *other = &engine->waves[i];
+        busy += other->state == DMC_WAVE_CLOSED || other->state == DMC_WAVE_FLYING;
+        copying += other->state == DMC_WAVE_CLOSED || (other->state == DMC_WAVE_FLYING && other->copying);
+    }
+    if (busy == 0)
+        return true;
+    return copying == 0 && (wave->stored_used >= wave->limits.stored_bytes / 4 || wave->decoded_used >= wave->limits.decoded_bytes / 4);
+}
+
+/* A chunk that the device gave back: a reader shall read it again. */
+static void give_back(struct dmc_cuda_engine *engine, const struct dmc_wave_entry *entry, uint32_t status)
+{
+    dmc_log(DMC_BACKEND, DAMACY_LOG_DEBUG, "batch %llu: the device gave a chunk back (%s)", (unsigned long long)entry->batch->batch_id,
+            dmc_cuda_status_name(status));
+    dmc_cuda_count(&engine->retry, 1, 0, 0);
+    dmc_mutex_lock(&engine->lock);
+    bool room = engine->retry_count < engine->retry_capacity;
+    if (!room) {
+        uint32_t capacity = 2 * engine->retry_capacity + 64;
+        struct dmc_cuda_retry *grown = dmc_realloc(engine->retries, capacity * sizeof *grown);
+        if (grown) {
+            engine->retries = grown;
+            engine->retry_capacity = capacity;
+            room = true;
+        }
+    }
+    if (room)
+        engine->retries[engine->retry_count++] = (struct dmc_cuda_retry){entry->batch, entry->read, entry->chunk};
+    dmc_mutex_unlock(&engine->lock);
+    if (!room) {
+        const struct dmc_chunk *chunk = &entry->batch->plan.chunks[entry->chunk];
+        struct damacy_error error;
+        dmc_error_set(&error, DAMACY_OOM, "decode", "no memory to decode a chunk again");
+        dmc_chunk_where(entry->batch, &entry->batch->plan.reads[entry->read], chunk, chunk->stored_bytes, &error);
+        dmc_chunk_fail(&engine->hooks, entry->batch, chunk, &error);
+        dmc_cuda_finish(engine, entry->batch);
+        return;
+    }
+    for (uint32_t i = 0; i < engine->started; i++)
+        dmc_io_wake(engine->readers[i].io);
+}
+
+/* The device has done its part. */
+static void finish_wave(struct dmc_cuda_engine *engine, struct dmc_wave *wave)
+{
+    uint64_t copy_ns, decode_ns, assemble_ns, now = dmc_clock_ns();
+    dmc_wave_times(wave, &copy_ns, &decode_ns, &assemble_ns);
+    dmc_cuda_count(&engine->transfer, 1, wave->stored_used + wave->records_used + wave->info.table_bytes, copy_ns);
+    dmc_cuda_count(&engine->device_decode, wave->info.chunk_count, wave->info.decoded_bytes, decode_ns);
+    dmc_cuda_count(&engine->device_assemble, wave->piece_count, 0, assemble_ns);
+    if (dmc_trace_on()) { /* the stages, back from now: the events tell durations, not moments */
+        dmc_trace_span("wave", wave->enqueued_ns, now, wave->number);
+        dmc_trace_span("assemble", now - assemble_ns, now, wave->number);
+        dmc_trace_span("decode", now - assemble_ns - decode_ns, now - assemble_ns, wave->number);
+        dmc_trace_span("copy", now - assemble_ns - decode_ns - copy_ns, now - assemble_ns - decode_ns, wave->number);
+    }
+    for (uint32_t i = 0; i < wave->entry_count; i++) {
+        const struct dmc_wave_entry *entry = &wave->entries[i];
+        if (!entry->batch)
+            continue;
+        uint32_t status = entry->status == DMC_PIECE_STATUS_NONE ? 0 : dmc_wave_status(wave, entry->status);
+        if (status != 0)
+            give_back(engine, entry, status);
+        else
+            dmc_cuda_finish(engine, entry->batch);
+    }
+}
+
+/* Look at the waves that fly. false: the device is lost. */
+static bool poll_waves(struct dmc_cuda_engine *engine)
+{
+    for (uint32_t i = 0; i < engine->options.wave_count; i++) {
+        struct dmc_wave *wave = &engine->waves[i];
+        if (wave->state != DMC_WAVE_FLYING) /* only this thread makes it so, or ends it */
+            continue;
+        struct damacy_error error;
+        enum damacy_status status = dmc_wave_poll(wave, &error);
+        if (status == DAMACY_AGAIN)
+            continue;
+        if (status != DAMACY_OK) {
+            break_down(engine, &error);
+            return false;
+        }
+        finish_wave(engine, wave);
+        dmc_mutex_lock(&engine->lock);
+        wave->state = DMC_WAVE_FREE;
+        dmc_mutex_unlock(&engine->lock);
+    }
+    return true;
+}
+
+/* Tell of buffers whose fences have passed. */
+static void poll_fenced(struct dmc_cuda_engine *engine)
+{
+    for (uint32_t i = 0;;) {
+        dmc_mutex_lock(&engine->lock);
+        bool more = i < engine->fenced_count, passed = more && dmc_cuda_batch_free_to_use(engine->fenced[i].memory);
+        void *cookie = more ? engine->fenced[i].cookie : NULL;
+        if (passed)
+            engine->fenced[i] = engine->fenced[--engine->fenced_count];
+        dmc_mutex_unlock(&engine->lock);
+        if (!more)
+            return;
+        if (!passed)
+            i++;
+        else if (!atomic_load_explicit(&engine->stop, memory_order_relaxed))
+            engine->hooks.unfenced(engine->hooks.user, cookie);
+    }
+}
+
+/* Launch a closed wave that is complete; false: the device is lost. */
+static bool enqueue_wave(struct dmc_cuda_engine *engine, struct dmc_wave *wave)
+{
+    struct damacy_error error;
+    wave->copying = true;
+    if (dmc_wave_enqueue(wave, &error) != DAMACY_OK) {
+        break_down(engine, &error);
+        return false;
+    }
+    dmc_mutex_lock(&engine->lock);
+    wave->state = DMC_WAVE_FLYING;
+    dmc_mutex_unlock(&engine->lock);
+    return true;
+}
+
+/* Close, open, and say which closed wave is complete. */
+static struct dmc_wave *step_locked(struct dmc_cuda_engine *engine)
+{
+    if (close_wanted_locked(engine)) {
+        engine->filling->state = DMC_WAVE_CLOSED;
+        engine->filling = NULL;
+    }
+    if (!engine->filling)
+        open_wave_locked(engine);
+    for (uint32_t i = 0; i < engine->options.wave_count; i++)
+        if (engine->waves[i].state == DMC_WAVE_CLOSED && engine->waves[i].writers == 0)
+            return &engine->waves[i];
+    return NULL;
+}
+
+static bool flying_locked(const struct dmc_cuda_engine *engine)
+{
+    bool any = engine->fenced_count != 0;
+    for (uint32_t i = 0; i < engine->options.wave_count; i++)
+        any = any || engine->waves[i].state == DMC_WAVE_FLYING;
+    return any;
+}
+
+static void *submitter_run(void *argument)
+{
+    struct dmc_cuda_engine *engine = argument;
+    struct damacy_error error;
+    if (dmc_cuda_enter(engine->device, &error) != DAMACY_OK) {
+        break_down(engine, &error);
+        return NULL;
+    }
+    bool alive = true;
+    while (alive && !atomic_load_explicit(&engine->stop, memory_order_relaxed)) {
+        alive = poll_waves(engine);
+        poll_fenced(engine);
+        dmc_mutex_lock(&engine->lock);
+        struct dmc_wave *complete = step_locked(engine);
+        if (!complete && alive && !atomic_load_explicit(&engine->stop, memory_order_relaxed)) {
+            if (flying_locked(engine))
+                dmc_cond_wait_until(&engine->changed, &engine->lock, dmc_clock_ns() + POLL_NS);
+            else if (!close_wanted_locked(engine))
+                dmc_cond_wait(&engine->changed, &engine->lock);
+        }
+        dmc_mutex_unlock(&engine->lock);
+        if (complete && alive)
+            alive = enqueue_wave(engine, complete);
+    }
+    dmc_cuda_leave(engine->device);
+    return NULL;
+}
+
+/* --- the table --- */
+
+static void wake_readers(struct dmc_cuda_engine *engine)
+{
+    for (uint32_t i = 0; i < engine->started; i++)
+        dmc_io_wake(engine->readers[i].io);
+}
+
+static void cuda_submit(struct dmc_backend *backend, struct dmc_backend_batch *batch)
+{
+    struct dmc_cuda_engine *engine = engine_of(backend);
+    uint32_t tasks = dmc_claim_tasks(&batch->plan);
+    if (tasks == 0) {
+        engine->hooks.done(engine->hooks.user, batch);
+        return;
+    }
+    dmc_claim_publish(&engine->ring, batch, tasks);
+    wake_readers(engine);
+}
+
+static void cuda_stop(struct dmc_backend *backend)
+{
+    struct dmc_cuda_engine *engine = engine_of(backend);
+    atomic_store(&engine->stop, true);
+    wake_readers(engine);
+    dmc_mutex_lock(&engine->lock);
+    dmc_cond_broadcast(&engine->changed);
+    dmc_mutex_unlock(&engine->lock);
+}
+
+static void free_engine(struct dmc_cuda_engine *engine)
+{
+    bool entered = dmc_cuda_enter(engine->device, NULL) == DAMACY_OK;
+    for (uint32_t i = 0; engine->waves && i < engine->options.wave_count; i++)
+        dmc_wave_deinit(&engine->waves[i]);
+    if (engine->rows)
+        engine->device->driver->stream_destroy(engine->rows);
+    if (entered)
+        dmc_cuda_leave(engine->device);
+    for (uint32_t i = 0; engine->readers && i < engine->options.reader_count; i++)
+        if (engine->readers[i].engine)
+            dmc_cuda_reader_deinit(&engine->readers[i]);
+    dmc_cuda_device_release(engine->device);
+    dmc_cond_deinit(&engine->changed);
+    dmc_mutex_deinit(&engine->lock);
+    dmc_mutex_deinit(&engine->rows_lock);
+    dmc_free(engine->readers);
+    dmc_free(engine->waves);
+    dmc_free(engine->retries);
+    dmc_free(engine->fenced);
+    dmc_free((void *)engine->ring.batches);
+    dmc_free(engine);
+}
+
+static bool cuda_destroy(struct dmc_backend *backend, uint64_t deadline_ns)
+{
+    if (!backend)
+        return true;
+    struct dmc_cuda_engine *engine = engine_of(backend);
+    cuda_stop(backend);
+    bool whole = true;
+    if (engine->submitter_started && !dmc_thread_join_until(engine->submitter, deadline_ns)) {
+        dmc_log(DMC_BACKEND, DAMACY_LOG_WARN, "the CUDA driver does not answer; its thread is left behind");
+        whole = false;
+    }
+    for (uint32_t i = 0; i < engine->started; i++)
+        if (!dmc_thread_join_until(engine->readers[i].thread, deadline_ns)) {
+            dmc_log(DMC_BACKEND, DAMACY_LOG_WARN, "reader %u is stuck in the kernel; it is left behind with its buffers", i);
+            whole = false;
+        }
+    for (uint32_t i = 0; whole && engine->readers && i < engine->options.reader_count; i++)
+        if (engine->readers[i].io && !dmc_io_destroy(engine->readers[i].io, deadline_ns)) {
+            dmc_log(DMC_BACKEND, DAMACY_LOG_WARN, "a read of reader %u is stuck in the kernel; it is left behind with its buffers", i);
+            whole = false;
+        }
+    if (whole)
+        free_engine(engine);
+    return whole;
+}
+
+static void add_counter(struct damacy_metric *metric, const struct dmc_cuda_counter *counter)
+{
+    metric->count += atomic_load_explicit(&counter->count, memory_order_relaxed);
+    metric->bytes += atomic_load_explicit(&counter->bytes, memory_order_relaxed);
+    metric->time_ns += atomic_load_explicit(&counter->time_ns, memory_order_relaxed);
+}
+
+static void cuda_stats(const struct dmc_backend *backend, struct dmc_backend_stats *stats)
+{
+    const struct dmc_cuda_engine *engine = (const struct dmc_cuda_engine *)backend;
+    memset(stats, 0, sizeof *stats);
+    for (uint32_t i = 0; i < engine->started; i++) {
+        const struct dmc_cuda_reader *reader = &engine->readers[i];
+        add_counter(&stats->read, &reader->read);
+        add_counter(&stats->read_wait, &reader->read_wait);
+        add_counter(&stats->decode, &reader->decode);
+        add_counter(&stats->fill, &reader->fill);
+        add_counter(&stats->worker_idle, &reader->idle_time);
+        stats->whole_bytes += atomic_load_explicit(&reader->whole_bytes, memory_order_relaxed);
+    }
+    add_counter(&stats->input_transfer, &engine->transfer);
+    add_counter(&stats->device_decode, &engine->device_decode);
+    add_counter(&stats->device_assemble, &engine->device_assemble);
+    add_counter(&stats->retry, &engine->retry);
+    stats->device_bytes = dmc_budget_used(&engine->device->budget);
+}
+
+static enum damacy_status cuda_memory_alloc(struct dmc_backend *backend, uint64_t bytes, struct dmc_backend_memory *memory,
+                                            struct damacy_error *error)
+{
+    return dmc_cuda_batch_alloc(engine_of(backend)->device, bytes, memory, error);
+}
+
+static bool cuda_memory_fenced(struct dmc_backend *backend, struct dmc_backend_memory *memory, void *cookie)
+{
+    struct dmc_cuda_engine *engine = engine_of(backend);
+    if (dmc_cuda_enter(engine->device, NULL) != DAMACY_OK)
+        return false;
+    bool passed = dmc_cuda_batch_free_to_use(memory);
+    dmc_cuda_leave(engine->device);
+    if (passed)
+        return false;
+    dmc_mutex_lock(&engine->lock);
+    engine->fenced[engine->fenced_count].memory = memory;
+    engine->fenced[engine->fenced_count++].cookie = cookie;
+    dmc_cond_signal(&engine->changed);
+    dmc_mutex_unlock(&engine->lock);
+    return true;
+}
+
+/* Rows of a finished batch: nothing else touches its buffer now. Errors of the driver show at the submitter's next call, too, so here
+ * they are only waited for. */
+static void cuda_row_fill(struct dmc_backend *backend, void *target, uint64_t elements, enum damacy_dtype output, const void *element,
+                          enum damacy_dtype source)
+{
+    struct dmc_cuda_engine *engine = engine_of(backend);
+    const struct dmc_cuda_driver *driver = engine->device->driver;
+    dmc_cu_address address = (dmc_cu_address)(uintptr_t)target;
+    uint64_t item_bytes = damacy_dtype_bytes(output), bits = 0;
+    if (source != DAMACY_NATIVE)
+        dmc_scatter_select(source, false, output)(&bits, 0, element, 0, (int64_t)damacy_dtype_bytes(source), 1, 1);
+    if (dmc_cuda_enter(engine->device, NULL) != DAMACY_OK)
+        return;
+    dmc_mutex_lock(&engine->rows_lock);
+    if (bits == 0)
+        driver->set_u8(address, 0, elements * item_bytes, engine->rows);
+    else if (item_bytes == 1)
+        driver->set_u8(address, (unsigned char)bits, elements, engine->rows);
+    else if (item_bytes == 2)
+        driver->set_u16(address, (unsigned short)bits, elements, engine->rows);
+    else if (item_bytes == 4 || (uint32_t)bits == bits >> 32)
+        driver->set_u32(address, (unsigned)bits, elements * item_bytes / 4, engine->rows);
+    else { /* 8 bytes: set the first element, then double what is there */
+        driver->set_u32(address, (unsigned)bits, 1, engine->rows);
+        driver->set_u32(address + 4, (unsigned)(bits >> 32), 1, engine->rows);
+        for (uint64_t there = 1; there < elements; there *= 2)
+            driver->copy_on_device(address + 8 * there, address, 8 * dmc_min_u64(there, elements - there), engine->rows);
+    }
+    driver->stream_synchronize(engine->rows);
+    dmc_mutex_unlock(&engine->rows_lock);
+    dmc_cuda_leave(engine->device);
+}
+
+static void cuda_row_move(struct dmc_backend *backend, void *to, const void *from, uint64_t bytes)
+{
+    struct dmc_cuda_engine *engine = engine_of(backend);
+    if (dmc_cuda_enter(engine->device, NULL) != DAMACY_OK)
+        return;
+    dmc_mutex_lock(&engine->rows_lock);
+    engine->device->driver->copy_on_device((dmc_cu_address)(uintptr_t)to, (dmc_cu_address)(uintptr_t)from, bytes, engine->rows);
+    engine->device->driver->stream_synchronize(engine->rows);
+    dmc_mutex_unlock(&engine->rows_lock);
+    dmc_cuda_leave(engine->device);
+}
+
+static const struct dmc_backend_ops cuda_ops = {
+    .device = DAMACY_CUDA_DEVICE,
+    .submit = cuda_submit,
+    .stop = cuda_stop,
+    .destroy = cuda_destroy,
+    .stats = cuda_stats,
+    .memory_alloc = cuda_memory_alloc,
+    .memory_fenced = cuda_memory_fenced,
+    .row_fill = cuda_row_fill,
+    .row_move = cuda_row_move,
+};
+
+/* --- making --- */
+
+bool dmc_cuda_choose_waves(uint64_t device_bytes, uint64_t pinned_bytes, uint32_t *wave_count, struct dmc_wave_limits *limits)
+{
+    const uint64_t usual_chunk = 128 * 1024, smallest = 1024 * 1024;
+    /* 4,096 usual chunks saturate the decoder on the largest device; one slot more than decode and copy need is being filled. */
+    for (uint64_t decoded = 4096 * usual_chunk; decoded >= smallest; decoded = decoded / 4 * 3) {
+        uint32_t chunks = (uint32_t)dmc_max_u64(decoded / usual_chunk, 1);
+        struct dmc_cuda_advice zstd, blosc;
+        dmc_cuda_advise_count(DMC_CUDA_ZSTD, usual_chunk, usual_chunk * 9 / 20, chunks, &zstd);
+        dmc_cuda_advise_count(DMC_CUDA_BLOSC, usual_chunk, usual_chunk * 9 / 20, chunks, &blosc);
+        *limits = (struct dmc_wave_limits){
+            .stored_bytes = dmc_round_up(dmc_max_u64(decoded / 2, smallest), 4096),
+            .decoded_bytes = dmc_round_up(dmc_max_u64(decoded, smallest), 4096),
+            .scratch_bytes = dmc_round_up(dmc_max_u64(zstd.scratch_bytes, blosc.scratch_bytes), 4096),
+            .table_bytes = dmc_round_up(dmc_max_u64(zstd.table_bytes, blosc.table_bytes), 4096),
+            .chunk_max = (uint32_t)(decoded / (8 * 1024)) + 64,
+            .piece_max = (uint32_t)(decoded / (8 * 1024)) + 1024,
+        };
+        limits->records_bytes = limits->piece_max * (sizeof(struct dmc_tile_piece) + 3 * sizeof(struct dmc_tile_dim));
+        for (uint32_t count = 4; count >= (decoded > 64 * usual_chunk ? 3u : 2u); count--)
+            if (count * dmc_wave_device_bytes(limits) <= device_bytes && count * dmc_wave_pinned_bytes(limits) <= pinned_bytes) {
+                *wave_count = count;
+                return true;
+            }
+    }
+    return false;
+}
+
+enum damacy_status dmc_cuda_open(const struct dmc_cuda_driver *driver, const void *image, int32_t ordinal, uint64_t limit_bytes,
+                                 struct dmc_cuda_device **device, struct damacy_error *error)
+{
+    if (!image) {
+#ifdef DAMACY_CUDA
+        image = dmc_cuda_fatbin;
+#else
+        return dmc_error_set(error, DAMACY_UNSUPPORTED, "config", "this build of damacy has no CUDA backend; use device=\"cpu\"");
+#endif
+    }
+    enum damacy_status status = driver ? DAMACY_OK : dmc_cuda_driver_load(&driver, error);
+    return status == DAMACY_OK ? dmc_cuda_device_open(driver, image, ordinal, limit_bytes, device, error) : status;
+}
+
+static enum damacy_status allocate(struct dmc_cuda_engine *engine, struct damacy_error *error)
+{
+    const struct dmc_cuda_options *options = &engine->options;
+    engine->readers = dmc_calloc(options->reader_count, sizeof *engine->readers);
+    engine->waves = dmc_calloc(options->wave_count, sizeof *engine->waves);
+    engine->fenced = dmc_calloc(options->batches_max, sizeof *engine->fenced);
+    engine->ring.batches = dmc_calloc(options->batches_max, sizeof *engine->ring.batches);
+    engine->ring.capacity = options->batches_max;
+    if (!engine->readers || !engine->waves || !engine->fenced || !engine->ring.batches)
+        return dmc_error_set(error, DAMACY_OOM, "config", "no memory for the CUDA backend");
+    enum damacy_status status = dmc_cuda_enter(engine->device, error);
+    if (status != DAMACY_OK)
+        return status;
+    dmc_cu_result result = engine->device->driver->stream_create(&engine->rows, DMC_CU_STREAM_NON_BLOCKING);
+    if (result != DMC_CU_SUCCESS)
+        status = dmc_cuda_error(engine->device->driver, result, "cuStreamCreate", error);
+    for (uint32_t i = 0; status == DAMACY_OK && i < options->wave_count; i++) {
+        engine->waves[i].number = i;
+        status = dmc_wave_init(&engine->waves[i], engine->device, engine->budget, &options->wave, error);
+    }
+    dmc_cuda_leave(engine->device);
+    for (uint32_t i = 0; status == DAMACY_OK && i < options->reader_count; i++)
+        status = dmc_cuda_reader_init(&engine->readers[i], engine, i, error);
+    return status;
+}
+
+static enum damacy_status start_threads(struct dmc_cuda_engine *engine, struct damacy_error *error)
+{
+    dmc_mutex_lock(&engine->lock);
+    open_wave_locked(engine);
+    engine->started = engine->options.reader_count; /* readers look at it; put right below if one does not start */
+    dmc_mutex_unlock(&engine->lock);
+    uint32_t count = 0;
+    int failed = 0;
+    for (; !failed && count < engine->options.reader_count; count += !failed) {
+        char name[32];
+        snprintf(name, sizeof name, "damacy-read-%u", count);
+        failed = dmc_thread_start(&engine->readers[count].thread, name, dmc_cuda_reader_run, &engine->readers[count]);
+    }
+    if (!failed) {
+        failed = dmc_thread_start(&engine->submitter, "damacy-cuda", submitter_run, engine);
+        engine->submitter_started = !failed;
+    }
+    if (!failed)
+        return DAMACY_OK;
+    dmc_mutex_lock(&engine->lock);
+    engine->started = count;
+    dmc_mutex_unlock(&engine->lock);
+    return dmc_error_set_os(error, DAMACY_IO, "config", failed, "cannot start thread %u of %u", count + 1, engine->options.reader_count + 1);
+}
+
+enum damacy_status dmc_cuda_create(const struct dmc_cuda_options *options, const struct dmc_backend_hooks *hooks, struct dmc_budget *budget,
+                                   struct dmc_cuda_device *device, struct dmc_backend **backend, struct damacy_error *error)
+{
+    struct dmc_cuda_engine *engine = dmc_calloc(1, sizeof *engine);
+    if (!engine)
+        return dmc_error_set(error, DAMACY_OOM, "config", "no memory for the CUDA backend");
+    engine->base = (struct dmc_backend){&cuda_ops, device->ordinal};
+    engine->options = *options;
+    engine->hooks = *hooks;
+    engine->budget = budget;
+    engine->device = device;
+    dmc_cuda_device_retain(device);
+    dmc_mutex_init(&engine->lock);
+    dmc_mutex_init(&engine->rows_lock);
+    dmc_cond_init(&engine->changed);
+    enum damacy_status status = allocate(engine, error);
+    if (status == DAMACY_OK)
+        status = start_threads(engine, error);
+    if (status != DAMACY_OK) {
+        cuda_destroy(&engine->base, UINT64_MAX);
+        return status;
+    }
+    *backend = &engine->base;
+    return DAMACY_OK;
+}

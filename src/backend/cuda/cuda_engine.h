@@ -1,0 +1,118 @@
+/* The inside of the CUDA backend: what readers and submitter share. Private to src/backend/cuda. */
+#ifndef DMC_CUDA_ENGINE_H
+#define DMC_CUDA_ENGINE_H
+
+#include "backend/claim.h"
+#include "backend/cuda/cuda_backend.h"
+#include "base/thread.h"
+
+/* Written with relaxed stores by one thread, read by anybody. */
+struct dmc_cuda_counter {
+    _Atomic uint64_t count, bytes, time_ns;
+};
+
+static inline void dmc_cuda_count(struct dmc_cuda_counter *counter, uint64_t count, uint64_t bytes, uint64_t time_ns)
+{
+    atomic_store_explicit(&counter->count, atomic_load_explicit(&counter->count, memory_order_relaxed) + count, memory_order_relaxed);
+    atomic_store_explicit(&counter->bytes, atomic_load_explicit(&counter->bytes, memory_order_relaxed) + bytes, memory_order_relaxed);
+    atomic_store_explicit(&counter->time_ns, atomic_load_explicit(&counter->time_ns, memory_order_relaxed) + time_ns, memory_order_relaxed);
+}
+
+/* A claimed task on its way into a wave: a read, or a group of absent chunks. */
+struct dmc_cuda_job {
+    struct dmc_backend_batch *batch;
+    uint32_t read;        /* DMC_WAVE_READ_NONE: absent chunks */
+    bool cpu;             /* decode on the CPU, whatever the array: the device could not */
+    uint32_t chunk, chunk_end;
+    uint32_t piece;       /* of the chunk: pieces before it are in waves */
+    uint32_t full_count;  /* how often the decoder found its table full for this chunk */
+    struct dmc_request request;
+    struct iovec part;
+    uint8_t *memory; /* the read's bytes; kept for the next read */
+    uint64_t memory_bytes;
+    struct damacy_error error; /* of the request */
+};
+
+/* A read that is claimed but not under way: there was no memory, or it must be started again with a longer buffer. */
+struct dmc_cuda_held {
+    struct dmc_backend_batch *batch;
+    uint32_t read;
+    uint32_t chunk_begin, chunk_end; /* of the read's */
+    bool cpu;
+    uint64_t bytes;
+};
+
+struct dmc_cuda_reader {
+    /* constant */
+    struct dmc_cuda_engine *engine;
+    uint32_t index;
+    pthread_t thread;
+    struct dmc_io *io;
+    /* the reader's own */
+    struct dmc_codec_context *codec;
+    struct dmc_cuda_job *jobs;  /* reads_in_flight of them */
+    uint32_t *idle;             /* a stack: the job used last has the warmest memory */
+    uint32_t idle_count;
+    uint32_t *parked;           /* a FIFO: jobs whose bytes are there but that found no room in a wave */
+    uint32_t parked_begin, parked_count;
+    uint32_t reading;           /* jobs with a request pending */
+    struct dmc_cuda_held *held; /* reads_in_flight + 1 */
+    uint32_t held_count;
+    uint64_t memory_bytes;      /* of all jobs */
+    uint64_t batch_cursor;
+    struct damacy_error error;
+    /* shared_ : engine->lock */
+    bool wants_room;
+    /* counters */
+    struct dmc_cuda_counter read, read_wait, decode, fill, idle_time;
+    _Atomic uint64_t whole_bytes;
+};
+
+/* A chunk to be read again and decoded by the CPU. */
+struct dmc_cuda_retry {
+    struct dmc_backend_batch *batch;
+    uint32_t read;
+    uint32_t chunk;
+};
+
+struct dmc_cuda_engine {
+    struct dmc_backend base;
+    /* constant */
+    struct dmc_cuda_options options;
+    struct dmc_backend_hooks hooks;
+    struct dmc_budget *budget;
+    struct dmc_cuda_device *device;
+    struct dmc_cuda_reader *readers;
+    uint32_t started; /* readers whose thread runs */
+    pthread_t submitter;
+    bool submitter_started;
+    struct dmc_wave *waves;
+    /* shared by submit and the readers */
+    struct dmc_claim_ring ring;
+    _Atomic bool stop;
+    /* shared_ : lock */
+    struct dmc_mutex lock;
+    struct dmc_cond changed; /* for the submitter: a wave is full, its last writer is gone, all readers idle, something is fenced, stop */
+    struct dmc_wave *filling;
+    uint32_t idle_readers;
+    struct dmc_cuda_retry *retries; /* a stack that grows */
+    uint32_t retry_count, retry_capacity;
+    struct { struct dmc_backend_memory *memory; void *cookie; } *fenced; /* batches_max of them */
+    uint32_t fenced_count;
+    bool broken;
+    /* for the rows of finished batches; rows_lock, under which the driver is called */
+    struct dmc_mutex rows_lock;
+    dmc_cu_stream rows;
+    /* the submitter's counters */
+    struct dmc_cuda_counter transfer, device_decode, device_assemble, retry;
+};
+
+void *dmc_cuda_reader_run(void *reader);
+enum damacy_status dmc_cuda_reader_init(struct dmc_cuda_reader *reader, struct dmc_cuda_engine *engine, uint32_t index,
+                                        struct damacy_error *error);
+void dmc_cuda_reader_deinit(struct dmc_cuda_reader *reader);
+
+/* A task, or a part of one, is over. */
+void dmc_cuda_finish(struct dmc_cuda_engine *engine, struct dmc_backend_batch *batch);
+
+#endif

@@ -1,0 +1,581 @@
+/* A reader: claims tasks, reads into memory of its own (small, so that it stays in the core's cache), and hands each chunk to the filling
+ * wave: copied as it was stored where the device decodes it, decoded right there otherwise.
+ *
+ * A job whose bytes are there but that finds no room in a wave is parked; then nothing new is started until the submitter has opened a
+ * wave and woken us. A reader never waits while it holds room in a wave, so every closed wave gets complete. */
+#include "backend/chunk_check.h"
+#include "backend/cuda/cuda_engine.h"
+#include "base/bytes.h"
+#include "base/clock.h"
+#include "base/crc32c.h"
+#include "base/error.h"
+#include "base/mem.h"
+#include "base/trace.h"
+
+#include <string.h>
+
+/* After so many full tables a chunk is the CPU's: it must be one that fits no table. */
+#define FULL_MAX 3u
+
+enum dmc_cuda_reader_step { STEP_DONE, STEP_NO_ROOM };
+
+void dmc_cuda_finish(struct dmc_cuda_engine *engine, struct dmc_backend_batch *batch)
+{
+    if (atomic_fetch_sub_explicit(&batch->remaining, 1, memory_order_acq_rel) == 1 &&
+        !atomic_load_explicit(&engine->stop, memory_order_relaxed))
+        engine->hooks.done(engine->hooks.user, batch);
+}
+
+/* --- room in waves --- */
+
+static bool reserve(struct dmc_cuda_reader *reader, const struct dmc_wave_room *room, struct dmc_wave_place *place, uint32_t *entry)
+{
+    struct dmc_cuda_engine *engine = reader->engine;
+    dmc_mutex_lock(&engine->lock);
+    bool found = engine->filling && dmc_wave_reserve_locked(engine->filling, room, place, entry);
+    reader->wants_room = !found; /* partner: open_wave in cuda_backend.c, which wakes us */
+    if (!found)
+        dmc_cond_signal(&engine->changed);
+    dmc_mutex_unlock(&engine->lock);
+    return found;
+}
+
+/* The place is written. `full`: the decoder has no more room. */
+static void written(struct dmc_cuda_reader *reader, const struct dmc_wave_place *place, bool full)
+{
+    struct dmc_cuda_engine *engine = reader->engine;
+    dmc_mutex_lock(&engine->lock);
+    place->wave->full = place->wave->full || full;
+    if (--place->wave->writers == 0 && place->wave->state == DMC_WAVE_CLOSED)
+        dmc_cond_signal(&engine->changed);
+    dmc_mutex_unlock(&engine->lock);
+}
+
+/* A reservation that comes to nothing: its pieces must not be assembled. They are written as fills of no rows. */
+static void write_nothing(const struct dmc_wave_place *place, const struct dmc_wave_room *room)
+{
+    struct dmc_wave *wave = place->wave;
+    struct dmc_tile_index *index = (struct dmc_tile_index *)(wave->pinned + wave->index_at) + place->piece;
+    struct dmc_tile_piece *record = (struct dmc_tile_piece *)(wave->pinned + wave->records_at + place->record);
+    *record = (struct dmc_tile_piece){.rows_per_tile = 1, .tiles_per_row = 1, .flags = DMC_PIECE_FILL, .status = DMC_PIECE_STATUS_NONE,
+                                      .output_dtype = DAMACY_U8};
+    for (uint32_t i = 0; i < room->pieces; i++)
+        index[i] = (struct dmc_tile_index){place->tile_begin, place->record};
+}
+
+/* --- one chunk --- */
+
+struct placing {
+    struct dmc_cuda_reader *reader;
+    struct dmc_cuda_job *job;
+    const struct dmc_backend_array *array;
+    const struct dmc_chunk *chunk;
+    const uint8_t *data; /* stored bytes */
+    uint64_t data_bytes;
+};
+
+/* May the device decode this chunk, as far as its codecs tell? Cuts off a checksum that was checked. */
+static bool device_format(const struct placing *placing, enum dmc_cuda_format *format, uint64_t *stored_bytes)
+{
+    const struct dmc_codec_chain *chain = placing->array->chain;
+    const struct dmc_cuda_engine *engine = placing->reader->engine;
+    uint32_t step = 0;
+    *stored_bytes = placing->data_bytes;
+    if (engine->options.decode == DMC_CUDA_CPU || placing->job->cpu || chain->chunk_bytes > DMC_CUDA_CHUNK_BYTES_MAX ||
+        placing->data_bytes > chain->stored_bytes_max)
+        return false;
+    for (; dmc_codec_step_name(chain, step) && strcmp(dmc_codec_step_name(chain, step), "crc32c") == 0; step++) {
+        if (*stored_bytes < 4)
+            return false;
+        *stored_bytes -= 4;
+        if (dmc_crc32c(placing->data, *stored_bytes) != dmc_load_u32le(placing->data + *stored_bytes))
+            return false; /* the CPU says so */
+    }
+    const char *name = dmc_codec_step_name(chain, step);
+    if (!name || dmc_codec_step_name(chain, step + 1))
+        return false;
+    if (strcmp(name, "zstd") == 0)
+        *format = DMC_CUDA_ZSTD;
+    else if (strcmp(name, "blosc") == 0)
+        *format = DMC_CUDA_BLOSC;
+    else
+        return false;
+    return true;
+}
+
+/* Note who is finished when the wave is, and hand the place over. */
+static void commit(struct placing *placing, const struct dmc_wave_place *place, uint32_t entry, uint32_t read, uint32_t status)
+{
+    atomic_fetch_add_explicit(&placing->job->batch->remaining, 1, memory_order_relaxed); /* the job still holds one: never from 0 */
+    place->wave->entries[entry] = (struct dmc_wave_entry){placing->job->batch, read, placing->job->chunk, status};
+    written(placing->reader, place, false);
+}
+
+enum device_answer { DEVICE_DONE, DEVICE_NO_ROOM, DEVICE_CANNOT };
+
+/* Pieces [job->piece, *piece_end) of a chunk that the device decodes. */
+static enum device_answer place_stored(struct placing *placing, enum dmc_cuda_format format, uint64_t stored_bytes, uint32_t *piece_end)
+{
+    struct dmc_cuda_reader *reader = placing->reader;
+    struct dmc_cuda_job *job = placing->job;
+    const struct dmc_wave_limits *limits = &reader->engine->options.wave;
+    const struct dmc_codec_chain *chain = placing->array->chain;
+    for (;;) {
+        struct dmc_wave_room room = {.stored_bytes = stored_bytes, .decoded_bytes = chain->chunk_bytes};
+        *piece_end = dmc_wave_measure(limits, job->batch, job->piece, placing->chunk->piece_end, &room);
+        if (!dmc_wave_fits(limits, &room) || job->full_count >= FULL_MAX)
+            return DEVICE_CANNOT;
+        struct dmc_wave_place place;
+        uint32_t entry, status;
+        if (!reserve(reader, &room, &place, &entry))
+            return DEVICE_NO_ROOM;
+        memcpy(dmc_wave_stored(&place), placing->data, stored_bytes);
+        struct dmc_cuda_chunk chunk = {
+            .format = format,
+            .stored = placing->data,
+            .stored_bytes = stored_bytes,
+            .stored_device = dmc_wave_stored_device(&place),
+            .target_device = dmc_wave_decoded_device(&place),
+            .chunk_bytes = chain->chunk_bytes,
+            .need_begin = reader->engine->options.verify_full ? 0 : placing->chunk->need_begin,
+            .need_end = reader->engine->options.verify_full ? chain->chunk_bytes : placing->chunk->need_end,
+        };
+        enum dmc_cuda_verdict verdict = dmc_cuda_wave_add(place.wave->decode, &chunk, &status);
+        if (verdict == DMC_CUDA_OK) {
+            dmc_wave_write_pieces(&place, job->batch, placing->array, job->piece, *piece_end, dmc_wave_decoded_device(&place), status, false);
+            commit(placing, &place, entry, job->read, status);
+            return DEVICE_DONE;
+        }
+        write_nothing(&place, &room);
+        written(reader, &place, verdict == DMC_CUDA_FULL);
+        if (verdict != DMC_CUDA_FULL)
+            return DEVICE_CANNOT;
+        job->full_count++;
+    }
+}
+
+/* Tell that the chunk is bad, with placing->reader->error. */
+static void fail_chunk(struct placing *placing)
+{
+    struct dmc_cuda_job *job = placing->job;
+    const struct dmc_read *read = &job->batch->plan.reads[job->read];
+    struct dmc_cuda_reader *reader = placing->reader;
+    dmc_chunk_where(job->batch, read, placing->chunk, dmc_chunk_stored_bytes(read, placing->chunk, &job->request), &reader->error);
+    if (!atomic_load_explicit(&reader->engine->stop, memory_order_relaxed))
+        dmc_chunk_fail(&reader->engine->hooks, job->batch, placing->chunk, &reader->error);
+}
+
+/* Pieces of a chunk whose decoded bytes, or a span of them, come from here. A failed chunk is done, too. */
+static enum dmc_cuda_reader_step place_decoded(struct placing *placing, uint32_t *piece_end)
+{
+    struct dmc_cuda_reader *reader = placing->reader;
+    struct dmc_cuda_job *job = placing->job;
+    const struct dmc_wave_limits *limits = &reader->engine->options.wave;
+    const struct dmc_codec_chain *chain = placing->array->chain;
+    /* A span begins anywhere in its chunk: keep the chunk's alignment, so that elements stay aligned. */
+    uint64_t skew = chain->raw ? placing->chunk->part_begin % 64 : 0;
+    struct dmc_wave_room room = {.stored_bytes = chain->raw ? placing->data_bytes + skew : chain->chunk_bytes};
+    *piece_end = dmc_wave_measure(limits, job->batch, job->piece, placing->chunk->piece_end, &room);
+    struct dmc_wave_place place;
+    uint32_t entry;
+    if (!dmc_wave_fits(limits, &room)) {
+        dmc_error_set(&reader->error, DAMACY_BUDGET, "decode", "a decoded chunk of %llu bytes does not fit a wave of %llu bytes",
+                      (unsigned long long)room.stored_bytes, (unsigned long long)limits->stored_bytes);
+        dmc_error_hint(&reader->error, "raise max_gpu_memory_bytes and max_host_memory_bytes");
+        fail_chunk(placing);
+        *piece_end = placing->chunk->piece_end;
+        return STEP_DONE;
+    }
+    if (!reserve(reader, &room, &place, &entry))
+        return STEP_NO_ROOM;
+    uint8_t *target = dmc_wave_stored(&place);
+    uint64_t device = dmc_wave_stored_device(&place);
+    enum damacy_status status = DAMACY_OK;
+    if (chain->raw) {
+        memcpy(target + skew, placing->data, placing->data_bytes);
+        device += skew - placing->chunk->part_begin; /* only an address, never read before the span */
+    } else {
+        uint64_t begin_ns = dmc_clock_ns();
+        struct dmc_decode decode = {
+            .source = placing->data,
+            .source_bytes = placing->data_bytes,
+            .target = target,
+            .need_begin = placing->chunk->need_begin,
+            .need_end = placing->chunk->need_end,
+            .verify_full = reader->engine->options.verify_full,
+        };
+        status = dmc_codec_decode(chain, reader->codec, &decode, &reader->error);
+        dmc_cuda_count(&reader->decode, 1, placing->chunk->need_end - placing->chunk->need_begin, dmc_clock_ns() - begin_ns);
+    }
+    if (status != DAMACY_OK) {
+        write_nothing(&place, &room);
+        written(reader, &place, false);
+        fail_chunk(placing);
+        *piece_end = placing->chunk->piece_end;
+        return STEP_DONE;
+    }
+    dmc_wave_write_pieces(&place, job->batch, placing->array, job->piece, *piece_end, device, DMC_PIECE_STATUS_NONE, false);
+    commit(placing, &place, entry, DMC_WAVE_READ_NONE, DMC_PIECE_STATUS_NONE);
+    return STEP_DONE;
+}
+
+static enum dmc_cuda_reader_step place_fill(struct placing *placing, uint32_t *piece_end)
+{
+    struct dmc_cuda_job *job = placing->job;
+    struct dmc_wave_room room = {0};
+    *piece_end = dmc_wave_measure(&placing->reader->engine->options.wave, job->batch, job->piece, placing->chunk->piece_end, &room);
+    struct dmc_wave_place place;
+    uint32_t entry;
+    if (!reserve(placing->reader, &room, &place, &entry))
+        return STEP_NO_ROOM;
+    dmc_wave_write_pieces(&place, job->batch, placing->array, job->piece, *piece_end, 0, DMC_PIECE_STATUS_NONE, true);
+    commit(placing, &place, entry, DMC_WAVE_READ_NONE, DMC_PIECE_STATUS_NONE);
+    if (job->piece == placing->chunk->piece_begin)
+        dmc_cuda_count(&placing->reader->fill, 1, 0, 0);
+    return STEP_DONE;
+}
+
+/* The job's current chunk, from its current piece on. */
+static enum dmc_cuda_reader_step place_chunk(struct placing *placing, enum dmc_chunk_verdict verdict)
+{
+    struct dmc_cuda_job *job = placing->job;
+    while (job->piece < placing->chunk->piece_end) {
+        uint32_t piece_end = job->piece;
+        enum dmc_cuda_reader_step step = STEP_DONE;
+        enum device_answer answer = DEVICE_CANNOT;
+        enum dmc_cuda_format format;
+        uint64_t stored_bytes;
+        if (verdict == DMC_CHUNK_FILL) {
+            step = place_fill(placing, &piece_end);
+        } else {
+            if (!placing->array->chain->raw && device_format(placing, &format, &stored_bytes))
+                answer = place_stored(placing, format, stored_bytes, &piece_end);
+            if (answer == DEVICE_CANNOT)
+                step = place_decoded(placing, &piece_end);
+            else if (answer == DEVICE_NO_ROOM)
+                step = STEP_NO_ROOM;
+        }
+        if (step == STEP_NO_ROOM)
+            return STEP_NO_ROOM;
+        job->piece = piece_end;
+    }
+    return STEP_DONE;
+}
+
+/* All chunks of a job whose bytes are there. NO_ROOM: go on later from here. */
+static enum dmc_cuda_reader_step place_job(struct dmc_cuda_reader *reader, struct dmc_cuda_job *job)
+{
+    struct dmc_backend_batch *batch = job->batch;
+    for (; job->chunk < job->chunk_end; job->chunk++) {
+        if (atomic_load_explicit(&reader->engine->stop, memory_order_relaxed))
+            return STEP_NO_ROOM; /* the batch never ends; destroy is waiting */
+        const struct dmc_chunk *chunk = &batch->plan.chunks[job->chunk];
+        struct placing placing = {.reader = reader, .job = job, .array = chunk->array->user, .chunk = chunk};
+        enum dmc_chunk_verdict verdict = DMC_CHUNK_FILL;
+        if (job->read != DMC_WAVE_READ_NONE) {
+            const struct dmc_read *read = &batch->plan.reads[job->read];
+            verdict = dmc_chunk_check(batch, read, chunk, &job->request, &job->error, &reader->error);
+            placing.data = job->memory + chunk->stored_offset;
+            placing.data_bytes = dmc_chunk_stored_bytes(read, chunk, &job->request);
+        }
+        if (job->piece < chunk->piece_begin)
+            job->piece = chunk->piece_begin;
+        if (verdict == DMC_CHUNK_FAIL)
+            dmc_chunk_fail(&reader->engine->hooks, batch, chunk, &reader->error);
+        else if (place_chunk(&placing, verdict) == STEP_NO_ROOM)
+            return STEP_NO_ROOM;
+        job->piece = 0;
+        job->full_count = 0;
+    }
+    return STEP_DONE;
+}
+
+/* --- jobs --- */
+
+static uint32_t job_index(const struct dmc_cuda_reader *reader, const struct dmc_cuda_job *job) { return (uint32_t)(job - reader->jobs); }
+
+/* Place a job whose bytes are there; afterwards it is idle again, or parked. */
+static bool finish_job(struct dmc_cuda_reader *reader, struct dmc_cuda_job *job)
+{
+    if (place_job(reader, job) == STEP_NO_ROOM)
+        return false;
+    struct dmc_backend_batch *batch = job->batch;
+    job->batch = NULL;
+    reader->idle[reader->idle_count++] = job_index(reader, job);
+    dmc_cuda_finish(reader->engine, batch);
+    return true;
+}
+
+static void finish_or_park(struct dmc_cuda_reader *reader, struct dmc_cuda_job *job)
+{
+    uint32_t ring = reader->engine->options.reads_in_flight;
+    if (reader->parked_count || !finish_job(reader, job)) /* those that wait already are older */
+        reader->parked[(reader->parked_begin + reader->parked_count++) % ring] = job_index(reader, job);
+}
+
+/* Go on with the oldest parked job. */
+static bool resume_parked(struct dmc_cuda_reader *reader)
+{
+    if (!reader->parked_count || !finish_job(reader, &reader->jobs[reader->parked[reader->parked_begin]]))
+        return false;
+    reader->parked_begin = (reader->parked_begin + 1) % reader->engine->options.reads_in_flight;
+    reader->parked_count--;
+    return true;
+}
+
+static void drop_memory(struct dmc_cuda_reader *reader, struct dmc_cuda_job *job)
+{
+    if (job->memory) {
+        dmc_pages_unmap(job->memory, job->memory_bytes);
+        dmc_budget_unreserve(reader->engine->budget, job->memory_bytes);
+        reader->memory_bytes -= job->memory_bytes;
+    }
+    job->memory = NULL;
+    job->memory_bytes = 0;
+}
+
+/* Memory for a read of `bytes`. AGAIN: when reads that are under way are done there will be some. */
+static enum damacy_status job_memory(struct dmc_cuda_reader *reader, struct dmc_cuda_job *job, uint64_t bytes)
+{
+    struct dmc_cuda_engine *engine = reader->engine;
+    uint64_t size = dmc_round_up(dmc_max_u64(bytes, 128 * 1024), 4096);
+    if (bytes <= job->memory_bytes)
+        return DAMACY_OK;
+    drop_memory(reader, job);
+    bool alone = reader->reading == 0 && reader->parked_count == 0;
+    for (uint32_t i = 0; i < reader->idle_count && reader->memory_bytes + size > engine->options.reader_bytes; i++)
+        drop_memory(reader, &reader->jobs[reader->idle[i]]);
+    if (reader->memory_bytes + size > engine->options.reader_bytes && !alone)
+        return DAMACY_AGAIN;
+    if (!dmc_budget_reserve(engine->budget, size)) {
+        if (!alone)
+            return DAMACY_AGAIN;
+        return dmc_error_set(&reader->error, DAMACY_BUDGET, "read",
+                             "a read of %llu bytes does not fit max_host_memory_bytes (%llu bytes, %llu in use); raise it or lower "
+                             "batch_slots or worker_count",
+                             (unsigned long long)bytes, (unsigned long long)engine->budget->limit_bytes,
+                             (unsigned long long)dmc_budget_used(engine->budget));
+    }
+    job->memory = dmc_pages_map(size);
+    if (!job->memory) {
+        dmc_budget_unreserve(engine->budget, size);
+        return dmc_error_set(&reader->error, DAMACY_OOM, "read", "no memory for a read of %llu bytes", (unsigned long long)bytes);
+    }
+    job->memory_bytes = size;
+    reader->memory_bytes += size;
+    return DAMACY_OK;
+}
+
+
+/* The request of a job is done: use it, or start it again with the length that the store told. */
+static void finish_read(struct dmc_cuda_reader *reader, struct dmc_cuda_job *job)
+{
+    const struct dmc_read *read = &job->batch->plan.reads[job->read];
+    struct dmc_request *request = &job->request;
+    if (request->outcome == DMC_OUTCOME_TOO_LONG && request->object_bytes <= read->length && request->object_bytes > job->part.iov_len) {
+        reader->held[reader->held_count++] =
+            (struct dmc_cuda_held){job->batch, job->read, job->chunk, job->chunk_end, job->cpu, request->object_bytes};
+        reader->idle[reader->idle_count++] = job_index(reader, job);
+        return;
+    }
+    dmc_cuda_count(&reader->read, 0, request->bytes_read, 0);
+    if (read->whole && !job->cpu)
+        atomic_fetch_add_explicit(&reader->whole_bytes, request->bytes_read, memory_order_relaxed);
+    finish_or_park(reader, job);
+}
+
+/* The samples of a read that never got started. */
+static void fail_read(struct dmc_cuda_reader *reader, const struct dmc_cuda_held *wanted)
+{
+    const struct dmc_read *read = &wanted->batch->plan.reads[wanted->read];
+    for (uint32_t i = wanted->chunk_begin; i < wanted->chunk_end; i++) {
+        const struct dmc_chunk *chunk = &wanted->batch->plan.chunks[i];
+        struct damacy_error error = reader->error;
+        dmc_chunk_where(wanted->batch, read, chunk, read->whole ? 0 : chunk->stored_bytes, &error);
+        if (!atomic_load_explicit(&reader->engine->stop, memory_order_relaxed))
+            dmc_chunk_fail(&reader->engine->hooks, wanted->batch, chunk, &error);
+    }
+    dmc_cuda_finish(reader->engine, wanted->batch);
+}
+
+static struct dmc_cuda_job *begin_job(struct dmc_cuda_reader *reader, const struct dmc_cuda_held *wanted)
+{
+    struct dmc_cuda_job *job = &reader->jobs[reader->idle[--reader->idle_count]];
+    job->batch = wanted->batch;
+    job->read = wanted->read;
+    job->cpu = wanted->cpu;
+    job->chunk = wanted->chunk_begin;
+    job->chunk_end = wanted->chunk_end;
+    job->piece = 0;
+    job->full_count = 0;
+    return job;
+}
+
+/* Start a read; false: there is no memory for it now, and it waits. */
+static bool start_read(struct dmc_cuda_reader *reader, struct dmc_cuda_held wanted)
+{
+    struct dmc_backend_batch *batch = wanted.batch;
+    const struct dmc_read *read = &batch->plan.reads[wanted.read];
+    enum damacy_status status = job_memory(reader, &reader->jobs[reader->idle[reader->idle_count - 1]], wanted.bytes);
+    if (status == DAMACY_AGAIN) {
+        reader->held[reader->held_count++] = wanted;
+        return false;
+    }
+    if (status != DAMACY_OK) {
+        fail_read(reader, &wanted);
+        return true;
+    }
+    struct dmc_cuda_job *job = begin_job(reader, &wanted);
+    const struct dmc_backend_array *array = batch->plan.objects[read->object].array->user;
+    job->part = (struct iovec){job->memory, wanted.bytes};
+    job->request = (struct dmc_request){
+        .store = array->store,
+        .key = batch->objects[read->object].key,
+        .key_hash = batch->objects[read->object].key_hash,
+        .kind = read->whole ? DMC_RANGE_WHOLE : DMC_RANGE_SPAN,
+        .offset = read->offset,
+        .parts = &job->part,
+        .part_count = 1,
+        .error = &job->error,
+        .user = job,
+    };
+    uint64_t begin_ns = dmc_clock_ns();
+    enum dmc_start started = dmc_store_start(reader->io, &job->request);
+    dmc_cuda_count(&reader->read, 1, 0, dmc_clock_ns() - begin_ns);
+    if (started == DMC_START_DONE)
+        finish_read(reader, job);
+    else
+        reader->reading++;
+    return true;
+}
+
+/* Reads that the device could not decode come first: their batches are the oldest. */
+static bool take_retry(struct dmc_cuda_reader *reader, struct dmc_cuda_retry *retry)
+{
+    struct dmc_cuda_engine *engine = reader->engine;
+    dmc_mutex_lock(&engine->lock);
+    bool found = engine->retry_count != 0;
+    if (found)
+        *retry = engine->retries[--engine->retry_count];
+    dmc_mutex_unlock(&engine->lock);
+    return found;
+}
+
+/* Start something, if there is anything to start and room for it. */
+static bool start_next(struct dmc_cuda_reader *reader)
+{
+    struct dmc_cuda_engine *engine = reader->engine;
+    if (!reader->idle_count || reader->parked_count)
+        return false;
+    if (reader->held_count)
+        return start_read(reader, reader->held[--reader->held_count]);
+    struct dmc_cuda_retry retry;
+    if (take_retry(reader, &retry))
+        return start_read(reader, (struct dmc_cuda_held){retry.batch, retry.read, retry.chunk, retry.chunk + 1, true,
+                                                         dmc_read_first_guess(retry.batch, &retry.batch->plan.reads[retry.read])});
+    struct dmc_backend_batch *batch;
+    uint32_t task;
+    if (!dmc_claim_task(&engine->ring, &reader->batch_cursor, &batch, &task))
+        return false;
+    if (task < batch->plan.read_count) {
+        const struct dmc_read *read = &batch->plan.reads[task];
+        return start_read(reader, (struct dmc_cuda_held){batch, task, read->chunk_begin, read->chunk_end, false,
+                                                         dmc_read_first_guess(batch, read)});
+    }
+    uint32_t begin = batch->plan.absent_begin + (task - batch->plan.read_count) * DMC_FILLS_PER_TASK;
+    uint32_t end = (uint32_t)dmc_min_u64((uint64_t)begin + DMC_FILLS_PER_TASK, batch->plan.chunk_count);
+    finish_or_park(reader, begin_job(reader, &(struct dmc_cuda_held){batch, DMC_WAVE_READ_NONE, begin, end, false, 0}));
+    return true;
+}
+
+/* Tell the submitter that nothing more will come from here for now. false: there is something to do after all. */
+static bool become_idle(struct dmc_cuda_reader *reader)
+{
+    struct dmc_cuda_engine *engine = reader->engine;
+    dmc_mutex_lock(&engine->lock);
+    bool idle = engine->retry_count == 0;
+    if (idle && ++engine->idle_readers == engine->started)
+        dmc_cond_signal(&engine->changed);
+    dmc_mutex_unlock(&engine->lock);
+    return idle;
+}
+
+static void end_idle(struct dmc_cuda_reader *reader)
+{
+    dmc_mutex_lock(&reader->engine->lock);
+    reader->engine->idle_readers--;
+    dmc_mutex_unlock(&reader->engine->lock);
+}
+
+/* Sleep until a read is finished, room is opened, or submit, retry or stop wake us. */
+static struct dmc_request *wait_for_anything(struct dmc_cuda_reader *reader)
+{
+    bool busy = reader->reading != 0 || reader->parked_count != 0 || reader->held_count != 0;
+    if (!busy && !become_idle(reader))
+        return NULL;
+    uint64_t begin_ns = dmc_clock_ns();
+    struct dmc_request *request = dmc_io_wait(reader->io, UINT64_MAX);
+    uint64_t end_ns = dmc_clock_ns();
+    if (!busy)
+        end_idle(reader);
+    const char *name = reader->parked_count ? "room_wait" : reader->reading ? "read_wait" : "idle";
+    dmc_cuda_count(reader->reading && !reader->parked_count ? &reader->read_wait : &reader->idle_time, 1, 0, end_ns - begin_ns);
+    dmc_trace_span(name, begin_ns, end_ns, reader->index);
+    return request;
+}
+
+void *dmc_cuda_reader_run(void *argument)
+{
+    struct dmc_cuda_reader *reader = argument;
+    struct dmc_cuda_engine *engine = reader->engine;
+    while (!atomic_load_explicit(&engine->stop, memory_order_relaxed)) {
+        struct dmc_request *request = reader->reading ? dmc_io_wait(reader->io, 0) : NULL;
+        if (!request) {
+            if (resume_parked(reader) || start_next(reader))
+                continue;
+            request = wait_for_anything(reader);
+        }
+        if (request) {
+            reader->reading--;
+            finish_read(reader, request->user);
+        }
+    }
+    return NULL;
+}
+
+/* --- making --- */
+
+enum damacy_status dmc_cuda_reader_init(struct dmc_cuda_reader *reader, struct dmc_cuda_engine *engine, uint32_t index,
+                                        struct damacy_error *error)
+{
+    const struct dmc_cuda_options *options = &engine->options;
+    struct dmc_io_options io = {.depth = options->reads_in_flight, .io_uring_never = options->io_uring_never};
+    reader->engine = engine;
+    reader->index = index;
+    enum damacy_status status = dmc_io_create(&io, &reader->io, error);
+    if (status == DAMACY_OK)
+        status = dmc_codec_context_create(engine->budget, &reader->codec, error);
+    if (status != DAMACY_OK)
+        return status;
+    reader->jobs = dmc_calloc(options->reads_in_flight, sizeof *reader->jobs);
+    reader->idle = dmc_calloc(options->reads_in_flight, sizeof *reader->idle);
+    reader->parked = dmc_calloc(options->reads_in_flight, sizeof *reader->parked);
+    reader->held = dmc_calloc(options->reads_in_flight + 1, sizeof *reader->held);
+    if (!reader->jobs || !reader->idle || !reader->parked || !reader->held)
+        return dmc_error_set(error, DAMACY_OOM, "config", "no memory for a reader");
+    for (uint32_t i = 0; i < options->reads_in_flight; i++)
+        reader->idle[i] = options->reads_in_flight - 1 - i;
+    reader->idle_count = options->reads_in_flight;
+    return DAMACY_OK;
+}
+
+void dmc_cuda_reader_deinit(struct dmc_cuda_reader *reader)
+{
+    dmc_codec_context_destroy(reader->codec);
+    for (uint32_t i = 0; reader->jobs && i < reader->engine->options.reads_in_flight; i++)
+        drop_memory(reader, &reader->jobs[i]);
+    dmc_free(reader->jobs);
+    dmc_free(reader->idle);
+    dmc_free(reader->parked);
+    dmc_free(reader->held);
+}
