@@ -95,6 +95,7 @@ DMC_KERNEL void dmc_tile_row(const struct dmc_tile_dim *dims, uint32_t dim_count
 {
     int64_t from = 0, to = 0;
     uint32_t d = dim_count;
+    DMC_TILE_NO_UNROLL
     while (d-- > 0) {
         const struct dmc_tile_dim *dim = &dims[d];
         uint64_t at = row;
@@ -115,66 +116,19 @@ DMC_KERNEL void dmc_tile_row(const struct dmc_tile_dim *dims, uint32_t dim_count
     *target = to;
 }
 
-/* Bytes have no order. */
-#define dmc_swap_i8(x) (x)
-#define dmc_swap_u8(x) (x)
-#define DMC_TILE_SAME(x) (x)
-
-/* Up to four neighbours, but no more than 16 bytes, leave in one store. */
-#define DMC_TILE_UNIT(type) (sizeof(type) == 8 ? 2u : 4u)
-
 #if defined(__CUDACC__)
 #define DMC_TILE_NO_UNROLL _Pragma("unroll 1")
 #else
 #define DMC_TILE_NO_UNROLL
 #endif
 
-/* A thread's share of a tile: units thread, thread + thread_count, ... of all rows. Each row's first unit begins at or before the
- * row, where the target is aligned to a whole unit. */
-#define DMC_TILE_LOOP(function, source_name, output_name, convert)                                                                     \
-    DMC_KERNEL void function(const struct dmc_tile_piece *piece, const struct dmc_tile_dim *dims, struct dmc_tile tile,                \
-                             uint32_t thread, uint32_t thread_count)                                                                   \
-    {                                                                                                                                  \
-        typedef dmc_bits_##source_name source_bits;                                                                                    \
-        typedef dmc_bits_##output_name output_bits;                                                                                    \
-        typedef struct __attribute__((aligned(DMC_TILE_UNIT(output_bits) * sizeof(output_bits)), may_alias)) {                         \
-            output_bits item[DMC_TILE_UNIT(output_bits)];                                                                              \
-        } unit_store;                                                                                                                  \
-        const uint32_t unit = DMC_TILE_UNIT(output_bits);                                                                              \
-        const bool swap = (piece->flags & DMC_PIECE_SWAP) != 0;                                                                        \
-        uint32_t columns = (uint32_t)(tile.column_end - tile.column_begin);                                                            \
-        uint32_t units = (columns + unit - 1) / unit + 1;                                                                              \
-        uint32_t total = units * (uint32_t)(tile.row_end - tile.row_begin);                                                            \
-        DMC_TILE_NO_UNROLL                                                                                                             \
-        for (uint32_t at = thread; at < total; at += thread_count) {                                                                   \
-            uint32_t row = at / units;                                                                                                 \
-            int64_t from, to;                                                                                                          \
-            dmc_tile_row(dims, piece->dim_count, tile.row_begin + row, &from, &to);                                                    \
-            uint64_t source = piece->source + (uint64_t)(from + (int64_t)tile.column_begin * piece->source_step);                      \
-            uint64_t target = piece->target + (uint64_t)(to + (int64_t)(tile.column_begin * sizeof(output_bits)));                     \
-            uint32_t shift = (uint32_t)(target / sizeof(output_bits)) % unit;                                                          \
-            int64_t begin = (int64_t)((at - row * units) * unit) - shift, end = begin + unit;                                          \
-            if (begin >= 0 && end <= columns) {                                                                                        \
-                unit_store store;                                                                                                      \
-                for (uint32_t i = 0; i < unit; i++) {                                                                                  \
-                    source_bits x = *(const source_bits *)(uintptr_t)(source + (uint64_t)((begin + i) * piece->source_step));          \
-                    source_bits swapped = dmc_swap_##source_name(x);                                                                   \
-                    store.item[i] = convert(swap ? swapped : x);                                                                       \
-                }                                                                                                                      \
-                *(unit_store *)(uintptr_t)(target + (uint64_t)begin * sizeof(output_bits)) = store;                                    \
-            } else {                                                                                                                   \
-                DMC_TILE_NO_UNROLL                                                                                                     \
-                for (int64_t i = begin > 0 ? begin : 0; i < end && i < columns; i++) {                                                 \
-                    source_bits x = *(const source_bits *)(uintptr_t)(source + (uint64_t)(i * piece->source_step));                    \
-                    source_bits swapped = dmc_swap_##source_name(x);                                                                   \
-                    *(output_bits *)(uintptr_t)(target + (uint64_t)i * sizeof(output_bits)) = convert(swap ? swapped : x);             \
-                }                                                                                                                      \
-            }                                                                                                                          \
-        }                                                                                                                              \
-    }
+/* Bytes have no order. */
+#define dmc_swap_i8(x) (x)
+#define dmc_swap_u8(x) (x)
+#define DMC_TILE_SAME(x) (x)
 
-/* The usual pairs have loops of their own: X(SOURCE, source, OUTPUT, output). A loop for every pair would be 1.7 MB of code for
- * each architecture; the others go by dmc_tile_any(). */
+/* The usual pairs have code of their own: X(SOURCE, source, OUTPUT, output). For every pair that would be more than an architecture's
+ * share of the library; the others go by dmc_tile_any(). */
 #define DMC_TILE_PAIRS(X)                                                                                                              \
     X(I8, i8, BF16, bf16) X(I8, i8, F32, f32)                                                                                          \
     X(U8, u8, F16, f16) X(U8, u8, BF16, bf16) X(U8, u8, F32, f32)                                                                      \
@@ -184,19 +138,96 @@ DMC_KERNEL void dmc_tile_row(const struct dmc_tile_dim *dims, uint32_t dim_count
     X(F16, f16, BF16, bf16) X(F16, f16, F32, f32)                                                                                      \
     X(F32, f32, F16, f16) X(F32, f32, BF16, bf16) X(F64, f64, F32, f32)
 
-#define DMC_TILE_DEFINE(S, s, O, o) DMC_TILE_LOOP(dmc_tile_##s##_##o, s, o, dmc_##s##_to_##o)
-DMC_TILE_PAIRS(DMC_TILE_DEFINE)
-#undef DMC_TILE_DEFINE
-DMC_TILE_LOOP(dmc_tile_copy_1, u8, u8, DMC_TILE_SAME)
-DMC_TILE_LOOP(dmc_tile_copy_2, u16, u16, DMC_TILE_SAME)
-DMC_TILE_LOOP(dmc_tile_copy_4, u32, u32, DMC_TILE_SAME)
-DMC_TILE_LOOP(dmc_tile_copy_8, u64, u64, DMC_TILE_SAME)
-#undef DMC_TILE_LOOP
+/* Up to four neighbours, but no more than 16 bytes, leave in one store. */
+#define DMC_TILE_UNIT(type) (sizeof(type) == 8 ? 2u : 4u)
+
+/* Items [first, last) of a unit that begins at `target`, aligned to the whole unit; all of it in one store where it is whole. */
+#define DMC_TILE_CASE(key, source_name, output_name, convert)                                                                          \
+    case key: {                                                                                                                        \
+        typedef struct __attribute__((aligned(DMC_TILE_UNIT(dmc_bits_##output_name) * sizeof(dmc_bits_##output_name)), may_alias)) {   \
+            dmc_bits_##output_name item[DMC_TILE_UNIT(dmc_bits_##output_name)];                                                        \
+        } unit_store;                                                                                                                  \
+        const uint32_t unit = DMC_TILE_UNIT(dmc_bits_##output_name);                                                                   \
+        unit_store store;                                                                                                              \
+        for (uint32_t i = 0; i < unit; i++)                                                                                            \
+            if (i >= first && i < last) {                                                                                              \
+                dmc_bits_##source_name x = *(const dmc_bits_##source_name *)(uintptr_t)(source + (uint64_t)(i * step));                \
+                dmc_bits_##source_name swapped = dmc_swap_##source_name(x);                                                            \
+                store.item[i] = convert(swap ? swapped : x);                                                                           \
+            }                                                                                                                          \
+        if (last - first == unit)                                                                                                      \
+            *(unit_store *)(uintptr_t)target = store;                                                                                  \
+        else                                                                                                                           \
+            for (uint32_t i = 0; i < unit; i++)                                                                                        \
+                if (i >= first && i < last)                                                                                            \
+                    ((dmc_bits_##output_name *)(uintptr_t)target)[i] = store.item[i];                                                  \
+        break;                                                                                                                         \
+    }
+#define DMC_TILE_PAIR_CASE(S, s, O, o) DMC_TILE_CASE((uint32_t)DAMACY_##S * 16u + (uint32_t)DAMACY_##O, s, o, dmc_##s##_to_##o)
+
+enum { DMC_TILE_COPY_1 = 0x1001, DMC_TILE_COPY_2 = 0x1002, DMC_TILE_COPY_4 = 0x1004, DMC_TILE_COPY_8 = 0x1008 };
+
+DMC_KERNEL void dmc_tile_unit(uint32_t key, uint64_t source, uint64_t target, int64_t step, bool swap, uint32_t first, uint32_t last)
+{
+    switch (key) {
+        DMC_TILE_CASE(DMC_TILE_COPY_1, u8, u8, DMC_TILE_SAME)
+        DMC_TILE_CASE(DMC_TILE_COPY_2, u16, u16, DMC_TILE_SAME)
+        DMC_TILE_CASE(DMC_TILE_COPY_4, u32, u32, DMC_TILE_SAME)
+        DMC_TILE_CASE(DMC_TILE_COPY_8, u64, u64, DMC_TILE_SAME)
+        DMC_TILE_PAIRS(DMC_TILE_PAIR_CASE)
+    default:
+        break;
+    }
+}
+
+/* Has a pair code of its own? 0: no. */
+DMC_KERNEL uint32_t dmc_tile_key(uint32_t source, uint32_t output, uint32_t item_bytes)
+{
+    uint32_t key = source * 16u + output;
+    if (source == output)
+        return 0x1000u + item_bytes;
+    switch (key) {
+#define DMC_TILE_KEY(S, s, O, o) case (uint32_t)DAMACY_##S * 16u + (uint32_t)DAMACY_##O:
+        DMC_TILE_PAIRS(DMC_TILE_KEY)
+        return key;
+#undef DMC_TILE_KEY
+    default:
+        return 0;
+    }
+}
+
+/* A thread's share of a tile: units thread, thread + thread_count, ... of all rows. Each row's first unit begins at or before the
+ * row, where the target is aligned to a whole unit. */
+DMC_KERNEL void dmc_tile_units(const struct dmc_tile_piece *piece, const struct dmc_tile_dim *dims, struct dmc_tile tile, uint32_t key,
+                               uint32_t item_bytes, uint32_t thread, uint32_t thread_count)
+{
+    const uint32_t unit = item_bytes == 8 ? 2 : 4;
+    const bool swap = (piece->flags & DMC_PIECE_SWAP) != 0;
+    uint32_t columns = (uint32_t)(tile.column_end - tile.column_begin);
+    uint32_t units = (columns + unit - 1) / unit + 1;
+    uint32_t total = units * (uint32_t)(tile.row_end - tile.row_begin);
+    DMC_TILE_NO_UNROLL
+    for (uint32_t at = thread; at < total; at += thread_count) {
+        uint32_t row = at / units;
+        int64_t from, to;
+        dmc_tile_row(dims, piece->dim_count, tile.row_begin + row, &from, &to);
+        uint64_t target = piece->target + (uint64_t)to + tile.column_begin * item_bytes;
+        uint32_t shift = (uint32_t)(target / item_bytes) % unit;
+        int64_t begin = (int64_t)((at - row * units) * unit) - shift; /* column of the unit's item 0 */
+        if (begin >= columns)
+            continue;
+        uint64_t source = piece->source + (uint64_t)(from + ((int64_t)tile.column_begin + begin) * piece->source_step);
+        uint32_t first = begin < 0 ? (uint32_t)-begin : 0;
+        uint32_t last = begin + unit > columns ? columns - (uint32_t)begin : unit;
+        dmc_tile_unit(key, source, target + (uint64_t)(begin * (int64_t)item_bytes), piece->source_step, swap, first, last);
+    }
+}
 
 /* One element of any type, at any address, as its bits. */
 DMC_KERNEL uint64_t dmc_tile_load(uint64_t address, uint32_t item_bytes, bool swap)
 {
     uint64_t bits = 0;
+    DMC_TILE_NO_UNROLL
     for (uint32_t i = 0; i < item_bytes; i++) {
         uint64_t byte = ((const uint8_t *)(uintptr_t)address)[swap ? item_bytes - 1 - i : i];
         bits |= byte << (8 * i);
@@ -347,34 +378,13 @@ DMC_KERNEL void dmc_tile_assemble(const struct dmc_tile_index *index, uint32_t p
     if (piece->status != DMC_PIECE_STATUS_NONE && statuses[piece->status] != 0)
         return;
     struct dmc_tile tile = dmc_tile_part(piece, number - entry->tile_begin);
-    uint32_t key = (uint32_t)piece->source_dtype * 16u + piece->output_dtype;
-    if ((piece->flags & (DMC_PIECE_FILL | DMC_PIECE_UNALIGNED)) != 0)
-        key = 0;
-    else if (piece->source_dtype == piece->output_dtype)
-        key = 0x1000u + dmc_tile_item_bytes(piece->output_dtype);
-    switch (key) {
-    case 0x1001u:
-        dmc_tile_copy_1(piece, dims, tile, thread, thread_count);
-        break;
-    case 0x1002u:
-        dmc_tile_copy_2(piece, dims, tile, thread, thread_count);
-        break;
-    case 0x1004u:
-        dmc_tile_copy_4(piece, dims, tile, thread, thread_count);
-        break;
-    case 0x1008u:
-        dmc_tile_copy_8(piece, dims, tile, thread, thread_count);
-        break;
-#define DMC_TILE_CASE(S, s, O, o)                                                                                                      \
-    case (uint32_t)DAMACY_##S * 16u + (uint32_t)DAMACY_##O:                                                                            \
-        dmc_tile_##s##_##o(piece, dims, tile, thread, thread_count);                                                                   \
-        break;
-        DMC_TILE_PAIRS(DMC_TILE_CASE)
-#undef DMC_TILE_CASE
-    default:
+    uint32_t item_bytes = dmc_tile_item_bytes(piece->output_dtype), key = 0;
+    if ((piece->flags & (DMC_PIECE_FILL | DMC_PIECE_UNALIGNED)) == 0)
+        key = dmc_tile_key(piece->source_dtype, piece->output_dtype, item_bytes);
+    if (key != 0)
+        dmc_tile_units(piece, dims, tile, key, item_bytes, thread, thread_count);
+    else
         dmc_tile_any(piece, dims, tile, thread, thread_count);
-        break;
-    }
 }
 
 #endif

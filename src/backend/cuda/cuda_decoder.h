@@ -1,9 +1,9 @@
 /* Decoding of stored chunks on the GPU: what the wave engine needs to know of a decoder, and nothing of the CUDA driver.
  *
- * The idea: the host, which has the stored bytes in its cache anyway (it has just read them), walks all headers (frames, blocks,
- * blosc tables) and writes descriptors of fixed size into a table. So the exact scratch memory is known before anything is
- * launched, nothing can overflow on the device, and what the GPU cannot do is known per chunk before it is copied. The device
- * does what takes time: entropy decoding, copying of matches, undoing of the shuffle.
+ * The idea: the host, which has the stored bytes in its cache anyway (it has just read them), walks all headers (frames,
+ * blocks, blosc tables) and writes descriptors of fixed size into a table. So the exact scratch memory is known before anything
+ * is launched, nothing can overflow on the device, and what the GPU cannot do is known per chunk before it is copied. The
+ * device does what takes time: entropy decoding, copying of matches, undoing of the shuffle.
  *
  *     reader threads    dmc_cuda_inspect()      may this chunk go to the GPU, and what does it take there?
  *     reader threads    dmc_cuda_wave_add()     several at once: parse, and write the chunk's descriptors into the wave's table
@@ -44,7 +44,7 @@ const char *dmc_cuda_status_name(uint32_t status);
 /* One stored chunk. Its decoded bytes go to target_device. */
 struct dmc_cuda_chunk {
     enum dmc_cuda_format format;
-    const uint8_t *stored;  /* on the host, for looking at headers; only used during the call */
+    const uint8_t *stored; /* on the host, for looking at headers; only used during the call */
     uint64_t stored_bytes;
     uint64_t stored_device; /* the same bytes on the device, at any address; 64 bytes before and behind must be readable (other
                              * chunks will do: pad the buffer that holds them at both ends) */
@@ -71,9 +71,9 @@ enum dmc_cuda_verdict dmc_cuda_inspect(const struct dmc_cuda_chunk *chunk, struc
 
 /* How waves should be for chunks of one kind; to size slots by. A wave may hold chunks of any kinds, and fewer or more. */
 struct dmc_cuda_advice {
-    uint32_t wave_chunks;    /* fills the device once; more gain little, fewer cost in proportion */
-    uint32_t waves;          /* in flight: with this many, copies hide behind decoding */
-    uint64_t table_bytes;    /* for wave_chunks: usually enough, and add answers FULL where not */
+    uint32_t wave_chunks; /* fills the device once; more gain little, fewer cost in proportion */
+    uint32_t waves;       /* in flight: with this many, copies hide behind decoding */
+    uint64_t table_bytes; /* for wave_chunks: usually enough, and add answers FULL where not */
     uint64_t scratch_bytes;
 };
 /* stored_bytes: of a usual chunk, 0 if unknown. multiprocessors: of the device. Pure. */
@@ -107,8 +107,8 @@ extern const struct dmc_cuda_kernel_info dmc_cuda_kernels[DMC_CUDA_KERNEL_COUNT]
 struct dmc_cuda_launcher {
     void *context;
     /* As cuLaunchKernel with one-dimensional grid and block; args point to the kernel's arguments. 0, or the driver's error. */
-    int (*launch)(void *context, enum dmc_cuda_kernel kernel, uint32_t grid, uint32_t block, uint32_t shared_bytes, void *stream,
-                  void **args);
+    int (*launch)(void *context, enum dmc_cuda_kernel kernel, uint32_t grid, uint32_t block, uint32_t shared_bytes,
+                  void *stream, void **args);
     /* What is put into `later` from now on starts after what is in `earlier` by now (an event recorded and waited for). May be
      * NULL: then everything goes to one stream. 0, or the driver's error. */
     int (*order)(void *context, void *earlier, void *later);
@@ -153,9 +153,9 @@ void dmc_cuda_wave_close(struct dmc_cuda_wave *wave, struct dmc_cuda_wave_info *
  *
  * table_device    where the table was copied to; 256-byte aligned.
  * scratch_device  see begin.
- * side            a second stream for what can run beside; NULL, or a launcher without `order`: all in `stream`. Work in `side` is
- *                 done when `stream` has passed.
- * Returns 0, or what the launcher returned first (what was launched before it may still run). */
+ * side            a second stream for what can run beside; NULL, or a launcher without `order`: all in `stream`. Work in `side`
+ * is done when `stream` has passed. Returns 0, or what the launcher returned first (what was launched before it may still run).
+ */
 int dmc_cuda_wave_enqueue(struct dmc_cuda_wave *wave, const struct dmc_cuda_launcher *launcher, uint64_t table_device,
                           uint64_t scratch_device, void *stream, void *side);
 

@@ -106,7 +106,8 @@ static enum dmc_cuda_verdict block_emit(struct dmc_gd_emit *emit, const struct b
     uint64_t target = blosc->part->target + block_at;
     if (!filtered)
         return streams_emit(emit, blosc, at, count, stream_bytes, target, blosc->part->in_scratch, begin, end, 0);
-    /* The first elements' bytes are the first of each stream; their bits, or the planes of an unsplit block, are all over it. */
+    /* The first elements' bytes are the first of each stream; their bits, or the planes of an unsplit block, are all over it.
+     */
     uint64_t element_end = dmc_min_u64(dmc_round_up(dmc_ceil_div(end, layout->typesize), 8), elements);
     uint64_t stream_need = count > 1 && layout->byte_shuffle ? element_end : stream_bytes;
     uint64_t scratch = dmc_gd_emit_scratch(emit, bytes + 16);

@@ -16,45 +16,45 @@
 #define DMC_GD_BLOCK_BYTES_MAX 131072u /* RFC 8878: decoded bytes of a zstd block */
 #define DMC_GD_NO_REF UINT32_MAX
 
-enum { DMC_GD_RAW = 0, DMC_GD_RLE = 1, DMC_GD_COMPRESSED = 2 };                                  /* block types */
+enum { DMC_GD_RAW = 0, DMC_GD_RLE = 1, DMC_GD_COMPRESSED = 2 };                                         /* block types */
 enum { DMC_GD_LITERALS_RAW = 0, DMC_GD_LITERALS_RLE, DMC_GD_LITERALS_CODED, DMC_GD_LITERALS_TREELESS }; /* RFC's numbers */
 enum { DMC_GD_TABLE_DEFAULT = 0, DMC_GD_TABLE_RLE, DMC_GD_TABLE_CODED, DMC_GD_TABLE_REPEAT };
-enum { DMC_GD_LITERAL_LENGTH = 0, DMC_GD_OFFSET, DMC_GD_MATCH_LENGTH, DMC_GD_TABLES };           /* the three codes, in RFC's order */
+enum { DMC_GD_LITERAL_LENGTH = 0, DMC_GD_OFFSET, DMC_GD_MATCH_LENGTH, DMC_GD_TABLES }; /* the three codes, in RFC's order */
 
 /* One block of a zstd frame. */
 struct dmc_gd_block {
-    uint64_t source;              /* its content */
-    uint64_t literals;            /* scratch: decoded literals, if they are Huffman-coded */
-    uint64_t words;               /* scratch: one u32 a sequence, from the serial stage to the parallel one */
-    uint32_t source_bytes;        /* RLE: 1 */
-    uint32_t raw_bytes;           /* raw and RLE: decoded bytes */
-    uint8_t type;                 /* DMC_GD_RAW, ... */
-    uint8_t literals_type;        /* DMC_GD_LITERALS_RAW, ... */
-    uint8_t stream_count;         /* Huffman streams: 1 or 4 */
-    uint8_t modes;                /* of the three tables, two bits each, as stored */
-    uint32_t literal_bytes;       /* decoded */
-    uint32_t literal_stored;      /* tree and streams */
-    uint32_t literal_at;          /* from source: tree, or raw literals, or the RLE byte */
-    uint32_t table_at;            /* from source: the tables; the sequences' bits are what follows them */
+    uint64_t source;         /* its content */
+    uint64_t literals;       /* scratch: decoded literals, if they are Huffman-coded */
+    uint64_t words;          /* scratch: one u32 a sequence, from the serial stage to the parallel one */
+    uint32_t source_bytes;   /* RLE: 1 */
+    uint32_t raw_bytes;      /* raw and RLE: decoded bytes */
+    uint8_t type;            /* DMC_GD_RAW, ... */
+    uint8_t literals_type;   /* DMC_GD_LITERALS_RAW, ... */
+    uint8_t stream_count;    /* Huffman streams: 1 or 4 */
+    uint8_t modes;           /* of the three tables, two bits each, as stored */
+    uint32_t literal_bytes;  /* decoded */
+    uint32_t literal_stored; /* tree and streams */
+    uint32_t literal_at;     /* from source: tree, or raw literals, or the RLE byte */
+    uint32_t table_at;       /* from source: the tables; the sequences' bits are what follows them */
     uint32_t sequence_count;
-    uint32_t tree;                /* reference to the block that holds the tree */
+    uint32_t tree;                  /* reference to the block that holds the tree */
     uint32_t tables[DMC_GD_TABLES]; /* and to those that define the three tables */
-    uint32_t chunk;               /* whose status to write */
-    uint32_t frame_first;         /* 1: history and offsets begin anew */
-    int32_t first_bit;            /* written on the device: bit position, from source, of the first sequence */
+    uint32_t chunk;                 /* whose status to write */
+    uint32_t frame_first;           /* 1: history and offsets begin anew */
+    int32_t first_bit;              /* written on the device: bit position, from source, of the first sequence */
     uint32_t reserved[3];
 };
 
 /* Blocks that decode one after another into one place: a frame, or several of unknown size. */
 struct dmc_gd_unit {
     uint64_t target;
-    uint32_t target_bytes;   /* exactly what all blocks decode to; more is never written */
-    uint32_t need_bytes;     /* may stop once this many are there */
-    uint32_t blocks;         /* reference to the first; the others follow */
+    uint32_t target_bytes; /* exactly what all blocks decode to; more is never written */
+    uint32_t need_bytes;   /* may stop once this many are there */
+    uint32_t blocks;       /* reference to the first; the others follow */
     uint32_t block_count;
     uint32_t chunk;
-    uint32_t in_scratch;     /* target is an offset into the scratch memory */
-    uint32_t cut;            /* 1: the last blocks were left out, so the sum of all is not known */
+    uint32_t in_scratch; /* target is an offset into the scratch memory */
+    uint32_t cut;        /* 1: the last blocks were left out, so the sum of all is not known */
     uint32_t sequence_count;
     uint32_t reserved[2];
 };
@@ -83,13 +83,13 @@ struct dmc_gd_checksum {
 
 /* A part of a shuffled blosc block: elements [begin, end) from scratch to the chunk. */
 struct dmc_gd_unfilter {
-    uint64_t source;       /* scratch: the block */
-    uint64_t target;       /* of the block */
+    uint64_t source; /* scratch: the block */
+    uint64_t target; /* of the block */
     uint32_t typesize;
-    uint32_t elements;     /* of the block */
+    uint32_t elements; /* of the block */
     uint32_t begin, end;
-    uint32_t bits;         /* 1: bitshuffle; begin, end and elements are multiples of 8 */
-    uint32_t tail_bytes;   /* behind the last element, to be copied as they are; 0 but in a block's last part */
+    uint32_t bits;       /* 1: bitshuffle; begin, end and elements are multiples of 8 */
+    uint32_t tail_bytes; /* behind the last element, to be copied as they are; 0 but in a block's last part */
     uint32_t chunk;
     uint32_t reserved;
 };
@@ -98,7 +98,7 @@ struct dmc_gd_unfilter {
 struct dmc_gd_job {
     uint64_t table;
     uint64_t scratch;
-    uint32_t list;         /* place in the table, in bytes, of the references to be done */
+    uint32_t list; /* place in the table, in bytes, of the references to be done */
     uint32_t count;
     uint32_t group;        /* blocks that one warp decodes at a time: 1, 2, 4 or 8 */
     uint32_t window_bytes; /* EXECUTE_BLOCK: the largest unit, at most DMC_GD_BLOCK_BYTES_MAX */
@@ -122,7 +122,7 @@ DMC_GD_ASSERT_SIZE(struct dmc_gd_job, 32);
 #define DMC_GD_EXECUTE_THREADS 1024u
 /* EXECUTE_BLOCK: the block being made, a bit for each of its bytes, and working space. */
 #define DMC_GD_WINDOW(bytes) ((((bytes) < DMC_GD_BLOCK_BYTES_MAX ? (bytes) : DMC_GD_BLOCK_BYTES_MAX) + 31u) / 32u * 32u + 32u)
-#define DMC_GD_EXECUTE_SHARED(bytes)                                                                                               \
+#define DMC_GD_EXECUTE_SHARED(bytes)                                                                                           \
     (DMC_GD_WINDOW(bytes) + 64u + DMC_GD_WINDOW(bytes) / 8u + 64u + (96u + 5u * DMC_GD_EXECUTE_THREADS + 160u) * 4u)
 
 #endif

@@ -9,15 +9,7 @@
 #include "decode_desc.h"
 #include <stdbool.h>
 
-enum dmc_gd_kind {
-    DMC_GD_UNITS,
-    DMC_GD_BLOCKS,
-    DMC_GD_LZ4S,
-    DMC_GD_COPIES,
-    DMC_GD_CHECKSUMS,
-    DMC_GD_UNFILTERS,
-    DMC_GD_KINDS
-};
+enum dmc_gd_kind { DMC_GD_UNITS, DMC_GD_BLOCKS, DMC_GD_LZ4S, DMC_GD_COPIES, DMC_GD_CHECKSUMS, DMC_GD_UNFILTERS, DMC_GD_KINDS };
 extern const uint32_t dmc_gd_kind_bytes[DMC_GD_KINDS];
 
 struct dmc_gd_counts {

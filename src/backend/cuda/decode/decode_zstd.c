@@ -16,13 +16,13 @@
 struct frame {
     bool skippable;
     bool checksum;
-    bool sized;            /* it says how much it decodes to */
+    bool sized; /* it says how much it decodes to */
     uint64_t content_bytes;
-    uint64_t blocks_at;    /* from the frame's beginning */
-    uint64_t bytes;        /* of the frame, checksum included */
+    uint64_t blocks_at; /* from the frame's beginning */
+    uint64_t bytes;     /* of the frame, checksum included */
     uint32_t block_bytes_max;
     uint32_t block_count;
-    bool has_content;      /* a block that is not empty */
+    bool has_content; /* a block that is not empty */
 };
 
 struct reader {
@@ -195,8 +195,9 @@ static enum dmc_cuda_verdict content_headers(const uint8_t *p, uint32_t bytes, u
 
 /* The blocks of a frame, from the `skip`-th byte of it; those that begin at `need` decoded bytes or behind are left out.
  * *least: decoded bytes that there are at least. */
-static enum dmc_cuda_verdict frame_blocks(struct dmc_gd_emit *emit, const uint8_t *data, uint64_t device, const struct frame *frame,
-                                          uint64_t size, uint64_t need, bool size_known, struct dmc_gd_unit *unit, uint64_t *least)
+static enum dmc_cuda_verdict frame_blocks(struct dmc_gd_emit *emit, const uint8_t *data, uint64_t device,
+                                          const struct frame *frame, uint64_t size, uint64_t need, bool size_known,
+                                          struct dmc_gd_unit *unit, uint64_t *least)
 {
     struct history history = no_history;
     uint64_t at = frame->blocks_at;
@@ -289,8 +290,8 @@ static enum dmc_cuda_verdict parts_survey(const struct dmc_gd_part *part, struct
     return DMC_CUDA_OK;
 }
 
-static struct dmc_gd_unit *unit_begin(struct dmc_gd_emit *emit, const struct dmc_gd_part *part, uint64_t position, uint64_t size,
-                                      uint64_t need)
+static struct dmc_gd_unit *unit_begin(struct dmc_gd_emit *emit, const struct dmc_gd_part *part, uint64_t position,
+                                      uint64_t size, uint64_t need)
 {
     struct dmc_gd_unit *unit = dmc_gd_emit_next(emit, DMC_GD_UNITS, NULL);
     unit->target = part->target + position;
@@ -362,7 +363,8 @@ enum dmc_cuda_verdict dmc_gd_emit_zstd(struct dmc_gd_emit *emit, const struct dm
         if (!verdict && !frame.skippable) {
             if (frame.sized || frame.checksum)
                 return DMC_CUDA_UNSUPPORTED;
-            verdict = frame_blocks(emit, part->source + at, part->source_device + at, &frame, size, need, false, &unit_copy, &least);
+            verdict =
+                frame_blocks(emit, part->source + at, part->source_device + at, &frame, size, need, false, &unit_copy, &least);
         }
         if (verdict)
             return verdict;

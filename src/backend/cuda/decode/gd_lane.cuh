@@ -87,13 +87,13 @@ DMC_DEVICE u32 second_byte(u32 v)
     return v >> 8 & 255;
 #endif
 }
-// The upper n bits, n in 0..32.
+// The upper n bits; all from 32 on.
 DMC_DEVICE u32 top_bits(u32 v, u32 n)
 {
 #ifdef __CUDA_ARCH__
     return __funnelshift_lc(v, 0, n);
 #else
-    return n ? v >> (32 - n) : 0;
+    return n >= 32 ? v : n ? v >> (32 - n) : 0;
 #endif
 }
 
