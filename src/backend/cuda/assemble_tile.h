@@ -15,6 +15,12 @@
 #include "backend/kernels/convert_element.h"
 #include "damacy/damacy.h"
 
+#if defined(__CUDACC__)
+#define DMC_TILE_NO_UNROLL _Pragma("unroll 1")
+#else
+#define DMC_TILE_NO_UNROLL
+#endif
+
 #define DMC_TILE_ELEMENTS 8192u
 #define DMC_TILE_THREADS 256u
 #define DMC_PIECE_STATUS_NONE UINT32_MAX
@@ -115,12 +121,6 @@ DMC_KERNEL void dmc_tile_row(const struct dmc_tile_dim *dims, uint32_t dim_count
     *source = from;
     *target = to;
 }
-
-#if defined(__CUDACC__)
-#define DMC_TILE_NO_UNROLL _Pragma("unroll 1")
-#else
-#define DMC_TILE_NO_UNROLL
-#endif
 
 /* Bytes have no order. */
 #define dmc_swap_i8(x) (x)
