@@ -1,5 +1,4 @@
 /* A batch: its buffer, its rows, and who holds it. */
-#include "backend/kernels/scatter.h"
 #include "base/bytes.h"
 #include "base/error.h"
 #include "base/mem.h"
@@ -8,13 +7,11 @@
 #include <stdio.h>
 #include <string.h>
 
-struct damacy_batch *dmc_batch_create(struct damacy *pipeline, uint32_t slot, struct damacy_error *error)
+enum damacy_status dmc_batch_create(struct damacy *pipeline, uint32_t slot, struct damacy_batch **out, struct damacy_error *error)
 {
     const struct dmc_home *home = pipeline->home;
     struct damacy_batch *batch = dmc_calloc(1, sizeof *batch);
     if (batch) {
-        batch->memory_bytes = pipeline->batch_bytes;
-        batch->memory = dmc_pages_map(batch->memory_bytes);
         batch->tensors = dmc_calloc(home->field_count, sizeof *batch->tensors);
         batch->rows = dmc_calloc(home->samples_per_batch, sizeof *batch->rows);
         batch->states = dmc_calloc(home->samples_per_batch, sizeof *batch->states);
@@ -23,20 +20,25 @@ struct damacy_batch *dmc_batch_create(struct damacy *pipeline, uint32_t slot, st
         batch->home = pipeline->home;
         batch->slot = slot;
     }
-    if (!batch || !batch->memory || !batch->tensors || !batch->rows || !batch->states || !batch->fills) {
+    enum damacy_status status = DAMACY_OK;
+    if (!batch || !batch->tensors || !batch->rows || !batch->states || !batch->fills)
+        status = dmc_error_set(error, DAMACY_OOM, "config", "no memory for batch buffer %u of %u, %llu bytes", slot + 1,
+                               pipeline->config.tuning.batch_slots, (unsigned long long)pipeline->batch_bytes);
+    else
+        status = pipeline->backend->ops->memory_alloc(pipeline->backend, pipeline->batch_bytes, &batch->memory, error);
+    if (status != DAMACY_OK) {
         dmc_batch_free(batch);
-        dmc_error_set(error, DAMACY_OOM, "config", "no memory for batch buffer %u of %u, %llu bytes", slot + 1,
-                      pipeline->config.tuning.batch_slots, (unsigned long long)pipeline->batch_bytes);
-        return NULL;
+        return status;
     }
     for (uint32_t f = 0; f < home->field_count; f++) {
         struct damacy_tensor_info *tensor = &batch->tensors[f];
         tensor->name = home->fields[f].name;
-        tensor->data = batch->memory + pipeline->tensor_offsets[f];
+        tensor->data = batch->memory.data + pipeline->tensor_offsets[f];
         tensor->rank = home->fields[f].rank + 1;
         memcpy(tensor->shape + 1, home->fields[f].sample_shape, home->fields[f].rank * sizeof(int64_t));
     }
-    return batch;
+    *out = batch;
+    return DAMACY_OK;
 }
 
 void dmc_batch_free(struct damacy_batch *batch)
@@ -46,8 +48,8 @@ void dmc_batch_free(struct damacy_batch *batch)
     struct dmc_home *home = batch->home;
     if (batch->states)
         dmc_batch_clear(batch);
-    if (batch->memory)
-        dmc_pages_unmap(batch->memory, batch->memory_bytes);
+    if (batch->memory.ops)
+        batch->memory.ops->free(&batch->memory);
     dmc_free(batch->tensors);
     dmc_free(batch->rows);
     dmc_free(batch->states);
@@ -97,7 +99,7 @@ void dmc_row_fail(struct damacy_batch *batch, uint32_t row, uint32_t field, uint
         *state->error = *error;
 }
 
-static void fill_row(struct damacy_batch *batch, uint32_t row)
+static void fill_row(struct damacy_batch *batch, struct dmc_backend *backend, uint32_t row)
 {
     uint32_t field_count = batch->home->field_count;
     for (uint32_t f = 0; f < field_count; f++) {
@@ -107,25 +109,22 @@ static void fill_row(struct damacy_batch *batch, uint32_t row)
         for (uint32_t a = 1; a < tensor->rank; a++)
             elements *= (uint64_t)tensor->shape[a];
         uint8_t *target = (uint8_t *)tensor->data + row * elements * item_bytes;
-        if (fill->dtype == DAMACY_NATIVE)
-            memset(target, 0, elements * item_bytes);
-        else
-            dmc_scatter_fill(target, 0, 1, elements, tensor->dtype, fill->element, fill->dtype);
+        backend->ops->row_fill(backend, target, elements, tensor->dtype, fill->element, fill->dtype);
     }
 }
 
-static void move_row(struct damacy_batch *batch, uint32_t to, uint32_t from)
+static void move_row(struct damacy_batch *batch, struct dmc_backend *backend, uint32_t to, uint32_t from)
 {
     for (uint32_t f = 0; f < batch->home->field_count; f++) {
         struct damacy_tensor_info *tensor = &batch->tensors[f];
         uint64_t bytes = damacy_dtype_bytes(tensor->dtype);
         for (uint32_t a = 1; a < tensor->rank; a++)
             bytes *= (uint64_t)tensor->shape[a];
-        memcpy((uint8_t *)tensor->data + to * bytes, (uint8_t *)tensor->data + from * bytes, bytes);
+        backend->ops->row_move(backend, (uint8_t *)tensor->data + to * bytes, (uint8_t *)tensor->data + from * bytes, bytes);
     }
 }
 
-void dmc_batch_finish(struct damacy_batch *batch, enum damacy_on_error on_error)
+void dmc_batch_finish(struct damacy_batch *batch, struct dmc_backend *backend, enum damacy_on_error on_error)
 {
     uint32_t rows = 0, skipped = 0;
     for (uint32_t f = 0; f < batch->home->field_count; f++)
@@ -139,9 +138,9 @@ void dmc_batch_finish(struct damacy_batch *batch, enum damacy_on_error on_error)
             continue;
         }
         if (state->status != DAMACY_OK && on_error == DAMACY_FILL)
-            fill_row(batch, i);
+            fill_row(batch, backend, i);
         if (rows != i)
-            move_row(batch, rows, i);
+            move_row(batch, backend, rows, i);
         batch->rows[rows++] = row;
     }
     struct damacy_row *first = &batch->rows[batch->home->samples_per_batch - skipped];

@@ -13,7 +13,7 @@
 /* One array of the batch, as plan, backend and this file see it. */
 struct planned_array {
     struct dmc_plan_array plan; /* first: the planner's callbacks get a pointer to it */
-    struct dmc_cpu_array cpu;
+    struct dmc_backend_array backend;
     struct dmc_array *array;
     dmc_scatter_rows *rows; /* one a field, made when first needed */
 };
@@ -71,8 +71,8 @@ static struct planned_array *plan_array(struct planning *planning, struct dmc_ar
                  .strides = array->chain->strides,
                  .raw = array->chain->raw,
                  .stored_bytes_max = array->chain->stored_bytes_max,
-                 .user = &entry->cpu},
-        .cpu = {.zarr = array->zarr, .chain = array->chain, .store = array->store, .uri = array->uri, .rows = rows},
+                 .user = &entry->backend},
+        .backend = {.zarr = array->zarr, .chain = array->chain, .store = array->store, .uri = array->uri, .rows = rows},
         .array = array,
         .rows = rows,
     };
@@ -157,9 +157,9 @@ static void fail_region(void *user, uint32_t row, uint32_t field, const struct d
 }
 
 /* The keys that the store wants: the array's prefix, '/', the object's key. */
-static bool make_objects(struct planning *planning, struct dmc_cpu_batch *run)
+static bool make_objects(struct planning *planning, struct dmc_backend_batch *run)
 {
-    struct dmc_cpu_object *objects = dmc_arena_array(planning->arena, struct dmc_cpu_object, run->plan.object_count);
+    struct dmc_backend_object *objects = dmc_arena_array(planning->arena, struct dmc_backend_object, run->plan.object_count);
     if (!objects)
         return false;
     for (uint32_t i = 0; i < run->plan.object_count; i++) {
@@ -172,7 +172,7 @@ static bool make_objects(struct planning *planning, struct dmc_cpu_batch *run)
         memcpy(key, array->prefix, array->prefix_bytes);
         key[array->prefix_bytes] = '/';
         memcpy(key + array->prefix_bytes + 1, object->key, key_bytes + 1);
-        objects[i] = (struct dmc_cpu_object){key, dmc_hash_bytes(key, array->prefix_bytes + 1 + key_bytes, 0)};
+        objects[i] = (struct dmc_backend_object){key, dmc_hash_bytes(key, array->prefix_bytes + 1 + key_bytes, 0)};
     }
     run->objects = objects;
     return true;
@@ -225,7 +225,7 @@ static bool plan_all(struct planning *planning, const struct dmc_closed_batch *c
     slot->array_count = 0;
     struct dmc_plan_region *regions = dmc_arena_array(arena, struct dmc_plan_region, regions_max);
     struct dmc_plan_field *fields = dmc_arena_array(arena, struct dmc_plan_field, field_count);
-    struct dmc_cpu_tensor *tensors = dmc_arena_array(arena, struct dmc_cpu_tensor, field_count);
+    struct dmc_backend_tensor *tensors = dmc_arena_array(arena, struct dmc_backend_tensor, field_count);
     if (!planning->outputs || !planning->table || !slot->arrays || !regions || !fields || !tensors)
         return false;
     memset(planning->table, 0, table_size * sizeof *planning->table);
@@ -235,7 +235,7 @@ static bool plan_all(struct planning *planning, const struct dmc_closed_batch *c
         const struct damacy_field *field = &pipeline->home->fields[f];
         uint32_t item_bytes = (uint32_t)damacy_dtype_bytes(planning->outputs[f]);
         fields[f] = (struct dmc_plan_field){field->rank, field->sample_shape, item_bytes};
-        tensors[f] = (struct dmc_cpu_tensor){planning->batch->memory + pipeline->tensor_offsets[f], planning->outputs[f]};
+        tensors[f] = (struct dmc_backend_tensor){planning->batch->memory.data + pipeline->tensor_offsets[f], planning->outputs[f]};
         planning->batch->tensors[f].dtype = planning->outputs[f];
     }
 

@@ -1,4 +1,5 @@
 /* From create to destroy, and the door that every call goes through. */
+#include "backend/cpu/cpu_backend.h"
 #include "base/clock.h"
 #include "base/error.h"
 #include "base/log.h"
@@ -145,14 +146,14 @@ static enum damacy_status create_tables(struct damacy *pipeline, struct damacy_e
         return dmc_error_set(error, DAMACY_OOM, "config", "no memory for the pipeline");
     for (uint32_t i = 0; i < tuning->batch_slots; i++) {
         dmc_arena_init(&pipeline->slots[i].arena, &pipeline->budget);
-        pipeline->slots[i].batch = dmc_batch_create(pipeline, i, error);
-        if (!pipeline->slots[i].batch)
-            return DAMACY_OOM;
+        status = dmc_batch_create(pipeline, i, &pipeline->slots[i].batch, error);
+        if (status != DAMACY_OK)
+            return status;
     }
     return DAMACY_OK;
 }
 
-static enum damacy_status create_threads(struct damacy *pipeline, const struct dmc_pipeline_extras *extras, struct damacy_error *error)
+static enum damacy_status create_backend(struct damacy *pipeline, struct damacy_error *error)
 {
     const struct damacy_tuning *tuning = &pipeline->config.tuning;
     struct dmc_cpu_options cpu = {
@@ -163,10 +164,12 @@ static enum damacy_status create_threads(struct damacy *pipeline, const struct d
         .verify_full = pipeline->config.verify == DAMACY_VERIFY_FULL,
         .io_uring_never = tuning->io_uring == 2,
     };
-    struct dmc_cpu_hooks cpu_hooks = {pipeline, dmc_scheduler_fail, dmc_scheduler_done};
-    enum damacy_status status = dmc_cpu_create(&cpu, &cpu_hooks, &pipeline->budget, &pipeline->backend, error);
-    if (status != DAMACY_OK)
-        return status;
+    struct dmc_backend_hooks hooks = {.user = pipeline, .fail = dmc_scheduler_fail, .done = dmc_scheduler_done};
+    return dmc_cpu_create(&cpu, &hooks, &pipeline->budget, &pipeline->backend, error);
+}
+
+static enum damacy_status create_prefetcher(struct damacy *pipeline, const struct dmc_pipeline_extras *extras, struct damacy_error *error)
+{
     struct dmc_prefetcher_options options;
     dmc_config_prefetcher(&pipeline->config, pipeline->ranks, pipeline->sample_shapes, &options);
     options.want_layout = extras->want_layout;
@@ -229,15 +232,18 @@ enum damacy_status dmc_pipeline_create(const struct damacy_config *config, const
 
     status = create_stores(pipeline, extras, error);
     if (status == DAMACY_OK)
+        status = create_backend(pipeline, error);
+    if (status == DAMACY_OK)
         status = create_tables(pipeline, error);
     if (status == DAMACY_OK) {
         dmc_mutex_lock(&pipeline->home->lock);
         pipeline->home->pipeline = pipeline;
         dmc_mutex_unlock(&pipeline->home->lock);
-        status = create_threads(pipeline, extras, error);
+        status = create_prefetcher(pipeline, extras, error);
     }
     if (status != DAMACY_OK) {
-        dmc_cpu_destroy(pipeline->backend, UINT64_MAX);
+        if (pipeline->backend)
+            pipeline->backend->ops->destroy(pipeline->backend, UINT64_MAX);
         free_pipeline(pipeline);
         return status;
     }
@@ -263,7 +269,7 @@ void damacy_destroy(struct damacy *pipeline)
     pipeline->shutting_down = true;
     dmc_cond_broadcast(&pipeline->changed);
     dmc_prefetcher_stop(pipeline->prefetcher);
-    dmc_cpu_stop(pipeline->backend);
+    pipeline->backend->ops->stop(pipeline->backend);
     while (pipeline->inside) /* they only wait for the lock, or for what was just broadcast */
         dmc_cond_wait(&pipeline->changed, &home->lock);
     home->pipeline = NULL; /* from here on the last reference of a held batch frees it, and does not touch what is freed below */
@@ -271,7 +277,7 @@ void damacy_destroy(struct damacy *pipeline)
 
     uint64_t deadline_ns = dmc_clock_deadline(STUCK_NS);
     bool prefetcher_ended = dmc_prefetcher_destroy(pipeline->prefetcher, deadline_ns);
-    bool backend_ended = dmc_cpu_destroy(pipeline->backend, deadline_ns);
+    bool backend_ended = pipeline->backend->ops->destroy(pipeline->backend, deadline_ns);
 
     dmc_trace_flush();
     if (!prefetcher_ended || !backend_ended) {

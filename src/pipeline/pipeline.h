@@ -15,7 +15,7 @@
 #ifndef DMC_PIPELINE_H
 #define DMC_PIPELINE_H
 
-#include "backend/cpu/cpu_backend.h"
+#include "backend/backend.h"
 #include "base/arena.h"
 #include "base/thread.h"
 #include "damacy/damacy.h"
@@ -60,8 +60,7 @@ struct damacy_batch {
     /* constant */
     struct dmc_home *home;
     uint32_t slot;
-    uint8_t *memory; /* all tensors, each 64-byte aligned */
-    uint64_t memory_bytes;
+    struct dmc_backend_memory memory; /* all tensors, each 64-byte aligned; on the backend's device */
     /* pipeline's until popped, then constant until it goes home */
     uint64_t batch_id;
     uint32_t row_count;
@@ -82,7 +81,7 @@ struct dmc_batch_slot {
     struct damacy_batch *batch; /* constant; freed by its last reference if that is after destroy */
     /* the planner's while PLANNING, constant while RUNNING */
     struct dmc_arena arena;
-    struct dmc_cpu_batch run;
+    struct dmc_backend_batch run;
     struct dmc_array **arrays; /* retained for the run; in the arena */
     uint32_t array_count;
     uint64_t planned_ns;
@@ -105,7 +104,7 @@ struct damacy {
     struct dmc_budget budget;
     struct dmc_stores *stores;
     struct dmc_prefetcher *prefetcher;
-    struct dmc_cpu_backend *backend;
+    struct dmc_backend *backend;
     /* the planner's: one at a time, see `planning` */
     enum damacy_dtype *native; /* per field: what NATIVE turned out to be; NATIVE until then */
     /* shared_ : home->lock */
@@ -178,8 +177,8 @@ bool dmc_push_never_fits(const struct damacy *pipeline, uint64_t uri_bytes);
 /* scheduler.c */
 void dmc_scheduler_step_locked(struct damacy *pipeline) DMC_REQUIRES(pipeline->home->lock); /* may drop and retake the lock */
 void dmc_scheduler_close_locked(struct damacy *pipeline);                                   /* close the open batch */
-void dmc_scheduler_done(void *pipeline, struct dmc_cpu_batch *run);                         /* backend hook */
-void dmc_scheduler_fail(void *pipeline, struct dmc_cpu_batch *run, uint32_t row, uint32_t field, uint64_t order,
+void dmc_scheduler_done(void *pipeline, struct dmc_backend_batch *run);                         /* backend hook */
+void dmc_scheduler_fail(void *pipeline, struct dmc_backend_batch *run, uint32_t row, uint32_t field, uint64_t order,
                         const struct damacy_error *error); /* backend hook */
 
 /* batch_plan.c: fill slot->run and the batch's rows from the closed batch's samples. Failures become row errors; a status other than
@@ -193,9 +192,10 @@ void dmc_plan_nothing(struct damacy *pipeline, struct dmc_batch_slot *slot, uint
 void dmc_row_fail(struct damacy_batch *batch, uint32_t row, uint32_t field, uint64_t order, const struct damacy_error *error);
 
 /* batch.c */
-struct damacy_batch *dmc_batch_create(struct damacy *pipeline, uint32_t slot, struct damacy_error *error);
+enum damacy_status dmc_batch_create(struct damacy *pipeline, uint32_t slot, struct damacy_batch **batch, struct damacy_error *error);
 void dmc_batch_free(struct damacy_batch *batch);  /* no references, not in the pipeline */
-void dmc_batch_finish(struct damacy_batch *batch, enum damacy_on_error on_error); /* fill or compact bad rows, write infos */
+/* Fill or compact bad rows, write infos. */
+void dmc_batch_finish(struct damacy_batch *batch, struct dmc_backend *backend, enum damacy_on_error on_error);
 void dmc_batch_clear(struct damacy_batch *batch); /* drop row errors */
 uint32_t dmc_batch_failed(const struct damacy_batch *batch); /* bad rows */
 enum damacy_status dmc_batch_raise(const struct damacy_batch *batch, struct damacy_error *error); /* the error that names them all */

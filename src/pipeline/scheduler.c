@@ -106,20 +106,20 @@ void dmc_scheduler_step_locked(struct damacy *pipeline)
         plan_commit(pipeline, slot, closed.count);
         pipeline->totals.bytes_needed += slot->run.plan.bytes_needed;
         dmc_mutex_unlock(&pipeline->home->lock);
-        dmc_cpu_submit(pipeline->backend, &slot->run); /* may call dmc_scheduler_done at once */
+        pipeline->backend->ops->submit(pipeline->backend, &slot->run); /* may call dmc_scheduler_done at once */
         dmc_mutex_lock(&pipeline->home->lock);
         pipeline->planning = false;
     }
 }
 
-void dmc_scheduler_done(void *user, struct dmc_cpu_batch *run)
+void dmc_scheduler_done(void *user, struct dmc_backend_batch *run)
 {
     struct damacy *pipeline = user;
     struct dmc_batch_slot *slot = run->user;
     for (uint32_t i = 0; i < slot->array_count; i++)
         dmc_array_release(slot->arrays[i]);
     slot->array_count = 0;
-    dmc_batch_finish(slot->batch, pipeline->config.on_error);
+    dmc_batch_finish(slot->batch, pipeline->backend, pipeline->config.on_error);
     dmc_trace_span("batch", slot->planned_ns, dmc_clock_ns(), slot->batch->batch_id);
     dmc_mutex_lock(&pipeline->home->lock);
     slot->state = DMC_SLOT_READY;
@@ -131,7 +131,7 @@ void dmc_scheduler_done(void *user, struct dmc_cpu_batch *run)
     dmc_mutex_unlock(&pipeline->home->lock);
 }
 
-void dmc_scheduler_fail(void *user, struct dmc_cpu_batch *run, uint32_t row, uint32_t field, uint64_t order,
+void dmc_scheduler_fail(void *user, struct dmc_backend_batch *run, uint32_t row, uint32_t field, uint64_t order,
                         const struct damacy_error *error)
 {
     struct damacy *pipeline = user;

@@ -9,18 +9,18 @@
 static void collect(struct damacy *pipeline, struct damacy_stats *stats)
 {
     struct dmc_prefetcher_stats prefetch;
-    struct dmc_cpu_stats cpu;
+    struct dmc_backend_stats backend;
     dmc_prefetcher_stats_get(pipeline->prefetcher, &prefetch);
-    dmc_cpu_stats_get(pipeline->backend, &cpu);
+    pipeline->backend->ops->stats(pipeline->backend, &backend);
     *stats = pipeline->totals;
     stats->metadata = (struct damacy_metric){prefetch.samples, prefetch.metadata_bytes, prefetch.busy_ns};
-    stats->read = cpu.read;
-    stats->read_wait = cpu.read_wait;
-    stats->decode = cpu.decode;
-    stats->assemble = cpu.assemble;
-    stats->fill = cpu.fill;
-    stats->worker_idle = cpu.worker_idle;
-    stats->bytes_needed += cpu.whole_bytes;
+    stats->read = backend.read;
+    stats->read_wait = backend.read_wait;
+    stats->decode = backend.decode;
+    stats->assemble = backend.assemble;
+    stats->fill = backend.fill;
+    stats->worker_idle = backend.worker_idle;
+    stats->bytes_needed += backend.whole_bytes;
     stats->array_meta_hits = prefetch.array_meta.hits;
     stats->array_meta_misses = prefetch.array_meta.misses;
     stats->shard_index_hits = prefetch.shard_index.hits;

@@ -41,68 +41,35 @@ static enum damacy_status worker_init(struct dmc_cpu_worker *worker, struct dmc_
     return DAMACY_OK;
 }
 
-enum damacy_status dmc_cpu_create(const struct dmc_cpu_options *options, const struct dmc_cpu_hooks *hooks, struct dmc_budget *budget,
-                                  struct dmc_cpu_backend **out, struct damacy_error *error)
-{
-    struct dmc_cpu_backend *backend = dmc_calloc(1, sizeof *backend);
-    if (!backend)
-        return dmc_error_set(error, DAMACY_OOM, "config", "no memory for the CPU backend");
-    backend->options = *options;
-    backend->hooks = *hooks;
-    backend->budget = budget;
-    backend->workers = dmc_calloc(options->worker_count, sizeof *backend->workers);
-    backend->batches = dmc_calloc(options->batches_max, sizeof *backend->batches);
-    enum damacy_status status = DAMACY_OK;
-    if (!backend->workers || !backend->batches)
-        status = dmc_error_set(error, DAMACY_OOM, "config", "no memory for the CPU backend");
-    for (uint32_t i = 0; status == DAMACY_OK && i < options->worker_count; i++)
-        status = worker_init(&backend->workers[i], backend, i, error);
-    for (uint32_t i = 0; status == DAMACY_OK && i < options->worker_count; i++) {
-        char name[32];
-        snprintf(name, sizeof name, "damacy-cpu-%u", i);
-        int failed = dmc_thread_start(&backend->workers[i].thread, name, dmc_cpu_worker_run, &backend->workers[i]);
-        if (failed)
-            status = dmc_error_set_os(error, DAMACY_IO, "config", failed, "cannot start worker %u of %u", i + 1, options->worker_count);
-        else
-            backend->started++;
-    }
-    if (status != DAMACY_OK) {
-        dmc_cpu_stop(backend);
-        dmc_cpu_destroy(backend, UINT64_MAX);
-        return status;
-    }
-    *out = backend;
-    return DAMACY_OK;
-}
+static struct dmc_cpu_backend *cpu_of(struct dmc_backend *backend) { return (struct dmc_cpu_backend *)backend; }
 
-void dmc_cpu_submit(struct dmc_cpu_backend *backend, struct dmc_cpu_batch *batch)
+static void cpu_submit(struct dmc_backend *base, struct dmc_backend_batch *batch)
 {
-    uint32_t tasks = batch->plan.read_count + dmc_cpu_fill_tasks(&batch->plan);
+    struct dmc_cpu_backend *backend = cpu_of(base);
+    uint32_t tasks = dmc_claim_tasks(&batch->plan);
     if (tasks == 0) {
         backend->hooks.done(backend->hooks.user, batch);
         return;
     }
-    atomic_store_explicit(&batch->remaining, tasks, memory_order_relaxed);
-    atomic_store_explicit(&batch->claim, (uint64_t)tasks << 32, memory_order_release); /* partner: claim_task */
-    uint64_t number = atomic_load_explicit(&backend->submitted, memory_order_relaxed);
-    atomic_store_explicit(&backend->batches[number % backend->options.batches_max], batch, memory_order_release);
-    atomic_store_explicit(&backend->submitted, number + 1, memory_order_release);
+    dmc_claim_publish(&backend->ring, batch, tasks);
     for (uint32_t i = 0; i < backend->started; i++) /* all: which of them are busy with a long decode cannot be told cheaply */
         dmc_io_wake(backend->workers[i].io);
 }
 
-void dmc_cpu_stop(struct dmc_cpu_backend *backend)
+static void cpu_stop(struct dmc_backend *base)
 {
+    struct dmc_cpu_backend *backend = cpu_of(base);
     atomic_store(&backend->stop, true);
     for (uint32_t i = 0; i < backend->started; i++)
         dmc_io_wake(backend->workers[i].io);
 }
 
-bool dmc_cpu_destroy(struct dmc_cpu_backend *backend, uint64_t deadline_ns)
+static bool cpu_destroy(struct dmc_backend *base, uint64_t deadline_ns)
 {
-    if (!backend)
+    if (!base)
         return true;
-    dmc_cpu_stop(backend);
+    struct dmc_cpu_backend *backend = cpu_of(base);
+    cpu_stop(base);
     bool whole = true;
     for (uint32_t i = 0; i < backend->started; i++) {
         if (!dmc_thread_join_until(backend->workers[i].thread, deadline_ns)) {
@@ -123,7 +90,7 @@ bool dmc_cpu_destroy(struct dmc_cpu_backend *backend, uint64_t deadline_ns)
         if (backend->workers[i].backend)
             worker_deinit(&backend->workers[i]);
     dmc_free(backend->workers);
-    dmc_free((void *)backend->batches);
+    dmc_free((void *)backend->ring.batches);
     dmc_free(backend);
     return true;
 }
@@ -135,8 +102,9 @@ static void add_counter(struct damacy_metric *metric, const struct dmc_worker_co
     metric->time_ns += atomic_load_explicit(&counter->time_ns, memory_order_relaxed);
 }
 
-void dmc_cpu_stats_get(const struct dmc_cpu_backend *backend, struct dmc_cpu_stats *stats)
+static void cpu_stats(const struct dmc_backend *base, struct dmc_backend_stats *stats)
 {
+    const struct dmc_cpu_backend *backend = (const struct dmc_cpu_backend *)base;
     memset(stats, 0, sizeof *stats);
     for (uint32_t i = 0; i < backend->started; i++) {
         const struct dmc_cpu_worker *worker = &backend->workers[i];
@@ -148,4 +116,89 @@ void dmc_cpu_stats_get(const struct dmc_cpu_backend *backend, struct dmc_cpu_sta
         add_counter(&stats->worker_idle, &worker->idle);
         stats->whole_bytes += atomic_load_explicit(&worker->whole_bytes, memory_order_relaxed);
     }
+}
+
+/* --- memory of batches --- */
+
+static void memory_free(struct dmc_backend_memory *memory)
+{
+    if (memory->data)
+        dmc_pages_unmap(memory->data, memory->bytes);
+    *memory = (struct dmc_backend_memory){0};
+}
+
+static const struct dmc_backend_memory_ops memory_ops = {.free = memory_free};
+
+static enum damacy_status cpu_memory_alloc(struct dmc_backend *backend, uint64_t bytes, struct dmc_backend_memory *memory,
+                                           struct damacy_error *error)
+{
+    (void)backend;
+    *memory = (struct dmc_backend_memory){.ops = &memory_ops, .data = dmc_pages_map(bytes), .bytes = bytes};
+    if (!memory->data)
+        return dmc_error_set(error, DAMACY_OOM, "config", "no memory for a batch buffer of %llu bytes", (unsigned long long)bytes);
+    return DAMACY_OK;
+}
+
+static void cpu_row_fill(struct dmc_backend *backend, void *target, uint64_t elements, enum damacy_dtype output, const void *element,
+                         enum damacy_dtype source)
+{
+    (void)backend;
+    if (source == DAMACY_NATIVE)
+        memset(target, 0, elements * damacy_dtype_bytes(output));
+    else
+        dmc_scatter_fill(target, 0, 1, elements, output, element, source);
+}
+
+static void cpu_row_move(struct dmc_backend *backend, void *to, const void *from, uint64_t bytes)
+{
+    (void)backend;
+    memcpy(to, from, bytes);
+}
+
+static const struct dmc_backend_ops cpu_ops = {
+    .device = DAMACY_CPU,
+    .submit = cpu_submit,
+    .stop = cpu_stop,
+    .destroy = cpu_destroy,
+    .stats = cpu_stats,
+    .memory_alloc = cpu_memory_alloc,
+    .row_fill = cpu_row_fill,
+    .row_move = cpu_row_move,
+};
+
+/* --- making --- */
+
+enum damacy_status dmc_cpu_create(const struct dmc_cpu_options *options, const struct dmc_backend_hooks *hooks, struct dmc_budget *budget,
+                                  struct dmc_backend **out, struct damacy_error *error)
+{
+    struct dmc_cpu_backend *backend = dmc_calloc(1, sizeof *backend);
+    if (!backend)
+        return dmc_error_set(error, DAMACY_OOM, "config", "no memory for the CPU backend");
+    backend->base.ops = &cpu_ops;
+    backend->options = *options;
+    backend->hooks = *hooks;
+    backend->budget = budget;
+    backend->workers = dmc_calloc(options->worker_count, sizeof *backend->workers);
+    backend->ring.batches = dmc_calloc(options->batches_max, sizeof *backend->ring.batches);
+    backend->ring.capacity = options->batches_max;
+    enum damacy_status status = DAMACY_OK;
+    if (!backend->workers || !backend->ring.batches)
+        status = dmc_error_set(error, DAMACY_OOM, "config", "no memory for the CPU backend");
+    for (uint32_t i = 0; status == DAMACY_OK && i < options->worker_count; i++)
+        status = worker_init(&backend->workers[i], backend, i, error);
+    for (uint32_t i = 0; status == DAMACY_OK && i < options->worker_count; i++) {
+        char name[32];
+        snprintf(name, sizeof name, "damacy-cpu-%u", i);
+        int failed = dmc_thread_start(&backend->workers[i].thread, name, dmc_cpu_worker_run, &backend->workers[i]);
+        if (failed)
+            status = dmc_error_set_os(error, DAMACY_IO, "config", failed, "cannot start worker %u of %u", i + 1, options->worker_count);
+        else
+            backend->started++;
+    }
+    if (status != DAMACY_OK) {
+        cpu_destroy(&backend->base, UINT64_MAX);
+        return status;
+    }
+    *out = &backend->base;
+    return DAMACY_OK;
 }

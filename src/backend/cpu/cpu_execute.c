@@ -1,4 +1,5 @@
 /* What happens to a read once its bytes are there: decode each chunk, scatter its pieces, tell of failures. */
+#include "backend/chunk_check.h"
 #include "backend/cpu/assemble.h"
 #include "backend/cpu/cpu_worker.h"
 #include "base/bytes.h"
@@ -6,40 +7,23 @@
 #include "base/error.h"
 #include "base/mem.h"
 
-#include <stdio.h>
+static const struct dmc_backend_array *array_of(const struct dmc_chunk *chunk) { return chunk->array->user; }
 
-static const struct dmc_cpu_array *array_of(const struct dmc_chunk *chunk) { return chunk->array->user; }
-
-/* Tell the owner, once a row and field: pieces of a chunk are sorted by (row, field). */
-static void fail_chunk(struct dmc_cpu_worker *worker, struct dmc_cpu_batch *batch, const struct dmc_chunk *chunk)
+/* Tell the owner of worker->error, which has its place in front. */
+static void fail_chunk(struct dmc_cpu_worker *worker, struct dmc_backend_batch *batch, const struct dmc_chunk *chunk)
 {
-    if (atomic_load_explicit(&worker->backend->stop, memory_order_relaxed))
-        return;
-    const struct dmc_piece *pieces = batch->plan.pieces;
-    for (uint32_t i = chunk->piece_begin; i < chunk->piece_end; i++) {
-        if (i > chunk->piece_begin && pieces[i].row == pieces[i - 1].row && pieces[i].field == pieces[i - 1].field)
-            continue;
-        worker->backend->hooks.fail(worker->backend->hooks.user, batch, pieces[i].row, pieces[i].field, chunk->index, &worker->error);
-    }
+    if (!atomic_load_explicit(&worker->backend->stop, memory_order_relaxed))
+        dmc_chunk_fail(&worker->backend->hooks, batch, chunk, &worker->error);
 }
 
-/* Put the place in front of worker->error and fail the chunk's samples. `whole_bytes`: how long a whole object is, if known. */
-static void fail_chunk_at(struct dmc_cpu_worker *worker, struct dmc_cpu_batch *batch, const struct dmc_read *read,
-                          const struct dmc_chunk *chunk, uint64_t whole_bytes)
-{
-    uint64_t begin = read->offset + chunk->stored_offset, bytes = read->whole ? whole_bytes : chunk->stored_bytes;
-    dmc_error_where(&worker->error, array_of(chunk)->uri, batch->plan.objects[read->object].key, begin, begin + bytes);
-    fail_chunk(worker, batch, chunk);
-}
-
-static void fill_chunk(struct dmc_cpu_worker *worker, struct dmc_cpu_batch *batch, const struct dmc_chunk *chunk)
+static void fill_chunk(struct dmc_cpu_worker *worker, struct dmc_backend_batch *batch, const struct dmc_chunk *chunk)
 {
     uint64_t begin_ns = dmc_clock_ns();
-    const struct dmc_cpu_array *array = array_of(chunk);
+    const struct dmc_backend_array *array = array_of(chunk);
     uint64_t bytes = 0;
     for (uint32_t i = chunk->piece_begin; i < chunk->piece_end; i++) {
         const struct dmc_piece *piece = &batch->plan.pieces[i];
-        const struct dmc_cpu_tensor *tensor = &batch->tensors[piece->field];
+        const struct dmc_backend_tensor *tensor = &batch->tensors[piece->field];
         dmc_assemble_fill(piece, batch->plan.dims, tensor->dtype, array->zarr->fill, array->zarr->dtype, tensor->data);
         bytes += piece->elements * damacy_dtype_bytes(tensor->dtype);
     }
@@ -73,13 +57,13 @@ static enum damacy_status reserve_decoded(struct dmc_cpu_worker *worker, uint64_
     return DAMACY_OK;
 }
 
-static void scatter_chunk(struct dmc_cpu_worker *worker, struct dmc_cpu_batch *batch, const struct dmc_chunk *chunk, const uint8_t *decoded)
+static void scatter_chunk(struct dmc_cpu_worker *worker, struct dmc_backend_batch *batch, const struct dmc_chunk *chunk, const uint8_t *decoded)
 {
-    const struct dmc_cpu_array *array = array_of(chunk);
+    const struct dmc_backend_array *array = array_of(chunk);
     uint64_t bytes = 0;
     for (uint32_t i = chunk->piece_begin; i < chunk->piece_end; i++) {
         const struct dmc_piece *piece = &batch->plan.pieces[i];
-        const struct dmc_cpu_tensor *tensor = &batch->tensors[piece->field];
+        const struct dmc_backend_tensor *tensor = &batch->tensors[piece->field];
         dmc_assemble_piece(piece, batch->plan.dims, array->rows[piece->field], decoded, tensor->data);
         bytes += piece->elements * damacy_dtype_bytes(tensor->dtype);
     }
@@ -87,33 +71,11 @@ static void scatter_chunk(struct dmc_cpu_worker *worker, struct dmc_cpu_batch *b
     dmc_counter_add(&worker->assemble, pieces, bytes, 0); /* the caller adds the time */
 }
 
-static void execute_chunk(struct dmc_cpu_worker *worker, struct dmc_cpu_batch *batch, const struct dmc_read *read,
+static void execute_chunk(struct dmc_cpu_worker *worker, struct dmc_backend_batch *batch, const struct dmc_read *read,
                           const struct dmc_chunk *chunk, const struct dmc_request *request, const uint8_t *data)
 {
-    const struct dmc_cpu_array *array = array_of(chunk);
-    const struct dmc_codec_chain *chain = array->chain;
-    uint64_t stored_bytes = read->whole ? request->bytes_read : chunk->stored_bytes;
-
-    if (chunk->stored_offset + stored_bytes > request->bytes_read) {
-        char expected[64], found[64];
-        snprintf(expected, sizeof expected, "%llu bytes", (unsigned long long)(read->offset + chunk->stored_offset + stored_bytes));
-        snprintf(found, sizeof found, "%llu", (unsigned long long)(read->offset + request->bytes_read));
-        dmc_error_set(&worker->error, DAMACY_DECODE, "read", "the object ends before the chunk does");
-        dmc_error_expected(&worker->error, expected, found);
-        fail_chunk_at(worker, batch, read, chunk, stored_bytes);
-        return;
-    }
-    bool sharded = batch->plan.objects[read->object].sharded;
-    if (chain->raw && !sharded && request->object_bytes != UINT64_MAX && request->object_bytes != chain->chunk_bytes) {
-        char expected[64], found[64];
-        snprintf(expected, sizeof expected, "%llu bytes", (unsigned long long)chain->chunk_bytes);
-        snprintf(found, sizeof found, "%llu", (unsigned long long)request->object_bytes);
-        dmc_error_set(&worker->error, DAMACY_DECODE, "read", "an uncompressed chunk has the wrong size");
-        dmc_error_expected(&worker->error, expected, found);
-        fail_chunk_at(worker, batch, read, chunk, stored_bytes);
-        return;
-    }
-
+    const struct dmc_codec_chain *chain = array_of(chunk)->chain;
+    uint64_t stored_bytes = dmc_chunk_stored_bytes(read, chunk, request);
     uint64_t begin_ns = dmc_clock_ns();
     const uint8_t *decoded;
     if (chain->raw) {
@@ -132,7 +94,8 @@ static void execute_chunk(struct dmc_cpu_worker *worker, struct dmc_cpu_batch *b
         if (status == DAMACY_OK)
             status = dmc_codec_decode(chain, worker->codec, &decode, &worker->error);
         if (status != DAMACY_OK) {
-            fail_chunk_at(worker, batch, read, chunk, stored_bytes);
+            dmc_chunk_where(batch, read, chunk, stored_bytes, &worker->error);
+            fail_chunk(worker, batch, chunk);
             return;
         }
         decoded = worker->decoded;
@@ -145,65 +108,49 @@ static void execute_chunk(struct dmc_cpu_worker *worker, struct dmc_cpu_batch *b
 }
 
 /* One task of the batch is over. */
-static void finish_task(struct dmc_cpu_worker *worker, struct dmc_cpu_batch *batch)
+static void finish_task(struct dmc_cpu_worker *worker, struct dmc_backend_batch *batch)
 {
     if (atomic_fetch_sub_explicit(&batch->remaining, 1, memory_order_acq_rel) == 1 &&
         !atomic_load_explicit(&worker->backend->stop, memory_order_relaxed))
         worker->backend->hooks.done(worker->backend->hooks.user, batch);
 }
 
-void dmc_cpu_execute_failure(struct dmc_cpu_worker *worker, struct dmc_cpu_batch *batch, uint32_t read_index, struct damacy_error *error)
+void dmc_cpu_execute_failure(struct dmc_cpu_worker *worker, struct dmc_backend_batch *batch, uint32_t read_index, struct damacy_error *error)
 {
     const struct dmc_read *read = &batch->plan.reads[read_index];
     for (uint32_t i = read->chunk_begin; i < read->chunk_end; i++) {
+        const struct dmc_chunk *chunk = &batch->plan.chunks[i];
         worker->error = *error;
-        fail_chunk_at(worker, batch, read, &batch->plan.chunks[i], 0);
+        dmc_chunk_where(batch, read, chunk, read->whole ? 0 : chunk->stored_bytes, &worker->error);
+        fail_chunk(worker, batch, chunk);
     }
     finish_task(worker, batch);
 }
 
-void dmc_cpu_execute_read(struct dmc_cpu_worker *worker, struct dmc_cpu_batch *batch, uint32_t read_index, const struct dmc_request *request,
+void dmc_cpu_execute_read(struct dmc_cpu_worker *worker, struct dmc_backend_batch *batch, uint32_t read_index, const struct dmc_request *request,
                           const struct damacy_error *request_error, const uint8_t *data)
 {
     const struct dmc_read *read = &batch->plan.reads[read_index];
-    const struct dmc_plan_object *object = &batch->plan.objects[read->object];
     for (uint32_t i = read->chunk_begin; i < read->chunk_end; i++) {
         const struct dmc_chunk *chunk = &batch->plan.chunks[i];
         if (atomic_load_explicit(&worker->backend->stop, memory_order_relaxed))
             return; /* the batch never ends; destroy is waiting */
-        switch (request->outcome) {
-        case DMC_OUTCOME_OK:
-        case DMC_OUTCOME_TRUNCATED:
+        switch (dmc_chunk_check(batch, read, chunk, request, request_error, &worker->error)) {
+        case DMC_CHUNK_USE:
             execute_chunk(worker, batch, read, chunk, request, data);
             break;
-        case DMC_OUTCOME_ABSENT:
-            if (!object->sharded) {
-                fill_chunk(worker, batch, chunk);
-                break;
-            }
-            dmc_error_set(&worker->error, DAMACY_IO, "read", "the shard was there when its index was read and is gone now");
-            dmc_error_hint(&worker->error, "the array must not change while it is read");
-            fail_chunk_at(worker, batch, read, chunk, 0);
+        case DMC_CHUNK_FILL:
+            fill_chunk(worker, batch, chunk);
             break;
-        case DMC_OUTCOME_TOO_LONG: {
-            char expected[64], found[64];
-            snprintf(expected, sizeof expected, "at most %llu bytes", (unsigned long long)read->length);
-            snprintf(found, sizeof found, "%llu", (unsigned long long)request->object_bytes);
-            dmc_error_set(&worker->error, DAMACY_DECODE, "read", "the object is longer than any encoding of its chunk");
-            dmc_error_expected(&worker->error, expected, found);
-            fail_chunk_at(worker, batch, read, chunk, request->object_bytes);
-            break;
-        }
-        case DMC_OUTCOME_FAILED:
-            worker->error = *request_error;
-            fail_chunk_at(worker, batch, read, chunk, 0);
+        case DMC_CHUNK_FAIL:
+            fail_chunk(worker, batch, chunk);
             break;
         }
     }
     finish_task(worker, batch);
 }
 
-void dmc_cpu_execute_fill(struct dmc_cpu_worker *worker, struct dmc_cpu_batch *batch, uint32_t group)
+void dmc_cpu_execute_fill(struct dmc_cpu_worker *worker, struct dmc_backend_batch *batch, uint32_t group)
 {
     uint32_t begin = batch->plan.absent_begin + group * DMC_FILLS_PER_TASK;
     uint32_t end = (uint32_t)dmc_min_u64((uint64_t)begin + DMC_FILLS_PER_TASK, batch->plan.chunk_count);

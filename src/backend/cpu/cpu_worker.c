@@ -1,43 +1,10 @@
 /* The loop of a worker: claim, start, finish. See cpu_backend.h for the picture. */
+#include "backend/chunk_check.h"
 #include "backend/cpu/cpu_worker.h"
 #include "base/bytes.h"
 #include "base/clock.h"
 #include "base/error.h"
 #include "base/trace.h"
-
-/* The oldest task that nobody has. The ring entry of a batch that is long over may name a newer one: a claim on that is as good. */
-static bool claim_task(struct dmc_cpu_worker *worker, struct dmc_cpu_batch **batch, uint32_t *task)
-{
-    struct dmc_cpu_backend *backend = worker->backend;
-    uint64_t submitted = atomic_load_explicit(&backend->submitted, memory_order_acquire);
-    uint32_t ring = backend->options.batches_max;
-    if (submitted - worker->batch_cursor > ring)
-        worker->batch_cursor = submitted - ring;
-    for (; worker->batch_cursor < submitted; worker->batch_cursor++) {
-        struct dmc_cpu_batch *candidate = atomic_load_explicit(&backend->batches[worker->batch_cursor % ring], memory_order_acquire);
-        uint64_t word = atomic_load_explicit(&candidate->claim, memory_order_relaxed);
-        if ((uint32_t)word >= word >> 32)
-            continue;
-        word = atomic_fetch_add_explicit(&candidate->claim, 1, memory_order_acquire); /* partner: the store in dmc_cpu_submit */
-        if ((uint32_t)word >= word >> 32)
-            continue;
-        *batch = candidate;
-        *task = (uint32_t)word;
-        return true;
-    }
-    return false;
-}
-
-/* How many bytes to ask room for. A whole object is first tried with what nearly every encoder stays within; the store's answer
- * tells the size when that was too little. */
-static uint64_t first_guess(const struct dmc_cpu_batch *batch, const struct dmc_read *read)
-{
-    if (!read->whole)
-        return read->length;
-    const struct dmc_cpu_array *array = batch->plan.chunks[read->chunk_begin].array->user;
-    uint64_t likely = array->chain->chunk_bytes + array->chain->chunk_bytes / 64 + 4096;
-    return dmc_min_u64(likely, read->length);
-}
 
 /* Give the slot's room back, and that of older ones that were only waiting for it. */
 static void release_slot(struct dmc_cpu_worker *worker, struct dmc_read_slot *slot)
@@ -64,7 +31,7 @@ static void release_slot(struct dmc_cpu_worker *worker, struct dmc_read_slot *sl
         buffer->tail = worker->slots[worker->slot_tail % ring].buffer_begin;
 }
 
-static void wait_with(struct dmc_cpu_worker *worker, struct dmc_cpu_batch *batch, uint32_t read, uint64_t bytes)
+static void wait_with(struct dmc_cpu_worker *worker, struct dmc_backend_batch *batch, uint32_t read, uint64_t bytes)
 {
     worker->waiting[worker->waiting_count++] = (struct dmc_waiting_read){batch, read, bytes};
 }
@@ -76,7 +43,7 @@ static void finish_read(struct dmc_cpu_worker *worker, struct dmc_read_slot *slo
     struct dmc_request *request = &slot->request;
     if (request->outcome == DMC_OUTCOME_TOO_LONG && request->object_bytes <= read->length && request->object_bytes > slot->part.iov_len) {
         uint64_t object_bytes = request->object_bytes;
-        struct dmc_cpu_batch *batch = slot->batch;
+        struct dmc_backend_batch *batch = slot->batch;
         uint32_t index = slot->read;
         release_slot(worker, slot);
         wait_with(worker, batch, index, object_bytes);
@@ -90,7 +57,7 @@ static void finish_read(struct dmc_cpu_worker *worker, struct dmc_read_slot *slo
 }
 
 /* Start a read of `bytes`; when there is no room for it now it waits. */
-static void start_read(struct dmc_cpu_worker *worker, struct dmc_cpu_batch *batch, uint32_t read_index, uint64_t bytes)
+static void start_read(struct dmc_cpu_worker *worker, struct dmc_backend_batch *batch, uint32_t read_index, uint64_t bytes)
 {
     struct dmc_cpu_backend *backend = worker->backend;
     uint64_t begin, end;
@@ -108,7 +75,7 @@ static void start_read(struct dmc_cpu_worker *worker, struct dmc_cpu_batch *batc
         dmc_read_buffer_take(&worker->buffer, bytes, &begin, &end);
     }
     const struct dmc_read *read = &batch->plan.reads[read_index];
-    const struct dmc_cpu_array *array = batch->plan.objects[read->object].array->user;
+    const struct dmc_backend_array *array = batch->plan.objects[read->object].array->user;
     struct dmc_read_slot *slot = &worker->slots[worker->slot_head++ % backend->options.reads_in_flight];
     slot->batch = batch;
     slot->read = read_index;
@@ -153,12 +120,12 @@ static bool start_next(struct dmc_cpu_worker *worker)
         start_read(worker, waiting.batch, waiting.read, waiting.bytes);
         return worker->waiting_count == 0 || worker->buffer.outstanding == 0;
     }
-    struct dmc_cpu_batch *batch;
+    struct dmc_backend_batch *batch;
     uint32_t task;
-    if (!claim_task(worker, &batch, &task))
+    if (!dmc_claim_task(&worker->backend->ring, &worker->batch_cursor, &batch, &task))
         return false;
     if (task < batch->plan.read_count)
-        start_read(worker, batch, task, first_guess(batch, &batch->plan.reads[task]));
+        start_read(worker, batch, task, dmc_read_first_guess(batch, &batch->plan.reads[task]));
     else
         dmc_cpu_execute_fill(worker, batch, task - batch->plan.read_count);
     return worker->waiting_count == 0 || worker->buffer.outstanding == 0;

@@ -2,6 +2,7 @@
 #ifndef DMC_CPU_WORKER_H
 #define DMC_CPU_WORKER_H
 
+#include "backend/claim.h"
 #include "backend/cpu/cpu_backend.h"
 
 /* Buffer space for reads, given out in order and taken back in any order. One mapping; when nothing is outstanding the next
@@ -21,7 +22,7 @@ struct dmc_read_buffer {
 struct dmc_read_slot {
     struct dmc_request request;
     struct iovec part;
-    struct dmc_cpu_batch *batch;
+    struct dmc_backend_batch *batch;
     uint32_t read;
     uint64_t buffer_begin;
     uint64_t buffer_end;
@@ -31,7 +32,7 @@ struct dmc_read_slot {
 
 /* A read that is claimed but not under way: there was no room, or it must be started again with a longer buffer. */
 struct dmc_waiting_read {
-    struct dmc_cpu_batch *batch;
+    struct dmc_backend_batch *batch;
     uint32_t read;
     uint64_t bytes;
 };
@@ -65,35 +66,27 @@ struct dmc_cpu_worker {
 };
 
 struct dmc_cpu_backend {
+    struct dmc_backend base;
     /* constant */
     struct dmc_cpu_options options;
-    struct dmc_cpu_hooks hooks;
+    struct dmc_backend_hooks hooks;
     struct dmc_budget *budget;
     struct dmc_cpu_worker *workers;
     uint32_t started; /* workers whose thread runs */
-    struct dmc_cpu_batch *_Atomic *batches; /* ring of batches_max, by submission number */
     /* shared by submit and the workers */
-    _Atomic uint64_t submitted; /* release by submit, acquire by workers */
+    struct dmc_claim_ring ring;
     _Atomic bool stop;
 };
 
 void *dmc_cpu_worker_run(void *worker);
 
-/* How many absent chunks make one task: filling one takes about as long as claiming it. */
-#define DMC_FILLS_PER_TASK 8u
-
-static inline uint32_t dmc_cpu_fill_tasks(const struct dmc_plan *plan)
-{
-    return (plan->chunk_count - plan->absent_begin + DMC_FILLS_PER_TASK - 1) / DMC_FILLS_PER_TASK;
-}
-
 /* cpu_execute.c: all chunks of a read whose request is done. */
-void dmc_cpu_execute_read(struct dmc_cpu_worker *worker, struct dmc_cpu_batch *batch, uint32_t read_index, const struct dmc_request *request,
+void dmc_cpu_execute_read(struct dmc_cpu_worker *worker, struct dmc_backend_batch *batch, uint32_t read_index, const struct dmc_request *request,
                           const struct damacy_error *request_error, const uint8_t *data);
 /* A group of absent chunks, counted from plan.absent_begin. */
-void dmc_cpu_execute_fill(struct dmc_cpu_worker *worker, struct dmc_cpu_batch *batch, uint32_t group);
+void dmc_cpu_execute_fill(struct dmc_cpu_worker *worker, struct dmc_backend_batch *batch, uint32_t group);
 /* The samples of a read that never got started. */
-void dmc_cpu_execute_failure(struct dmc_cpu_worker *worker, struct dmc_cpu_batch *batch, uint32_t read_index, struct damacy_error *error);
+void dmc_cpu_execute_failure(struct dmc_cpu_worker *worker, struct dmc_backend_batch *batch, uint32_t read_index, struct damacy_error *error);
 
 static inline void dmc_counter_add(struct dmc_worker_counter *counter, uint64_t count, uint64_t bytes, uint64_t time_ns)
 {
