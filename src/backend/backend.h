@@ -67,8 +67,10 @@ struct dmc_backend_stats {
     struct damacy_metric device_decode;  /* chunks decoded there: decoded bytes, time on the device */
     struct damacy_metric device_assemble;
     struct damacy_metric retry;          /* chunks that the device gave back to the CPU */
+    uint64_t host_bytes;                 /* that its threads now hold of the shares set aside for them */
     uint64_t whole_bytes;                /* of reads of whole objects, whose length no plan knows */
     uint64_t device_bytes;               /* now allocated on the device */
+    uint64_t device_bytes_limit;
 };
 
 struct dmc_backend_memory;

@@ -202,6 +202,8 @@ enum damacy_status dmc_batch_raise(const struct damacy_batch *batch, struct dama
 
 /* --- the caller's side --- */
 
+#define STREAM_LEGACY 1u /* the legacy default stream, by its explicit name */
+
 static bool inherited(const struct damacy_batch *batch) { return batch->home->fork_generation != dmc_fork_generation(); }
 
 /* Drop one reference; the last one brings the batch home. After a fork nothing is touched: the parent's threads are not there, and
@@ -215,7 +217,11 @@ static void drop_reference(struct damacy_batch *batch)
     dmc_mutex_lock(&home->lock);
     struct damacy *pipeline = home->pipeline;
     if (pipeline) {
-        pipeline->slots[batch->slot].state = DMC_SLOT_FREE;
+        struct dmc_batch_slot *slot = &pipeline->slots[batch->slot];
+        const struct dmc_backend_ops *ops = pipeline->backend->ops;
+        slot->state = DMC_SLOT_FENCED; /* before the backend may say that it is over */
+        if (!ops->memory_fenced || !ops->memory_fenced(pipeline->backend, &batch->memory, slot))
+            slot->state = DMC_SLOT_FREE;
         pipeline->held_count--;
         dmc_cond_broadcast(&pipeline->changed);
         dmc_prefetcher_wake(pipeline->prefetcher); /* there the next batch is planned */
@@ -226,10 +232,48 @@ static void drop_reference(struct damacy_batch *batch)
     dmc_home_release(home);
 }
 
+/* What the caller's stream has been given by now is the last that uses the buffer, as far as this reference goes. When the stream is not
+ * there any more the default stream stands in for it: work of a destroyed stream is over soon, and this one comes behind most others. */
+static void fence(struct damacy_batch *batch)
+{
+    const struct dmc_backend_memory_ops *ops = batch->memory.ops;
+    if (!ops->fence_stream)
+        return;
+    uint64_t stream = atomic_load_explicit(&batch->stream, memory_order_relaxed);
+    if (ops->fence_stream(&batch->memory, stream, NULL) != DAMACY_OK && stream != STREAM_LEGACY)
+        ops->fence_stream(&batch->memory, STREAM_LEGACY, NULL);
+}
+
 void damacy_release(struct damacy_batch *batch)
 {
-    if (batch && !inherited(batch))
+    if (!batch || inherited(batch))
+        return;
+    fence(batch);
+    drop_reference(batch);
+}
+
+enum damacy_status damacy_release_event(struct damacy_batch *batch, void *event, struct damacy_error *error)
+{
+    if (!batch || !event)
+        return dmc_error_set(error, DAMACY_INVAL, "pop", "batch or event is NULL");
+    if (inherited(batch))
+        return dmc_error_set(error, DAMACY_FORKED, "pop", "this batch was inherited through fork(); make a pipeline in the child");
+    if (!batch->memory.ops->fence_event)
+        return dmc_error_set(error, DAMACY_INVAL, "pop", "this batch is on the CPU: there are no events to wait for");
+    enum damacy_status status = batch->memory.ops->fence_event(&batch->memory, (uint64_t)(uintptr_t)event, error);
+    if (status == DAMACY_OK)
         drop_reference(batch);
+    return status;
+}
+
+enum damacy_status damacy_batch_stream(struct damacy_batch *batch, void *stream, struct damacy_error *error)
+{
+    if (!batch)
+        return dmc_error_set(error, DAMACY_INVAL, "pop", "batch is NULL");
+    if (inherited(batch))
+        return dmc_error_set(error, DAMACY_FORKED, "pop", "this batch was inherited through fork(); make a pipeline in the child");
+    atomic_store_explicit(&batch->stream, stream ? (uint64_t)(uintptr_t)stream : STREAM_LEGACY, memory_order_relaxed);
+    return DAMACY_OK;
 }
 
 enum damacy_status damacy_batch_info(const struct damacy_batch *batch, struct damacy_batch_info *info, struct damacy_error *error)
@@ -240,8 +284,8 @@ enum damacy_status damacy_batch_info(const struct damacy_batch *batch, struct da
         return dmc_error_set(error, DAMACY_FORKED, "pop", "this batch was inherited through fork(); make a pipeline in the child");
     *info = (struct damacy_batch_info){
         .batch_id = batch->batch_id,
-        .device = DAMACY_CPU,
-        .device_ordinal = 0,
+        .device = batch->home->device,
+        .device_ordinal = batch->home->device_ordinal,
         .field_count = batch->home->field_count,
         .row_count = batch->row_count,
         .skipped_count = batch->skipped_count,
@@ -256,7 +300,7 @@ enum damacy_status damacy_batch_info(const struct damacy_batch *batch, struct da
 
 struct dlpack_tensor {
     void *data;
-    int32_t device_type; /* 1: CPU */
+    int32_t device_type; /* 1: CPU, 2: CUDA */
     int32_t device_id;
     int32_t ndim;
     uint8_t dtype_code; /* 0 int, 1 uint, 2 float, 4 bfloat, 6 bool */
@@ -292,8 +336,10 @@ struct export {
 
 static void end_export(struct export *export)
 {
-    if (!inherited(export->batch))
+    if (!inherited(export->batch)) {
+        fence(export->batch);
         drop_reference(export->batch);
+    }
     dmc_free(export);
 }
 static void delete_managed(struct dlpack_managed *managed) { end_export(managed->context); }
@@ -313,7 +359,8 @@ static struct dlpack_tensor describe_tensor(const struct damacy_tensor_info *inf
     }
     return (struct dlpack_tensor){
         .data = info->data,
-        .device_type = 1,
+        .device_type = export->batch->home->device == DAMACY_CUDA_DEVICE ? 2 : 1,
+        .device_id = export->batch->home->device_ordinal,
         .ndim = (int32_t)info->rank,
         .dtype_code = codes[info->dtype],
         .dtype_bits = (uint8_t)(8 * damacy_dtype_bytes(info->dtype)),

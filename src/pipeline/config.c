@@ -1,4 +1,5 @@
 /* The configuration: checked, completed from the machine, and added up before anything is allocated. */
+#include "backend/cpu/cpu_backend.h"
 #include "base/bytes.h"
 #include "base/error.h"
 #include "base/thread.h"
@@ -144,11 +145,36 @@ void dmc_config_prefetcher(const struct damacy_config *config, const uint32_t *r
     };
 }
 
+void dmc_config_cpu(const struct damacy_config *config, uint64_t share_bytes, struct dmc_cpu_options *options)
+{
+    const struct damacy_tuning *tuning = &config->tuning;
+    *options = (struct dmc_cpu_options){
+        .worker_count = tuning->worker_count,
+        .batches_max = tuning->batch_slots,
+        .reads_in_flight = tuning->reads_in_flight,
+        .worker_bytes = tuning->worker_bytes,
+        .share_bytes = share_bytes,
+        .verify_full = config->verify == DAMACY_VERIFY_FULL,
+        .io_uring_never = tuning->io_uring == 2,
+    };
+}
+
+/* Tables of fixed size: the workers', the batches' rows, the ring of closed batches. */
+static uint64_t table_bytes(const struct damacy_config *config)
+{
+    struct dmc_cpu_options cpu;
+    dmc_config_cpu(config, 0, &cpu);
+    uint64_t row = sizeof(struct damacy_row) + sizeof(struct dmc_row_state) + config->field_count * sizeof(struct dmc_row_fill);
+    uint64_t ring = (uint64_t)config->tuning.lookahead_samples + config->tuning.prefetch_samples;
+    return dmc_cpu_memory(&cpu) + config->tuning.batch_slots * config->samples_per_batch * row + ring * sizeof(struct dmc_closed_batch);
+}
+
 static uint64_t sum_fixed(const struct damacy_config *config, const struct dmc_config_layout *layout)
 {
     const struct damacy_tuning *tuning = &config->tuning;
     return tuning->batch_slots * layout->batch_bytes + tuning->worker_count * tuning->worker_bytes + tuning->array_meta_cache_bytes +
-           tuning->shard_index_cache_bytes + tuning->chunk_layout_cache_bytes + layout->lookahead_bytes + layout->prefetcher_bytes;
+           tuning->shard_index_cache_bytes + tuning->chunk_layout_cache_bytes + layout->lookahead_bytes + layout->prefetcher_bytes +
+           table_bytes(config);
 }
 
 /* Choose what the caller left open. Where memory is tight, caches and worker buffers shrink first, then batch slots down to 2. */
@@ -211,8 +237,12 @@ enum damacy_status dmc_config_complete(const struct damacy_config *config, struc
                     complete->tuning.chunk_layout_cache_bytes > UINT64_MAX / 16; /* else the sum fits 64 bits */
     if (overflow)
         layout->fixed_bytes = UINT64_MAX - layout->reserve_bytes;
-    if (!overflow && layout->fixed_bytes + layout->reserve_bytes <= layout->limit_bytes)
+    if (!overflow && layout->fixed_bytes + layout->reserve_bytes <= layout->limit_bytes) {
+        /* Half of what is left is shared out for larger chunks; the other half is for plans, and for one chunk beyond any share. */
+        uint64_t left = layout->limit_bytes - layout->fixed_bytes - layout->reserve_bytes;
+        layout->share_bytes = complete->tuning.worker_bytes + left / 2 / complete->tuning.worker_count;
         return DAMACY_OK;
+    }
     char breakdown[1024];
     dmc_config_breakdown(complete, layout, breakdown, sizeof breakdown);
     return dmc_error_set(error, DAMACY_BUDGET, "config", "the configuration needs more than max_host_memory_bytes:\n%s", breakdown);

@@ -155,15 +155,8 @@ static enum damacy_status create_tables(struct damacy *pipeline, struct damacy_e
 
 static enum damacy_status create_backend(struct damacy *pipeline, struct damacy_error *error)
 {
-    const struct damacy_tuning *tuning = &pipeline->config.tuning;
-    struct dmc_cpu_options cpu = {
-        .worker_count = tuning->worker_count,
-        .batches_max = tuning->batch_slots,
-        .reads_in_flight = tuning->reads_in_flight,
-        .worker_bytes = tuning->worker_bytes,
-        .verify_full = pipeline->config.verify == DAMACY_VERIFY_FULL,
-        .io_uring_never = tuning->io_uring == 2,
-    };
+    struct dmc_cpu_options cpu;
+    dmc_config_cpu(&pipeline->config, pipeline->share_bytes, &cpu);
     struct dmc_backend_hooks hooks = {.user = pipeline, .fail = dmc_scheduler_fail, .done = dmc_scheduler_done};
     return dmc_cpu_create(&cpu, &hooks, &pipeline->budget, &pipeline->backend, error);
 }
@@ -225,8 +218,10 @@ enum damacy_status dmc_pipeline_create(const struct damacy_config *config, const
     pipeline->batch_bytes = layout.batch_bytes;
     pipeline->base.elapsed_ns = dmc_clock_ns();
     dmc_cond_init(&pipeline->changed);
-    dmc_budget_init(&pipeline->budget, layout.limit_bytes);
-    /* Workers and prefetcher draw their own buffers. The check above has made sure that all of it fits. */
+    /* The workers' shares are set aside whole; the prefetcher draws its own part. The check above has made sure that all of it fits. */
+    pipeline->share_bytes = layout.share_bytes;
+    pipeline->shares_bytes = complete.tuning.worker_count * layout.share_bytes;
+    dmc_budget_init(&pipeline->budget, layout.limit_bytes - pipeline->shares_bytes);
     dmc_budget_reserve(&pipeline->budget, layout.fixed_bytes - layout.prefetcher_bytes -
                                               complete.tuning.worker_count * complete.tuning.worker_bytes);
 

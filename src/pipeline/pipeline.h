@@ -11,6 +11,8 @@
  *     FREE --plan_reserve--> PLANNING --plan_commit--> RUNNING --last task--> READY --pop--> HELD --last reference--> FREE
  *               \______ plan_commit gives back when memory is short and something is in flight _____/
  *
+ * On a CUDA device a slot is FENCED between HELD and FREE while the consumer's work on the device still uses its buffer.
+ *
  * Lock order: home->lock only; nothing else is taken under it but the wake-ups of prefetcher and workers, which are leaves. */
 #ifndef DMC_PIPELINE_H
 #define DMC_PIPELINE_H
@@ -29,6 +31,8 @@ struct dmc_home {
     uint32_t field_count;
     uint32_t samples_per_batch;
     struct damacy_field *fields; /* deep copy */
+    enum damacy_device_type device; /* set once the backend is there */
+    int32_t device_ordinal;
     /* shared */
     _Atomic uint32_t references;
     struct dmc_mutex lock; /* the pipeline's lock */
@@ -72,9 +76,10 @@ struct damacy_batch {
     uint32_t pushed_count;              /* rows as pushed */
     /* shared */
     _Atomic uint32_t references;
+    _Atomic uint64_t stream; /* on which the caller uses it; 1: the legacy default stream */
 };
 
-enum dmc_slot_state { DMC_SLOT_FREE, DMC_SLOT_PLANNING, DMC_SLOT_RUNNING, DMC_SLOT_READY, DMC_SLOT_HELD };
+enum dmc_slot_state { DMC_SLOT_FREE, DMC_SLOT_PLANNING, DMC_SLOT_RUNNING, DMC_SLOT_READY, DMC_SLOT_HELD, DMC_SLOT_FENCED };
 
 struct dmc_batch_slot {
     enum dmc_slot_state state;  /* lock */
@@ -101,7 +106,9 @@ struct damacy {
     const int64_t **sample_shapes;
     uint64_t *tensor_offsets; /* per field, in a batch's memory */
     uint64_t batch_bytes;
-    struct dmc_budget budget;
+    struct dmc_budget budget; /* of all but the workers' shares */
+    uint64_t share_bytes;     /* set aside for each worker */
+    uint64_t shares_bytes;    /* for all of them */
     struct dmc_stores *stores;
     struct dmc_prefetcher *prefetcher;
     struct dmc_backend *backend;
@@ -124,6 +131,8 @@ struct damacy {
     uint32_t inside;        /* calls that are using this pipeline */
     bool planning;
     bool shutting_down;
+    bool broken;            /* the device is lost: pop says broken_error */
+    struct damacy_error broken_error;
     bool room_untold;       /* samples were taken since producers were last woken */
     bool arena_short;       /* the last plan was given back for want of memory: wait until a batch is done */
     uint64_t slot_wait_begin_ns; /* a batch could be planned but no slot is free, since; 0: not so */
@@ -138,6 +147,8 @@ struct damacy {
 struct dmc_pipeline_extras {
     struct dmc_store *file_store;   /* instead of the real one; not owned */
     struct dmc_store *memory_store; /* for memory:// uris; not owned */
+    const void *cuda_driver; /* struct dmc_cuda_driver instead of the machine's, with its module; not owned */
+    const void *cuda_image;
     bool want_layout;
     uint32_t metadata_latency_ns;
 };
@@ -151,12 +162,17 @@ void dmc_pipeline_leave(struct damacy *pipeline) DMC_NO_TSA;
 static inline void dmc_pipeline_entered(const struct damacy *pipeline) DMC_ASSERTS(pipeline->home->lock);
 static inline void dmc_pipeline_entered(const struct damacy *pipeline) { (void)pipeline; }
 
+/* create_cuda.c */
+enum damacy_status dmc_pipeline_create_cuda(struct damacy *pipeline, const struct dmc_pipeline_extras *extras, struct damacy_error *error);
+enum damacy_device_type dmc_config_device(enum damacy_device_type wanted); /* AUTO becomes one of the others */
+
 /* config.c: check, and complete what is 0. `complete` borrows the fields. */
 struct dmc_config_layout {
     uint64_t batch_bytes; /* of one batch buffer */
     uint64_t fixed_bytes; /* all that create commits */
     uint64_t lookahead_bytes;
     uint64_t prefetcher_bytes;
+    uint64_t share_bytes; /* what one worker may hold; worker_bytes of it are in fixed_bytes */
     uint64_t reserve_bytes; /* kept for plans and metadata in transit */
     uint64_t limit_bytes;
     uint64_t default_limit_bytes;
@@ -169,6 +185,8 @@ uint64_t dmc_config_lookahead_bytes(const struct damacy_config *config);
 /* What the prefetcher is made with; the fields' pointers are borrowed and may be NULL for measuring its memory. */
 void dmc_config_prefetcher(const struct damacy_config *config, const uint32_t *ranks, const int64_t *const *sample_shapes,
                            struct dmc_prefetcher_options *options);
+struct dmc_cpu_options;
+void dmc_config_cpu(const struct damacy_config *config, uint64_t share_bytes, struct dmc_cpu_options *options);
 void dmc_config_breakdown(const struct damacy_config *config, const struct dmc_config_layout *layout, char *text, size_t capacity);
 
 /* push.c: the ring has no room for these uris and never will, since the open batch alone fills it. */
@@ -180,6 +198,9 @@ void dmc_scheduler_close_locked(struct damacy *pipeline);                       
 void dmc_scheduler_done(void *pipeline, struct dmc_backend_batch *run);                         /* backend hook */
 void dmc_scheduler_fail(void *pipeline, struct dmc_backend_batch *run, uint32_t row, uint32_t field, uint64_t order,
                         const struct damacy_error *error); /* backend hook */
+
+void dmc_scheduler_broken(void *pipeline, const struct damacy_error *error); /* backend hook */
+void dmc_scheduler_unfenced(void *pipeline, void *slot);                        /* backend hook */
 
 /* batch_plan.c: fill slot->run and the batch's rows from the closed batch's samples. Failures become row errors; a status other than
  * OK means that nothing could be planned for want of memory (BUDGET or OOM), with the samples untouched. */

@@ -23,6 +23,8 @@ static enum damacy_status pop_state(const struct damacy *pipeline)
 {
     if (next_ready(pipeline))
         return DAMACY_OK;
+    if (pipeline->broken)
+        return DAMACY_CUDA;
     if (at_end(pipeline))
         return DAMACY_END;
     return starved(pipeline) ? DAMACY_STARVED : DAMACY_TIMEOUT;
@@ -48,6 +50,7 @@ static enum damacy_status take_batch(struct damacy *pipeline, struct dmc_batch_s
     slot->state = DMC_SLOT_HELD;
     pipeline->held_count++;
     atomic_store_explicit(&batch->references, 1, memory_order_relaxed);
+    atomic_store_explicit(&batch->stream, 1, memory_order_relaxed); /* the legacy default stream */
     pipeline->totals.batches_delivered++;
     pipeline->totals.samples_delivered += batch->row_count;
     for (uint32_t f = 0; f < pipeline->home->field_count; f++)
@@ -92,6 +95,11 @@ enum damacy_status damacy_pop(struct damacy *pipeline, uint64_t timeout_ns, stru
     switch (state) {
     case DAMACY_OK:
         status = take_batch(pipeline, next_ready(pipeline), batch, error);
+        break;
+    case DAMACY_CUDA:
+        if (error)
+            *error = pipeline->broken_error;
+        status = pipeline->broken_error.status;
         break;
     case DAMACY_END:
         status = dmc_error_set(error, DAMACY_END, "pop", "everything that was pushed has been delivered");

@@ -131,6 +131,28 @@ void dmc_scheduler_done(void *user, struct dmc_backend_batch *run)
     dmc_mutex_unlock(&pipeline->home->lock);
 }
 
+void dmc_scheduler_broken(void *user, const struct damacy_error *error)
+{
+    struct damacy *pipeline = user;
+    dmc_mutex_lock(&pipeline->home->lock);
+    pipeline->broken = true;
+    pipeline->broken_error = *error;
+    dmc_cond_broadcast(&pipeline->changed);
+    dmc_mutex_unlock(&pipeline->home->lock);
+}
+
+void dmc_scheduler_unfenced(void *user, void *cookie)
+{
+    struct damacy *pipeline = user;
+    struct dmc_batch_slot *slot = cookie;
+    dmc_mutex_lock(&pipeline->home->lock);
+    slot->state = DMC_SLOT_FREE;
+    dmc_cond_broadcast(&pipeline->changed);
+    if (!pipeline->shutting_down)
+        dmc_prefetcher_wake(pipeline->prefetcher); /* there the next batch is planned */
+    dmc_mutex_unlock(&pipeline->home->lock);
+}
+
 void dmc_scheduler_fail(void *user, struct dmc_backend_batch *run, uint32_t row, uint32_t field, uint64_t order,
                         const struct damacy_error *error)
 {

@@ -21,6 +21,12 @@ static void collect(struct damacy *pipeline, struct damacy_stats *stats)
     stats->fill = backend.fill;
     stats->worker_idle = backend.worker_idle;
     stats->bytes_needed += backend.whole_bytes;
+    stats->input_transfer = backend.input_transfer;
+    stats->gpu_decode = backend.device_decode;
+    stats->gpu_assemble = backend.device_assemble;
+    stats->gpu_retry = backend.retry;
+    stats->gpu_bytes_committed = backend.device_bytes;
+    stats->gpu_bytes_limit = backend.device_bytes_limit;
     stats->array_meta_hits = prefetch.array_meta.hits;
     stats->array_meta_misses = prefetch.array_meta.misses;
     stats->shard_index_hits = prefetch.shard_index.hits;
@@ -28,6 +34,7 @@ static void collect(struct damacy *pipeline, struct damacy_stats *stats)
     uint64_t now = dmc_clock_ns();
     if (pipeline->slot_wait_begin_ns)
         stats->slot_wait.time_ns += now - pipeline->slot_wait_begin_ns;
+    stats->host_bytes_committed = backend.host_bytes;
     stats->elapsed_ns = now;
 }
 
@@ -56,6 +63,10 @@ static void subtract(struct damacy_stats *stats, const struct damacy_stats *base
     subtract_metric(&stats->worker_idle, &base->worker_idle);
     subtract_metric(&stats->pop_wait, &base->pop_wait);
     subtract_metric(&stats->slot_wait, &base->slot_wait);
+    subtract_metric(&stats->input_transfer, &base->input_transfer);
+    subtract_metric(&stats->gpu_decode, &base->gpu_decode);
+    subtract_metric(&stats->gpu_assemble, &base->gpu_assemble);
+    subtract_metric(&stats->gpu_retry, &base->gpu_retry);
     stats->bytes_needed -= base->bytes_needed;
     stats->array_meta_hits -= base->array_meta_hits;
     stats->array_meta_misses -= base->array_meta_misses;
@@ -97,8 +108,8 @@ enum damacy_status damacy_stats_get(const struct damacy *constant, struct damacy
     stats.lookahead_samples = pipeline->lookahead.pushed - pipeline->lookahead.taken;
     stats.batches_ready = pipeline->ready_count;
     stats.batches_held = pipeline->held_count;
-    stats.host_bytes_committed = dmc_budget_used(&pipeline->budget);
-    stats.host_bytes_limit = pipeline->budget.limit_bytes;
+    stats.host_bytes_committed += dmc_budget_used(&pipeline->budget); /* collect has put the workers' part there */
+    stats.host_bytes_limit = pipeline->config.max_host_memory_bytes;
     stats.bottleneck = find_bottleneck(&stats, starve_ns - pipeline->starve_base_ns);
     dmc_pipeline_leave(pipeline);
     stats.struct_size = out->struct_size;

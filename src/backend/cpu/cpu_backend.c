@@ -10,14 +10,16 @@
 
 static void worker_deinit(struct dmc_cpu_worker *worker)
 {
-    dmc_codec_context_destroy(worker->codec);
-    dmc_read_buffer_deinit(&worker->buffer, worker->backend->budget);
-    if (worker->decoded) {
-        dmc_pages_unmap(worker->decoded, worker->decoded_bytes);
-        dmc_budget_unreserve(worker->backend->budget, worker->decoded_bytes);
-    }
+    dmc_worker_memory_deinit(worker);
     dmc_free(worker->slots);
     dmc_free(worker->waiting);
+}
+
+uint64_t dmc_cpu_memory(const struct dmc_cpu_options *options)
+{
+    uint64_t reads = options->reads_in_flight;
+    return options->worker_count *
+           (sizeof(struct dmc_cpu_worker) + reads * sizeof(struct dmc_read_slot) + (reads + 1) * sizeof(struct dmc_waiting_read));
 }
 
 static enum damacy_status worker_init(struct dmc_cpu_worker *worker, struct dmc_cpu_backend *backend, uint32_t index,
@@ -28,10 +30,11 @@ static enum damacy_status worker_init(struct dmc_cpu_worker *worker, struct dmc_
     worker->backend = backend;
     worker->index = index;
     enum damacy_status status = dmc_io_create(&io, &worker->io, error);
+    dmc_budget_init(&worker->share, options->share_bytes);
     if (status == DAMACY_OK)
-        status = dmc_codec_context_create(backend->budget, &worker->codec, error);
+        status = dmc_codec_context_create(&worker->share, &worker->codec, error);
     if (status == DAMACY_OK)
-        status = dmc_read_buffer_grow(&worker->buffer, options->worker_bytes, backend->budget, error);
+        status = dmc_read_buffer_grow(&worker->buffer, options->worker_bytes, &worker->share, error);
     if (status != DAMACY_OK)
         return status;
     worker->slots = dmc_calloc(options->reads_in_flight, sizeof *worker->slots);
@@ -60,6 +63,9 @@ static void cpu_stop(struct dmc_backend *base)
 {
     struct dmc_cpu_backend *backend = cpu_of(base);
     atomic_store(&backend->stop, true);
+    dmc_mutex_lock(&backend->token_lock);
+    dmc_cond_broadcast(&backend->token_free);
+    dmc_mutex_unlock(&backend->token_lock);
     for (uint32_t i = 0; i < backend->started; i++)
         dmc_io_wake(backend->workers[i].io);
 }
@@ -89,6 +95,8 @@ static bool cpu_destroy(struct dmc_backend *base, uint64_t deadline_ns)
     for (uint32_t i = 0; backend->workers && i < backend->options.worker_count; i++)
         if (backend->workers[i].backend)
             worker_deinit(&backend->workers[i]);
+    dmc_cond_deinit(&backend->token_free);
+    dmc_mutex_deinit(&backend->token_lock);
     dmc_free(backend->workers);
     dmc_free((void *)backend->ring.batches);
     dmc_free(backend);
@@ -114,6 +122,7 @@ static void cpu_stats(const struct dmc_backend *base, struct dmc_backend_stats *
         add_counter(&stats->assemble, &worker->assemble);
         add_counter(&stats->fill, &worker->fill);
         add_counter(&stats->worker_idle, &worker->idle);
+        stats->host_bytes += dmc_budget_used(&worker->share) - worker->oversize_bytes;
         stats->whole_bytes += atomic_load_explicit(&worker->whole_bytes, memory_order_relaxed);
     }
 }
@@ -178,6 +187,8 @@ enum damacy_status dmc_cpu_create(const struct dmc_cpu_options *options, const s
     backend->options = *options;
     backend->hooks = *hooks;
     backend->budget = budget;
+    dmc_mutex_init(&backend->token_lock);
+    dmc_cond_init(&backend->token_free);
     backend->workers = dmc_calloc(options->worker_count, sizeof *backend->workers);
     backend->ring.batches = dmc_calloc(options->batches_max, sizeof *backend->ring.batches);
     backend->ring.capacity = options->batches_max;

@@ -5,7 +5,6 @@
 #include "base/bytes.h"
 #include "base/clock.h"
 #include "base/error.h"
-#include "base/mem.h"
 
 static const struct dmc_backend_array *array_of(const struct dmc_chunk *chunk) { return chunk->array->user; }
 
@@ -28,33 +27,6 @@ static void fill_chunk(struct dmc_cpu_worker *worker, struct dmc_backend_batch *
         bytes += piece->elements * damacy_dtype_bytes(tensor->dtype);
     }
     dmc_counter_add(&worker->fill, 1, bytes, dmc_clock_ns() - begin_ns);
-}
-
-/* Grow the buffer for one decoded chunk; what it had is not needed any more. */
-static enum damacy_status reserve_decoded(struct dmc_cpu_worker *worker, uint64_t bytes)
-{
-    struct dmc_budget *budget = worker->backend->budget;
-    uint64_t size = dmc_round_up(bytes, 4096);
-    if (size <= worker->decoded_bytes)
-        return DAMACY_OK;
-    if (worker->decoded)
-        dmc_pages_unmap(worker->decoded, worker->decoded_bytes);
-    dmc_budget_unreserve(budget, worker->decoded_bytes);
-    worker->decoded = NULL;
-    worker->decoded_bytes = 0;
-    if (!dmc_budget_reserve(budget, size))
-        return dmc_error_set(&worker->error, DAMACY_BUDGET, "decode",
-                             "a decoded chunk of %llu bytes does not fit max_host_memory_bytes (%llu bytes, %llu in use); raise it",
-                             (unsigned long long)bytes, (unsigned long long)budget->limit_bytes,
-                             (unsigned long long)dmc_budget_used(budget));
-    worker->decoded = dmc_pages_map(size);
-    if (!worker->decoded) {
-        dmc_budget_unreserve(budget, size);
-        return dmc_error_set(&worker->error, DAMACY_OOM, "decode", "no memory for a decoded chunk of %llu bytes",
-                             (unsigned long long)bytes);
-    }
-    worker->decoded_bytes = size;
-    return DAMACY_OK;
 }
 
 static void scatter_chunk(struct dmc_cpu_worker *worker, struct dmc_backend_batch *batch, const struct dmc_chunk *chunk, const uint8_t *decoded)
@@ -85,15 +57,12 @@ static void execute_chunk(struct dmc_cpu_worker *worker, struct dmc_backend_batc
         struct dmc_decode decode = {
             .source = data + chunk->stored_offset,
             .source_bytes = stored_bytes,
+            .target = worker->decoded, /* dmc_worker_make_space saw to it */
             .need_begin = chunk->need_begin,
             .need_end = chunk->need_end,
             .verify_full = worker->backend->options.verify_full,
         };
-        enum damacy_status status = reserve_decoded(worker, chain->chunk_bytes);
-        decode.target = worker->decoded;
-        if (status == DAMACY_OK)
-            status = dmc_codec_decode(chain, worker->codec, &decode, &worker->error);
-        if (status != DAMACY_OK) {
+        if (dmc_codec_decode(chain, worker->codec, &decode, &worker->error) != DAMACY_OK) {
             dmc_chunk_where(batch, read, chunk, stored_bytes, &worker->error);
             fail_chunk(worker, batch, chunk);
             return;

@@ -46,6 +46,8 @@ static void finish_read(struct dmc_cpu_worker *worker, struct dmc_read_slot *slo
         struct dmc_backend_batch *batch = slot->batch;
         uint32_t index = slot->read;
         release_slot(worker, slot);
+        if (worker->oversize_bytes)
+            dmc_worker_oversize_end(worker);
         wait_with(worker, batch, index, object_bytes);
         return;
     }
@@ -54,6 +56,8 @@ static void finish_read(struct dmc_cpu_worker *worker, struct dmc_read_slot *slo
         atomic_fetch_add_explicit(&worker->whole_bytes, request->bytes_read, memory_order_relaxed);
     dmc_cpu_execute_read(worker, slot->batch, slot->read, request, &slot->error, worker->buffer.memory + slot->buffer_begin);
     release_slot(worker, slot);
+    if (worker->oversize_bytes)
+        dmc_worker_oversize_end(worker);
 }
 
 /* Start a read of `bytes`; when there is no room for it now it waits. */
@@ -61,18 +65,17 @@ static void start_read(struct dmc_cpu_worker *worker, struct dmc_backend_batch *
 {
     struct dmc_cpu_backend *backend = worker->backend;
     uint64_t begin, end;
-    if (!dmc_read_buffer_take(&worker->buffer, bytes, &begin, &end)) {
-        if (worker->buffer.outstanding) {
-            wait_with(worker, batch, read_index, bytes);
-            return;
-        }
-        if (dmc_read_buffer_grow(&worker->buffer, dmc_max_u64(bytes, backend->options.worker_bytes), backend->budget, &worker->read_error) !=
-                DAMACY_OK &&
-            dmc_read_buffer_grow(&worker->buffer, bytes, backend->budget, &worker->read_error) != DAMACY_OK) {
-            dmc_cpu_execute_failure(worker, batch, read_index, &worker->read_error);
-            return;
-        }
-        dmc_read_buffer_take(&worker->buffer, bytes, &begin, &end);
+    switch (dmc_worker_make_space(worker, batch, read_index, bytes, &begin, &end)) {
+    case DMC_SPACE_MADE:
+        break;
+    case DMC_SPACE_LATER:
+        wait_with(worker, batch, read_index, bytes);
+        return;
+    case DMC_SPACE_NEVER:
+        dmc_cpu_execute_failure(worker, batch, read_index, &worker->read_error);
+        return;
+    case DMC_SPACE_STOPPED:
+        return;
     }
     const struct dmc_read *read = &batch->plan.reads[read_index];
     const struct dmc_backend_array *array = batch->plan.objects[read->object].array->user;
@@ -109,14 +112,10 @@ static bool slot_free(const struct dmc_cpu_worker *worker)
 /* Start something, if there is anything to start and room for it. */
 static bool start_next(struct dmc_cpu_worker *worker)
 {
-    if (!slot_free(worker))
+    if (!slot_free(worker) || worker->oversize_bytes)
         return false;
     if (worker->waiting_count) {
-        struct dmc_waiting_read waiting = worker->waiting[worker->waiting_count - 1];
-        uint64_t bytes = dmc_round_up(waiting.bytes, 64);
-        if (bytes > worker->buffer.bytes && worker->buffer.outstanding)
-            return false; /* must grow first, and may not while reads land in the buffer */
-        worker->waiting_count--;
+        struct dmc_waiting_read waiting = worker->waiting[--worker->waiting_count];
         start_read(worker, waiting.batch, waiting.read, waiting.bytes);
         return worker->waiting_count == 0 || worker->buffer.outstanding == 0;
     }

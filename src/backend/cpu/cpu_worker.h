@@ -49,10 +49,13 @@ struct dmc_cpu_worker {
     pthread_t thread;
     struct dmc_io *io;
     /* the worker's own */
+    struct dmc_budget share; /* what the next four are drawn from; limit: options.share_bytes, more while oversize_bytes is not 0 */
     struct dmc_codec_context *codec;
     struct dmc_read_buffer buffer;
     uint8_t *decoded; /* one decoded chunk */
     uint64_t decoded_bytes;
+    uint64_t scratch_bytes;  /* what the codecs may have taken */
+    uint64_t oversize_bytes; /* this worker holds the token, and reads something that exceeds its share by so much; 0: it does not */
     struct dmc_read_slot *slots; /* a ring in the order of starting: [slot_tail, slot_head) */
     uint64_t slot_head, slot_tail;
     struct dmc_waiting_read *waiting; /* reads_in_flight + 1: one that found no room, and those that came back too long */
@@ -76,6 +79,9 @@ struct dmc_cpu_backend {
     /* shared by submit and the workers */
     struct dmc_claim_ring ring;
     _Atomic bool stop;
+    struct dmc_mutex token_lock; /* the token for reads that exceed a worker's share: see cpu_memory.c */
+    struct dmc_cond token_free;
+    bool token_taken DMC_GUARDED_BY(token_lock);
 };
 
 void *dmc_cpu_worker_run(void *worker);
@@ -95,6 +101,19 @@ static inline void dmc_counter_add(struct dmc_worker_counter *counter, uint64_t 
     atomic_store_explicit(&counter->time_ns, atomic_load_explicit(&counter->time_ns, memory_order_relaxed) + time_ns,
                           memory_order_relaxed);
 }
+
+/* cpu_memory.c */
+enum dmc_space {
+    DMC_SPACE_MADE,   /* [*begin, *end) of the buffer is taken, and decoding will find its memory */
+    DMC_SPACE_LATER,  /* when what is in flight has finished */
+    DMC_SPACE_NEVER,  /* worker->read_error says why */
+    DMC_SPACE_STOPPED /* the backend stops */
+};
+enum dmc_space dmc_worker_make_space(struct dmc_cpu_worker *worker, const struct dmc_backend_batch *batch, uint32_t read_index, uint64_t bytes,
+                                   uint64_t *begin, uint64_t *end);
+/* The read that exceeded the share is over. */
+void dmc_worker_oversize_end(struct dmc_cpu_worker *worker);
+void dmc_worker_memory_deinit(struct dmc_cpu_worker *worker);
 
 /* cpu_buffer.c */
 /* Reserve `bytes` for a read. false: no room now (or, with nothing outstanding, ever at this size). */
