@@ -61,7 +61,7 @@ DMC_DEVICE u32 funnel_right(u32 lo, u32 hi, u32 s) { return __funnelshift_r(lo, 
 // The low n & 31 bits.
 DMC_DEVICE u32 low_bits(u32 v, u32 n)
 {
-#ifdef __CUDA_ARCH__
+#ifdef __CUDACC__
     u32 d;
     asm("szext.wrap.u32 %0, %1, %2;" : "=r"(d) : "r"(v), "r"(n));
     return d;
@@ -72,7 +72,7 @@ DMC_DEVICE u32 low_bits(u32 v, u32 n)
 // v >> (n & 31).
 DMC_DEVICE u32 shift_right(u32 v, u32 n)
 {
-#ifdef __CUDA_ARCH__
+#ifdef __CUDACC__
     return __funnelshift_r(v, 0, n);
 #else
     return v >> (n & 31);
@@ -81,7 +81,7 @@ DMC_DEVICE u32 shift_right(u32 v, u32 n)
 // Bits 8 to 15.
 DMC_DEVICE u32 second_byte(u32 v)
 {
-#ifdef __CUDA_ARCH__
+#ifdef __CUDACC__
     return __byte_perm(v, 0, 0x4441);
 #else
     return v >> 8 & 255;
@@ -90,7 +90,7 @@ DMC_DEVICE u32 second_byte(u32 v)
 // The upper n bits; all from 32 on.
 DMC_DEVICE u32 top_bits(u32 v, u32 n)
 {
-#ifdef __CUDA_ARCH__
+#ifdef __CUDACC__
     return __funnelshift_lc(v, 0, n);
 #else
     return n >= 32 ? v : n ? v >> (32 - n) : 0;
@@ -100,7 +100,7 @@ DMC_DEVICE u32 top_bits(u32 v, u32 n)
 // Shared memory by its own 32-bit addresses: half the arithmetic of generic pointers.
 DMC_DEVICE u32 shared_address(const void *p)
 {
-#ifdef __CUDA_ARCH__
+#ifdef __CUDACC__
     return (u32)__cvta_generic_to_shared(p);
 #else
     return dmc_twin_shared_address(p);
@@ -109,7 +109,7 @@ DMC_DEVICE u32 shared_address(const void *p)
 // Two neighbours, only a multiple of 4.
 DMC_DEVICE void shared_load_pair(u32 address, u32 *x, u32 *y)
 {
-#ifdef __CUDA_ARCH__
+#ifdef __CUDACC__
     asm volatile("ld.shared.u32 %0, [%2]; ld.shared.u32 %1, [%2 + 4];" : "=r"(*x), "=r"(*y) : "r"(address));
 #else
     *x = dmc_twin_shared_load(address), *y = dmc_twin_shared_load(address + 4);
@@ -118,7 +118,7 @@ DMC_DEVICE void shared_load_pair(u32 address, u32 *x, u32 *y)
 DMC_DEVICE uint2 shared_load_v2(u32 address)
 {
     uint2 v;
-#ifdef __CUDA_ARCH__
+#ifdef __CUDACC__
     asm volatile("ld.shared.v2.u32 {%0, %1}, [%2];" : "=r"(v.x), "=r"(v.y) : "r"(address));
 #else
     v.x = dmc_twin_shared_load(address), v.y = dmc_twin_shared_load(address + 4);
@@ -128,7 +128,7 @@ DMC_DEVICE uint2 shared_load_v2(u32 address)
 // 16 bytes from global to shared memory, some time before async_wait; both addresses are multiples of 16.
 DMC_DEVICE void async_copy16(u32 shared, const u8 *global)
 {
-#ifdef __CUDA_ARCH__
+#ifdef __CUDACC__
     asm volatile("cp.async.ca.shared.global [%0], [%1], 16;" ::"r"(shared), "l"(global) : "memory");
 #else
     dmc_twin_shared_store16(shared, global);
@@ -136,20 +136,20 @@ DMC_DEVICE void async_copy16(u32 shared, const u8 *global)
 }
 DMC_DEVICE void async_commit()
 {
-#ifdef __CUDA_ARCH__
+#ifdef __CUDACC__
     asm volatile("cp.async.commit_group;" ::: "memory");
 #endif
 }
 // All groups but the last one are there.
 DMC_DEVICE void async_wait_but_one()
 {
-#ifdef __CUDA_ARCH__
+#ifdef __CUDACC__
     asm volatile("cp.async.wait_group 1;" ::: "memory");
 #endif
 }
 DMC_DEVICE void async_wait_all()
 {
-#ifdef __CUDA_ARCH__
+#ifdef __CUDACC__
     asm volatile("cp.async.wait_all;" ::: "memory");
 #endif
 }
