@@ -51,5 +51,5 @@ dmc_cuda_fatbin:
   set_source_files_properties(${folder}/fatbin.S PROPERTIES OBJECT_DEPENDS ${folder}/kernels.fatbin GENERATED ON)
   add_library(dmc_cuda_module STATIC ${folder}/fatbin.S)
   set_target_properties(dmc_cuda_module PROPERTIES COMPILE_OPTIONS "" LINKER_LANGUAGE C)
-  target_compile_definitions(dmc_cuda_module PUBLIC DAMACY_CUDA=1)
+  target_compile_definitions(dmc_cuda_module PUBLIC DMC_CUDA_KERNELS=1)
 endif()

@@ -160,8 +160,8 @@ int dmc_cuda_wave_enqueue(struct dmc_cuda_wave *wave, const struct dmc_cuda_laun
                           uint64_t scratch_device, void *stream, void *side);
 
 /* The embedded module with all kernels of src/backend/cuda (several architectures and PTX); absent where the build had no nvcc
- * (then DAMACY_CUDA is not defined). For cuModuleLoadData / cuLibraryLoadData. */
-#ifdef DAMACY_CUDA
+ * (then DMC_CUDA_KERNELS is not defined). For cuModuleLoadData / cuLibraryLoadData. */
+#ifdef DMC_CUDA_KERNELS
 extern const unsigned char dmc_cuda_fatbin[];
 #endif
 
