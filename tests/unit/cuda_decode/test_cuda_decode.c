@@ -434,10 +434,6 @@ static void test_zstd_refused(void **state)
     item_add(DMC_CUDA_ZSTD, "rubbish rubbish", 15, NULL, sizeof data);
     uint32_t skip[2] = {0x184D2A50u, 0};
     item_add(DMC_CUDA_ZSTD, skip, 8, NULL, 10);
-    ZSTD_CCtx *context = ZSTD_createCCtx();
-    uint32_t dictionary[400] = {ZSTD_MAGIC_DICTIONARY, 77};
-    (void)dictionary;
-    ZSTD_freeCCtx(context);
     uint8_t named[] = {0x28, 0xB5, 0x2F, 0xFD, 0x21, 77, 10, 0x51, 0, 0, 'a', 'a', 'a', 'a', 'a', 'a', 'a', 'a', 'a', 'a'};
     item_add(DMC_CUDA_ZSTD, named, sizeof named, NULL, 10);
     decode_all(1 << 20);
@@ -465,6 +461,42 @@ static void test_zstd_refused(void **state)
         }
     }
     items_free();
+}
+
+/* A frame made against a prefix that is not there: its matches reach before its beginning; alone, and behind another frame,
+ * whose bytes they must not reach. */
+static void test_zstd_prefix(void **state)
+{
+    (void)state;
+    uint8_t *data = malloc(60000), *out = malloc(80000);
+    fill(data, 30000, NOISE);
+    memcpy(data + 30000, data, 30000);
+    for (int wide = 0; wide < 2; wide++) {
+        shared_block = wide ? H100_SHARED : 48 << 10;
+        struct frame_options options = {.level = 1, .no_size = true};
+        size_t first = zstd_write(out, 80000, data, 30000, &options), stored = first;
+        ZSTD_CCtx *context = ZSTD_createCCtx();
+        ZSTD_CCtx_setParameter(context, ZSTD_c_compressionLevel, 3);
+        ZSTD_CCtx_setParameter(context, ZSTD_c_contentSizeFlag, 0);
+        ZSTD_CCtx_refPrefix(context, data, 30000);
+        ZSTD_outBuffer output = {out + stored, 80000 - stored, 0};
+        ZSTD_inBuffer input = {data + 30000, 30000, 0};
+        assert_int_equal(ZSTD_compressStream2(context, &output, &input, ZSTD_e_end), 0);
+        ZSTD_freeCCtx(context);
+        assert_true(output.pos < 1000);
+        stored += output.pos;
+        item_add(DMC_CUDA_ZSTD, out + first, stored - first, NULL, 30000);
+        item_add(DMC_CUDA_ZSTD, out, stored, NULL, 60000);
+        decode_all(1 << 20);
+        for (uint32_t i = 0; i < item_count; i++) {
+            assert_int_equal(items[i].verdict, DMC_CUDA_OK);
+            assert_int_equal(items[i].status, DMC_CUDA_STATUS_OFFSET);
+        }
+        items_free();
+    }
+    shared_block = H100_SHARED;
+    free(data);
+    free(out);
 }
 
 static bool zstd_reference(const struct item *item, uint8_t *out)
@@ -763,11 +795,17 @@ int main(void)
     dmc_twin_seed(random_state);
 #define TEST(name) cmocka_unit_test_teardown(name, leftovers_free)
     const struct CMUnitTest tests[] = {
-        TEST(test_zstd_contents), TEST(test_zstd_blocks),
-        TEST(test_zstd_frames),   TEST(test_zstd_refused),
-        TEST(test_zstd_damaged),  TEST(test_blosc),
-        TEST(test_lz4),           TEST(test_blosc_damaged),
-        TEST(test_waves),         TEST(test_launch_errors_and_advice),
+        TEST(test_zstd_contents),
+        TEST(test_zstd_blocks),
+        TEST(test_zstd_frames),
+        TEST(test_zstd_refused),
+        TEST(test_zstd_prefix),
+        TEST(test_zstd_damaged),
+        TEST(test_blosc),
+        TEST(test_lz4),
+        TEST(test_blosc_damaged),
+        TEST(test_waves),
+        TEST(test_launch_errors_and_advice),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
