@@ -468,25 +468,25 @@ static void test_zstd_refused(void **state)
 static void test_zstd_prefix(void **state)
 {
     (void)state;
-    uint8_t *data = malloc(60000), *out = malloc(80000);
-    fill(data, 30000, NOISE);
-    memcpy(data + 30000, data, 30000);
+    uint8_t *data = malloc(140000), *out = malloc(160000);
+    fill(data, 70000, NOISE);
+    memcpy(data + 70000, data, 70000);
     for (int wide = 0; wide < 2; wide++) {
         shared_block = wide ? H100_SHARED : 48 << 10;
         struct frame_options options = {.level = 1, .no_size = true};
-        size_t first = zstd_write(out, 80000, data, 30000, &options), stored = first;
+        size_t first = zstd_write(out, 160000, data, 70000, &options), stored = first;
         ZSTD_CCtx *context = ZSTD_createCCtx();
         ZSTD_CCtx_setParameter(context, ZSTD_c_compressionLevel, 3);
         ZSTD_CCtx_setParameter(context, ZSTD_c_contentSizeFlag, 0);
-        ZSTD_CCtx_refPrefix(context, data, 30000);
-        ZSTD_outBuffer output = {out + stored, 80000 - stored, 0};
-        ZSTD_inBuffer input = {data + 30000, 30000, 0};
+        ZSTD_CCtx_refPrefix(context, data, 70000);
+        ZSTD_outBuffer output = {out + stored, 160000 - stored, 0};
+        ZSTD_inBuffer input = {data + 70000, 70000, 0};
         assert_int_equal(ZSTD_compressStream2(context, &output, &input, ZSTD_e_end), 0);
         ZSTD_freeCCtx(context);
         assert_true(output.pos < 1000);
         stored += output.pos;
-        item_add(DMC_CUDA_ZSTD, out + first, stored - first, NULL, 30000);
-        item_add(DMC_CUDA_ZSTD, out, stored, NULL, 60000);
+        item_add(DMC_CUDA_ZSTD, out + first, stored - first, NULL, 70000);
+        item_add(DMC_CUDA_ZSTD, out, stored, NULL, 140000);
         decode_all(1 << 20);
         for (uint32_t i = 0; i < item_count; i++) {
             assert_int_equal(items[i].verdict, DMC_CUDA_OK);
