@@ -113,7 +113,18 @@ DAMACY_API const char *damacy_dtype_str(enum damacy_dtype dtype);
 /* Bytes of one element; 0 for NATIVE. Threads: any. */
 DAMACY_API size_t damacy_dtype_bytes(enum damacy_dtype dtype);
 
-enum damacy_device_type { DAMACY_CPU = 0, DAMACY_CUDA_DEVICE = 1 };
+enum damacy_device_type {
+    DAMACY_CPU = 0,
+    DAMACY_CUDA_DEVICE = 1,
+    DAMACY_AUTO_DEVICE = 2 /* in a configuration: a CUDA device if there is one, else the CPU */
+};
+
+/* Where chunks are decoded when batches are on a CUDA device. */
+enum damacy_decode {
+    DAMACY_DECODE_AUTO = 0, /* on the device what it can decode, the rest on the CPU's cores */
+    DAMACY_DECODE_GPU = 1,
+    DAMACY_DECODE_CPU = 2
+};
 
 /* What pop does with a batch that has bad samples. */
 enum damacy_on_error {
@@ -175,6 +186,8 @@ struct damacy_config {
     enum damacy_on_error on_error;
     enum damacy_verify verify;
     uint64_t max_host_memory_bytes; /* hard limit per pipeline; 0: what full speed needs, at most a quarter of the machine */
+    uint64_t max_gpu_memory_bytes;  /* hard limit on device memory; 0: a quarter of what is free at create */
+    enum damacy_decode decode;
     struct damacy_tuning tuning;
 };
 #define DAMACY_CONFIG_INIT {.struct_size = sizeof(struct damacy_config), .tuning = DAMACY_TUNING_INIT}
@@ -206,7 +219,7 @@ struct damacy_batch; /* a popped batch */
  * config    read during the call only. Zero members take defaults.
  * pipeline  out: yours until damacy_destroy(); untouched on failure.
  * Returns OK; INVAL for a setting that makes no sense; BUDGET, with a breakdown in the message, when the configuration alone
- * exceeds max_host_memory_bytes; UNSUPPORTED for a device this build does not have; OOM; IO if threads cannot be started.
+ * exceeds max_host_memory_bytes; UNSUPPORTED for a device that this build or machine does not have; CUDA; OOM; IO if threads cannot be started.
  */
 DAMACY_API enum damacy_status damacy_create(const struct damacy_config *config, struct damacy **pipeline,
                                             struct damacy_error *error);
@@ -261,6 +274,18 @@ DAMACY_API enum damacy_status damacy_wait(struct damacy *pipeline, uint32_t what
  * May be called after damacy_destroy(). NULL is allowed. In a forked child: does nothing.
  */
 DAMACY_API void damacy_release(struct damacy_batch *batch);
+
+/* The same for work that is still under way on a CUDA device: the buffer is used again only after `event` (a CUevent or cudaEvent_t
+ * that was recorded) has fired. Nothing waits here, and no other batch's buffer waits for it. The event may be destroyed at once.
+ *
+ * Returns OK; INVAL for a batch on the CPU; CUDA if the driver refuses the event: then the batch is not released. */
+DAMACY_API enum damacy_status damacy_release_event(struct damacy_batch *batch, void *event, struct damacy_error *error);
+
+/* Name the CUDA stream on which this batch is used from now on (a CUstream or cudaStream_t; NULL: the legacy default stream). When the
+ * batch is released, and again when its last tensor is dropped, what was put into that stream by then is waited for, on the device, before
+ * the buffer is used again. The stream must live until then. Without a call it is the legacy default stream. A popped batch is complete:
+ * no stream has to wait for it. On the CPU: does nothing. Returns OK, INVAL or FORKED. */
+DAMACY_API enum damacy_status damacy_batch_stream(struct damacy_batch *batch, void *stream, struct damacy_error *error);
 
 /* One row of a batch, or one skipped sample. */
 struct damacy_row {
@@ -369,6 +394,13 @@ struct damacy_stats {
     uint64_t host_bytes_committed; /* memory that counts against max_host_memory_bytes */
     uint64_t host_bytes_limit;
     enum damacy_bottleneck bottleneck;
+    /* CUDA only: 0 on the CPU */
+    uint64_t gpu_bytes_committed; /* device memory that counts against max_gpu_memory_bytes */
+    uint64_t gpu_bytes_limit;
+    struct damacy_metric input_transfer; /* waves copied to the device: bytes, time there */
+    struct damacy_metric gpu_decode;     /* chunks decoded there: decoded bytes, time there */
+    struct damacy_metric gpu_assemble;   /* pieces; time there */
+    struct damacy_metric gpu_retry;      /* chunks that the device gave back to the CPU */
 };
 #define DAMACY_STATS_INIT {.struct_size = sizeof(struct damacy_stats)}
 

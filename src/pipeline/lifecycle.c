@@ -153,8 +153,10 @@ static enum damacy_status create_tables(struct damacy *pipeline, struct damacy_e
     return DAMACY_OK;
 }
 
-static enum damacy_status create_backend(struct damacy *pipeline, struct damacy_error *error)
+static enum damacy_status create_backend(struct damacy *pipeline, const struct dmc_pipeline_extras *extras, struct damacy_error *error)
 {
+    if (pipeline->config.device == DAMACY_CUDA_DEVICE)
+        return dmc_pipeline_create_cuda(pipeline, extras, error);
     struct dmc_cpu_options cpu;
     dmc_config_cpu(&pipeline->config, pipeline->share_bytes, &cpu);
     struct dmc_backend_hooks hooks = {.user = pipeline, .fail = dmc_scheduler_fail, .done = dmc_scheduler_done};
@@ -219,18 +221,23 @@ enum damacy_status dmc_pipeline_create(const struct damacy_config *config, const
     pipeline->base.elapsed_ns = dmc_clock_ns();
     dmc_cond_init(&pipeline->changed);
     /* The workers' shares are set aside whole; the prefetcher draws its own part. The check above has made sure that all of it fits. */
-    pipeline->share_bytes = layout.share_bytes;
-    pipeline->shares_bytes = complete.tuning.worker_count * layout.share_bytes;
+    if (complete.device == DAMACY_CUDA_DEVICE) /* readers draw what they need, and what is left is for pinned memory first */
+        pipeline->pinned_bytes = (layout.limit_bytes - layout.fixed_bytes - layout.reserve_bytes) / 4 * 3;
+    else
+        pipeline->share_bytes = layout.share_bytes;
+    pipeline->shares_bytes = complete.tuning.worker_count * pipeline->share_bytes;
     dmc_budget_init(&pipeline->budget, layout.limit_bytes - pipeline->shares_bytes);
     dmc_budget_reserve(&pipeline->budget, layout.fixed_bytes - layout.prefetcher_bytes -
                                               complete.tuning.worker_count * complete.tuning.worker_bytes);
 
     status = create_stores(pipeline, extras, error);
     if (status == DAMACY_OK)
-        status = create_backend(pipeline, error);
+        status = create_backend(pipeline, extras, error);
     if (status == DAMACY_OK)
         status = create_tables(pipeline, error);
     if (status == DAMACY_OK) {
+        pipeline->home->device = pipeline->backend->ops->device;
+        pipeline->home->device_ordinal = pipeline->backend->ordinal;
         dmc_mutex_lock(&pipeline->home->lock);
         pipeline->home->pipeline = pipeline;
         dmc_mutex_unlock(&pipeline->home->lock);
@@ -317,6 +324,6 @@ enum damacy_status damacy_get_device(const struct damacy *pipeline, enum damacy_
     if (type)
         *type = pipeline->config.device;
     if (ordinal)
-        *ordinal = 0;
+        *ordinal = pipeline->backend->ordinal;
     return DAMACY_OK;
 }

@@ -109,6 +109,7 @@ struct damacy {
     struct dmc_budget budget; /* of all but the workers' shares */
     uint64_t share_bytes;     /* set aside for each worker */
     uint64_t shares_bytes;    /* for all of them */
+    uint64_t pinned_bytes;    /* CUDA: most host memory that waves may pin */
     struct dmc_stores *stores;
     struct dmc_prefetcher *prefetcher;
     struct dmc_backend *backend;

@@ -344,6 +344,7 @@ static void cuda_stats(const struct dmc_backend *backend, struct dmc_backend_sta
     add_counter(&stats->device_assemble, &engine->device_assemble);
     add_counter(&stats->retry, &engine->retry);
     stats->device_bytes = dmc_budget_used(&engine->device->budget);
+    stats->device_bytes_limit = engine->device->budget.limit_bytes;
 }
 
 static enum damacy_status cuda_memory_alloc(struct dmc_backend *backend, uint64_t bytes, struct dmc_backend_memory *memory,
@@ -455,11 +456,21 @@ bool dmc_cuda_choose_waves(uint64_t device_bytes, uint64_t pinned_bytes, uint32_
     return false;
 }
 
+enum damacy_status dmc_cuda_available(struct damacy_error *error)
+{
+#ifdef DMC_CUDA_KERNELS
+    const struct dmc_cuda_driver *driver;
+    return dmc_cuda_driver_load(&driver, error);
+#else
+    return dmc_error_set(error, DAMACY_UNSUPPORTED, "config", "this build of damacy has no CUDA backend; use device=\"cpu\"");
+#endif
+}
+
 enum damacy_status dmc_cuda_open(const struct dmc_cuda_driver *driver, const void *image, int32_t ordinal, uint64_t limit_bytes,
                                  struct dmc_cuda_device **device, struct damacy_error *error)
 {
     if (!image) {
-#ifdef DAMACY_CUDA
+#ifdef DMC_CUDA_KERNELS
         image = dmc_cuda_fatbin;
 #else
         return dmc_error_set(error, DAMACY_UNSUPPORTED, "config", "this build of damacy has no CUDA backend; use device=\"cpu\"");

@@ -34,6 +34,9 @@ struct dmc_cuda_options {
  * false: not even the smallest fit. */
 bool dmc_cuda_choose_waves(uint64_t device_bytes, uint64_t pinned_bytes, uint32_t *wave_count, struct dmc_wave_limits *limits);
 
+/* OK if this build and this machine could run it; else UNSUPPORTED with the reason. */
+enum damacy_status dmc_cuda_available(struct damacy_error *error);
+
 /* Open the device; a reference is the caller's. `driver`, `image`: NULL takes the machine's and the embedded one. */
 enum damacy_status dmc_cuda_open(const struct dmc_cuda_driver *driver, const void *image, int32_t ordinal, uint64_t limit_bytes,
                                  struct dmc_cuda_device **device, struct damacy_error *error);

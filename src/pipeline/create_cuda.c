@@ -1,0 +1,76 @@
+/* The CUDA backend of a pipeline: which device, how its memory is shared out between batches and waves, and what that leaves. */
+#include "backend/cuda/cuda_backend.h"
+#include "base/bytes.h"
+#include "base/error.h"
+#include "base/log.h"
+#include "pipeline/pipeline.h"
+
+#include <stdio.h>
+
+#define MIB (1024ull * 1024)
+
+static enum damacy_status too_small(const struct damacy *pipeline, uint64_t device_limit, uint64_t batches, uint64_t pinned,
+                                    struct damacy_error *error)
+{
+    struct dmc_wave_limits limits;
+    uint32_t count;
+    dmc_cuda_choose_waves(UINT64_MAX, UINT64_MAX, &count, &limits);
+    uint64_t best_device = batches + count * dmc_wave_device_bytes(&limits), best_pinned = count * dmc_wave_pinned_bytes(&limits);
+    dmc_error_set(error, DAMACY_BUDGET, "config",
+                  "the configuration needs more memory:\n"
+                  "  on the device   batch buffers %.1f MiB (batch_slots %u x %.1f MiB) and waves, limit %.1f MiB (max_gpu_memory_bytes)\n"
+                  "  pinned          waves, %.1f MiB are left of max_host_memory_bytes\n"
+                  "  full speed needs %.1f MiB on the device and %.1f MiB pinned",
+                  (double)batches / (double)MIB, pipeline->config.tuning.batch_slots, (double)pipeline->batch_bytes / (double)MIB,
+                  (double)device_limit / (double)MIB, (double)pinned / (double)MIB, (double)best_device / (double)MIB,
+                  (double)best_pinned / (double)MIB);
+    return DAMACY_BUDGET;
+}
+
+static enum damacy_status create_on(struct damacy *pipeline, struct dmc_cuda_device *device, struct damacy_error *error)
+{
+    const struct damacy_tuning *tuning = &pipeline->config.tuning;
+    struct dmc_cuda_options options = {
+        .reader_count = tuning->worker_count,
+        .batches_max = tuning->batch_slots,
+        .reads_in_flight = tuning->reads_in_flight,
+        .reader_bytes = tuning->worker_bytes,
+        .decode = (enum dmc_cuda_placement)pipeline->config.decode,
+        .verify_full = pipeline->config.verify == DAMACY_VERIFY_FULL,
+        .io_uring_never = tuning->io_uring == 2,
+    };
+    uint64_t limit = device->budget.limit_bytes, batches = tuning->batch_slots * dmc_round_up(pipeline->batch_bytes, 4096);
+    uint64_t pinned = pipeline->pinned_bytes;
+    if (batches > limit || !dmc_cuda_choose_waves(limit - batches, pinned, &options.wave_count, &options.wave))
+        return too_small(pipeline, limit, batches, pinned, error);
+    dmc_log(DMC_PIPELINE, DAMACY_LOG_INFO, "CUDA device %d: %u waves of %llu decoded bytes, %llu bytes each on the device, %llu pinned",
+            device->ordinal, options.wave_count, (unsigned long long)options.wave.decoded_bytes,
+            (unsigned long long)dmc_wave_device_bytes(&options.wave), (unsigned long long)dmc_wave_pinned_bytes(&options.wave));
+    struct dmc_backend_hooks hooks = {
+        .user = pipeline,
+        .fail = dmc_scheduler_fail,
+        .done = dmc_scheduler_done,
+        .broken = dmc_scheduler_broken,
+        .unfenced = dmc_scheduler_unfenced,
+    };
+    return dmc_cuda_create(&options, &hooks, &pipeline->budget, device, &pipeline->backend, error);
+}
+
+enum damacy_status dmc_pipeline_create_cuda(struct damacy *pipeline, const struct dmc_pipeline_extras *extras, struct damacy_error *error)
+{
+    struct dmc_cuda_device *device = NULL;
+    enum damacy_status status = dmc_cuda_open(extras->cuda_driver, extras->cuda_image, pipeline->config.device_ordinal,
+                                              pipeline->config.max_gpu_memory_bytes, &device, error);
+    if (status != DAMACY_OK)
+        return status;
+    status = create_on(pipeline, device, error);
+    dmc_cuda_device_release(device); /* the backend has its own reference */
+    return status;
+}
+
+enum damacy_device_type dmc_config_device(enum damacy_device_type wanted)
+{
+    if (wanted != DAMACY_AUTO_DEVICE)
+        return wanted;
+    return dmc_cuda_available(NULL) == DAMACY_OK ? DAMACY_CUDA_DEVICE : DAMACY_CPU;
+}
