@@ -6,10 +6,6 @@
 #include "../cuda_status.h"
 #include "decode_desc.h"
 
-#ifndef __CUDACC__
-#include "cuda_twin.h"
-#endif
-
 #define DMC_DEVICE __device__ __forceinline__
 
 namespace dmc_gd {

@@ -1,3 +1,4 @@
+#include "cuda_twin.h"
 #include "backend/cuda/decode/decode_kernels.cu"
 #include "cuda_twin_launch.h"
 #include <stdio.h>
