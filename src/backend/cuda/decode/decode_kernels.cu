@@ -114,7 +114,8 @@ extern "C" __global__ void __launch_bounds__(DMC_GD_EXECUTE_THREADS, 1) dmc_gd_e
         status_set(job, unit.chunk, status);
 }
 
-extern "C" __global__ void __launch_bounds__(64) dmc_gd_execute_warp(dmc_gd_job job)
+// 16 blocks a multiprocessor: 64 registers, with which the loop hardly spills.
+extern "C" __global__ void __launch_bounds__(64, 16) dmc_gd_execute_warp(dmc_gd_job job)
 {
     __shared__ u32 baselines[BASELINES];
     const u32 index = blockIdx.x * 2 + threadIdx.x / 32, lane = threadIdx.x & 31;

@@ -10,11 +10,11 @@ namespace dmc_gd {
 
 static const u32 LONG_COPY = 24;   // up to here a lane copies alone, above a whole warp
 static const u32 BASELINES = CODES_LL + CODES_ML;
-static const u32 DISTANCE_MAX = 1u << 30;
 
 // Baseline | extra bits << 24 for all codes: literal lengths, then match lengths.
 DMC_DEVICE void fill_baselines(u32 *baselines, u32 thread, u32 threads)
 {
+#pragma unroll 1
     for (u32 i = thread; i < BASELINES; i += threads)
         baselines[i] = i < CODES_LL ? ll_baseline(i) | ll_extra_bits(i) << 24
                                     : ml_baseline(i - CODES_LL) | ml_extra_bits(i - CODES_LL) << 24;
@@ -202,16 +202,16 @@ DMC_DEVICE u32 warp_offsets(History &h, u32 value, bool no_literals, bool on, u3
 DMC_DEVICE u32 execute_unit_warp(const dmc_gd_job &job, const dmc_gd_unit &unit, const u32 *baselines, u32 lane)
 {
     u8 *target = target_of<u8>(job, unit.target, unit.in_scratch);
+    const u32 size = unit.target_bytes, block_count = unit.block_count;
+    const u32 stop = unit.need_bytes < size ? unit.need_bytes : ~0u; // once so many bytes are there
     u32 pos = 0, frame_at = 0;
     History history;
     history.reset();
-    for (u32 k = 0; k < unit.block_count; ++k) {
+    for (u32 k = 0; k < block_count && pos < stop; ++k) {
         const dmc_gd_block &b = *(block_at(job, unit.blocks) + k);
-        if (pos >= unit.need_bytes && unit.need_bytes < unit.target_bytes)
-            break;
         if (b.frame_first)
             frame_at = pos, history.reset();
-        const u32 left = unit.target_bytes - pos;
+        const u32 left = size - pos, reach = pos - frame_at; // a match may go so far back behind this block's beginning
         if (b.type != DMC_GD_COMPRESSED) {
             if (b.raw_bytes > left)
                 return DMC_CUDA_STATUS_LENGTH;
@@ -259,10 +259,10 @@ DMC_DEVICE u32 execute_unit_warp(const dmc_gd_job &job, const dmc_gd_unit &unit,
             if (lpos > literal_bytes || opos > room)
                 return DMC_CUDA_STATUS_LENGTH;
             q.offset = warp_offsets(history, value, q.literals == 0, q.on, minu(32, n - i0), lane);
-            if (__any_sync(ALL, q.on && (q.offset == 0 || q.offset > pos - frame_at + q.place + q.literals)))
+            if (__any_sync(ALL, q.on && (q.offset == 0 || q.offset > reach + q.place + q.literals)))
                 return DMC_CUDA_STATUS_OFFSET;
             warp_execute(out, q, start, repeat, lane);
-            if (pos + opos >= unit.need_bytes && unit.need_bytes < unit.target_bytes)
+            if (pos + opos >= stop)
                 return DMC_CUDA_STATUS_OK;
         }
         u32 rest = literal_bytes - lpos;
@@ -275,8 +275,7 @@ DMC_DEVICE u32 execute_unit_warp(const dmc_gd_job &job, const dmc_gd_unit &unit,
         pos += opos + rest;
         __syncwarp();
     }
-    u32 due = unit.cut || unit.need_bytes < unit.target_bytes ? unit.need_bytes : unit.target_bytes;
-    return pos >= due ? DMC_CUDA_STATUS_OK : DMC_CUDA_STATUS_LENGTH;
+    return pos >= minu(stop, size) ? DMC_CUDA_STATUS_OK : DMC_CUDA_STATUS_LENGTH;
 }
 
 // ---- by a thread block ----
@@ -492,16 +491,16 @@ DMC_DEVICE u32 execute_unit_block(const dmc_gd_job &job, const dmc_gd_unit &unit
 {
     const u32 lane = t & 31, warp = t / 32;
     u8 *target = target_of<u8>(job, unit.target, unit.in_scratch);
+    const u32 size = unit.target_bytes, block_count = unit.block_count;
+    const u32 stop = unit.need_bytes < size ? unit.need_bytes : ~0u; // once so many bytes are there
     u32 pos = 0, frame_at = 0;
     History history;
     history.reset();
-    for (u32 k = 0; k < unit.block_count; ++k) {
+    for (u32 k = 0; k < block_count && pos < stop; ++k) {
         const dmc_gd_block &b = *(block_at(job, unit.blocks) + k);
-        if (pos >= unit.need_bytes && unit.need_bytes < unit.target_bytes)
-            break;
         if (b.frame_first)
             frame_at = pos, history.reset();
-        const u32 left = unit.target_bytes - pos;
+        const u32 left = size - pos, reach = pos - frame_at; // a match may go so far back behind this block's beginning
         if (b.type != DMC_GD_COMPRESSED) {
             if (b.raw_bytes > left)
                 return DMC_CUDA_STATUS_LENGTH;
@@ -561,7 +560,7 @@ DMC_DEVICE u32 execute_unit_block(const dmc_gd_job &job, const dmc_gd_unit &unit
                 break;
             u32 mp = op + L;
             const u32 end = mp + M;
-            if (on && (offset == 0 || offset > pos - frame_at + mp))
+            if (on && (offset == 0 || offset > reach + mp))
                 M = 0, evil = 1; // skip the copy, but never the bits that others wait for
             if (repeat) {
                 for (u32 i = 0; i < L; ++i)
@@ -600,8 +599,7 @@ DMC_DEVICE u32 execute_unit_block(const dmc_gd_job &job, const dmc_gd_unit &unit
         pos += opos + rest;
         __syncthreads();
     }
-    u32 due = unit.cut || unit.need_bytes < unit.target_bytes ? unit.need_bytes : unit.target_bytes;
-    return pos >= due ? DMC_CUDA_STATUS_OK : DMC_CUDA_STATUS_LENGTH;
+    return pos >= minu(stop, size) ? DMC_CUDA_STATUS_OK : DMC_CUDA_STATUS_LENGTH;
 }
 
 } // namespace dmc_gd
