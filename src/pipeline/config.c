@@ -1,5 +1,6 @@
 /* The configuration: checked, completed from the machine, and added up before anything is allocated. */
 #include "backend/cpu/cpu_backend.h"
+#include "backend/cuda/cuda_backend.h"
 #include "base/bytes.h"
 #include "base/error.h"
 #include "base/thread.h"
@@ -300,6 +301,8 @@ enum damacy_status damacy_tuning_defaults(const struct damacy_config *config, st
     if (!tuning)
         return invalid(error, "tuning is NULL");
     enum damacy_status status = dmc_config_complete(config, &complete, &layout, error);
+    if (status == DAMACY_OK && complete.device == DAMACY_CUDA_DEVICE)
+        status = dmc_cuda_available(error);
     if (status == DAMACY_OK)
         *tuning = complete.tuning;
     return status;
@@ -312,6 +315,8 @@ enum damacy_status damacy_config_describe(const struct damacy_config *config, ch
     struct dmc_config_layout layout;
     struct damacy_error own;
     enum damacy_status status = dmc_config_complete(config, &complete, &layout, &own);
+    if (status == DAMACY_OK && complete.device == DAMACY_CUDA_DEVICE)
+        status = dmc_cuda_available(&own);
     if (status != DAMACY_OK && error)
         *error = own;
     if (status != DAMACY_OK && status != DAMACY_BUDGET)

@@ -14,6 +14,9 @@
 #include "base/mem.h"
 #include "pipeline/pipeline.h"
 #include "support/zarr_writer.h"
+#ifdef PW_CUDA /* the same tests on the CUDA backend, over a driver that keeps device memory on the host */
+#include "support/fake_cuda.h"
+#endif
 
 #include <pthread.h>
 #include <time.h>
@@ -83,12 +86,37 @@ static inline struct damacy_config pw_config(struct damacy_field *field, uint32_
     return config;
 }
 
+/* What DLPack calls the device that the tests are built for. */
+#ifdef PW_CUDA
+#define PW_DLPACK_DEVICE 2
+#else
+#define PW_DLPACK_DEVICE 1
+#endif
+
+/* The device that the tests are built for. */
+static inline struct damacy_config pw_placed(const struct damacy_config *config, struct dmc_pipeline_extras *extras)
+{
+    struct damacy_config placed = *config;
+#ifdef PW_CUDA
+    placed.device = DAMACY_CUDA_DEVICE;
+    placed.decode = getenv("PW_DECODE") ? (enum damacy_decode)atoi(getenv("PW_DECODE")) : DAMACY_DECODE_AUTO;
+    if (!placed.max_gpu_memory_bytes)
+        placed.max_gpu_memory_bytes = 256u << 20;
+    extras->cuda_driver = &fake_driver;
+    extras->cuda_image = fake_image;
+#else
+    (void)extras;
+#endif
+    return placed;
+}
+
 static inline struct damacy *pw_create(const struct damacy_config *config, struct dmc_store *memory)
 {
     struct dmc_pipeline_extras extras = {.memory_store = memory};
     struct damacy *pipeline = NULL;
     struct damacy_error error;
-    pw_ok(dmc_pipeline_create(config, &extras, &pipeline, &error), &error);
+    struct damacy_config placed = pw_placed(config, &extras);
+    pw_ok(dmc_pipeline_create(&placed, &extras, &pipeline, &error), &error);
     return pipeline;
 }
 

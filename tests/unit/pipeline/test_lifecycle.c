@@ -178,7 +178,7 @@ struct dl_versioned {
 
 static void check_tensor(const struct dl_tensor *tensor, const struct pw_sample *samples, uint32_t count)
 {
-    assert_int_equal(tensor->device_type, 1);
+    assert_int_equal(tensor->device_type, PW_DLPACK_DEVICE);
     assert_int_equal(tensor->ndim, 3);
     assert_int_equal(tensor->code, 2);
     assert_int_equal(tensor->bits, 32);
