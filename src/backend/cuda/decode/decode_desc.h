@@ -117,7 +117,7 @@ DMC_GD_ASSERT_SIZE(struct dmc_gd_unfilter, 48);
 DMC_GD_ASSERT_SIZE(struct dmc_gd_job, 32);
 
 /* Shared memory, in 32-bit words. */
-#define DMC_GD_HUFFMAN_WORDS 1156u  /* a block: the tree's table (11 bits), then a ring for each of four streams */
+#define DMC_GD_HUFFMAN_WORDS 1172u  /* a block: the tree's table (11 bits), then a ring for each of four streams */
 #define DMC_GD_SEQUENCE_WORDS 2816u /* a block: three tables (9, 8 and 9 bits), then the ring */
 #define DMC_GD_EXECUTE_THREADS 1024u
 /* EXECUTE_BLOCK: the block being made, a bit for each of its bytes, and working space. */

@@ -17,7 +17,7 @@ extern "C" __global__ void __launch_bounds__(32) dmc_gd_huffman(dmc_gd_job job)
     const u32 lanes = 32 / job.group, lane = threadIdx.x, part = lane % lanes, index = blockIdx.x * job.group + lane / lanes;
     const bool on = index < job.count;
     u32 *table = shared + lane / lanes * DMC_GD_HUFFMAN_WORDS; // 1024 words; behind it weights and norm, later four rings
-    u32 *found = table + 1152;
+    u32 *found = table + 1168;
     u8 *weights = (u8 *)(table + 1024);
     const dmc_gd_block *b = on ? entry<const dmc_gd_block>(job, index) : nullptr;
     if (on && part == 0) {
@@ -53,8 +53,8 @@ extern "C" __global__ void __launch_bounds__(32) dmc_gd_huffman(dmc_gd_job job)
         bytes = part == 0 ? a0 : part == 1 ? a1 : part == 2 ? a2 : bytes - 6 - a0 - a1 - a2;
         to = part * quarter, n = part == 3 ? n - 3 * quarter : quarter;
     }
-    Ring<128, false> ring;
-    ring.words = table + 1024 + part * 32, ring.address = shared_address(ring.words);
+    Ring<128, true> ring; // 128 bytes, and 16 that repeat the first
+    ring.words = table + 1024 + part * 36, ring.address = shared_address(ring.words);
     if (!huffman_stream(ring, s, bytes, (const u16 *)table, longest, at<u8>(job.scratch + b->literals) + to, n))
         status_set(job, b->chunk, DMC_CUDA_STATUS_LITERALS);
 }

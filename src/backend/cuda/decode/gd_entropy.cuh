@@ -267,7 +267,8 @@ DMC_DEVICE u32 read_weights(const u8 *p, u32 bytes, u8 *weights, u32 *work, int1
     *symbols = k, *longest = log;
     return used;
 }
-// Those entries of the decoding table that fall to lane `part` of 4: symbol | bits << 8, by the next `longest` bits.
+// Those entries of the decoding table that fall to lane `part` of 4: bits | symbol << 8, by the next `longest` bits. The bits lie
+// lowest because a funnel shift takes its distance from there, without any masking.
 DMC_DEVICE void fill_tree(u16 *table, const u8 *weights, u32 symbols, u32 longest, u32 part)
 {
     u32 place = 0;
@@ -277,7 +278,7 @@ DMC_DEVICE void fill_tree(u16 *table, const u8 *weights, u32 symbols, u32 longes
             if (weights[s] != w)
                 continue;
             if ((w & 3) == part) {
-                u32 e = s | (longest + 1 - w) << 8;
+                u32 e = s << 8 | (longest + 1 - w);
                 if (length == 1)
                     table[place] = (u16)e;
                 else
@@ -323,6 +324,12 @@ template <int BYTES, bool MIRROR> struct Ring {
     }
     DMC_DEVICE void ready() { async_wait_but_one(); }
     DMC_DEVICE u32 word(int q) const { return words[(u32)q & (BYTES / 4 - 1)]; }
+    // The three words that end with the one of the bit below `bit`; needs MIRROR.
+    DMC_DEVICE void three_words(int bit, u32 *a, u32 *b, u32 *c) const
+    {
+        const u32 *w = (const u32 *)((const u8 *)words + ((u32)((bit - 65) >> 3) & (BYTES - 4)));
+        *c = w[0], *b = w[1], *a = w[2];
+    }
     // The 32 bits below bit 32 - q; needs MIRROR.
     DMC_DEVICE u32 window(int q) const
     {
@@ -340,7 +347,7 @@ template <class R> DMC_DEVICE u32 bits_below(const R &ring, int bit)
 DMC_DEVICE const u8 *aligned_base(const u8 *p) { return p - ((uintptr_t)p & 15); }
 
 // n symbols of one Huffman stream. False if it does not end exactly at its beginning.
-DMC_DEVICE bool huffman_stream(Ring<128, false> &ring, const u8 *s, u32 bytes, const u16 *table, u32 longest, u8 *out, u32 n)
+DMC_DEVICE bool huffman_stream(Ring<128, true> &ring, const u8 *s, u32 bytes, const u16 *table, u32 longest, u8 *out, u32 n)
 {
     if (!bytes || !s[bytes - 1])
         return false;
@@ -348,31 +355,31 @@ DMC_DEVICE bool huffman_stream(Ring<128, false> &ring, const u8 *s, u32 bytes, c
     int begin = (int)(s - base) * 8, bit = begin + (int)(bytes - 1) * 8 + (int)highest_bit(s[bytes - 1]);
     ring.init(base, bit);
     u32 shift = 32 - longest, i = 0, hi, lo;
-    auto window = [&] { // 33 bits or more: enough for four symbols at most 11 bits long, less what one() shifts in
-        int q = (bit - 1) >> 5;
-        u32 k = (u32)-bit & 31, a = ring.word(q), b = ring.word(q - 1), c = ring.word(q - 2);
-        hi = funnel_left(b, a, k), lo = funnel_left(c, b, k);
+    auto window = [&] { // 64 bits less up to 31 that lo lacks: enough for four symbols of at most 11 bits
+        u32 a, b, c;
+        ring.three_words(bit, &a, &b, &c);
+        hi = funnel_left(b, a, (u32)-bit), lo = funnel_left(c, b, (u32)-bit);
     };
-    auto one = [&]() -> u32 {
-        u32 e = table[hi >> shift], bits = e >> 8;
-        hi = funnel_left(lo, hi, bits), lo <<= bits, bit -= (int)bits;
-        return e & 255;
+    auto one = [&]() -> u32 { // an entry; its lowest five bits are how far it goes
+        u32 e = table[hi >> shift];
+        hi = funnel_left(lo, hi, e), lo = shift_left(lo, e);
+        return e;
     };
     u32 head = minu((u32)(-(uintptr_t)out & 3), n);
     window();
-    for (; i < head; ++i)
-        out[i] = (u8)one();
+    for (; i < head; ++i) {
+        u32 e = one();
+        out[i] = (u8)(e >> 8), bit -= (int)(e & 255);
+    }
     while (i + 16 <= n) {
         ring.top_up(bit);
         ring.ready();
 #pragma unroll
         for (u32 k = 0; k < 4; ++k) {
             window();
-            u32 v = one();
-            v |= one() << 8;
-            v |= one() << 16;
-            v |= one() << 24;
-            *(u32 *)(out + i + 4 * k) = v;
+            u32 e0 = one(), e1 = one(), e2 = one(), e3 = one();
+            *(u32 *)(out + i + 4 * k) = __byte_perm(__byte_perm(e0, e1, 0x0051), __byte_perm(e2, e3, 0x0051), 0x5410);
+            bit -= (int)((e0 + e1 + e2 + e3) & 255); // at most 44: the symbols above do not matter
         }
         i += 16;
     }
@@ -380,7 +387,8 @@ DMC_DEVICE bool huffman_stream(Ring<128, false> &ring, const u8 *s, u32 bytes, c
     ring.ready();
     for (; i < n; ++i) {
         window();
-        out[i] = (u8)one();
+        u32 e = one();
+        out[i] = (u8)(e >> 8), bit -= (int)(e & 255);
     }
     return bit == begin;
 }

@@ -74,6 +74,15 @@ DMC_DEVICE u32 shift_right(u32 v, u32 n)
     return v >> (n & 31);
 #endif
 }
+// v << (n & 31).
+DMC_DEVICE u32 shift_left(u32 v, u32 n)
+{
+#ifdef __CUDACC__
+    return __funnelshift_l(0, v, n);
+#else
+    return v << (n & 31);
+#endif
+}
 // Bits 8 to 15.
 DMC_DEVICE u32 second_byte(u32 v)
 {
