@@ -13,6 +13,7 @@ from ._types import Dtype
 
 _ON_ERROR = ("raise", "fill", "skip")
 _VERIFY = ("needed", "full")
+_DECODE = ("auto", "gpu", "cpu")
 _IO_URING = {"auto": 0, "require": 1, "never": 2}
 
 
@@ -61,15 +62,19 @@ class Field:
 
 
 def _device(value: Any) -> tuple[int, int]:
-    """Type and ordinal of "cpu", "cuda" or "cuda:1"."""
+    """Type and ordinal of "cpu", "cuda", "cuda:1", an ordinal, or "auto"."""
+    if isinstance(value, int) and not isinstance(value, bool) and 0 <= value < 10000:
+        return 1, value
     kind, colon, ordinal = str(value).partition(":")
     if kind == "cpu" and not colon:
         return 0, 0
+    if kind == "auto" and not colon:
+        return 2, -1
     if kind == "cuda" and not colon:
         return 1, -1
     if kind == "cuda" and ordinal.isdecimal() and len(ordinal) < 5:
         return 1, int(ordinal)
-    raise InvalidArgument(f"device is {value!r}, expected 'cpu', 'cuda' or 'cuda:N'", stage="config", found=repr(value))
+    raise InvalidArgument(f"device is {value!r}, expected 'cpu', 'cuda', 'cuda:N', N or 'auto'", stage="config", found=repr(value))
 
 
 class Config:
@@ -78,7 +83,7 @@ class Config:
     samples_per_batch: rows of a batch.
     sample_shape, dtype: of the single, unnamed field. Or:
     fields: several named tensors, {"image": Field(...), "label": Field(...)}.
-    device: where batches go: "cpu".
+    device: where batches go: "cpu"; "cuda" (the current context's device, else 0), "cuda:1" or 1; "auto": a GPU if there is one.
     on_error: what becomes of a batch with bad samples. "raise": that pop raises, the next one goes on; "fill": bad samples hold
         the fill value and are marked in Batch.info; "skip": they are left out.
     verify: "needed" decodes only as far as samples need; "full" decodes and checks whole chunks.
@@ -104,10 +109,12 @@ class Config:
         sample_shape: Sequence[int] | None = None,
         dtype: Any = None,
         fields: Mapping[str, Field] | None = None,
-        device: str = "cpu",
+        device: str | int = "cpu",
         on_error: Literal["raise", "fill", "skip"] = "raise",
         verify: Literal["needed", "full"] = "needed",
         max_host_memory_bytes: int = 0,
+        max_gpu_memory_bytes: int = 0,
+        decode: Literal["auto", "gpu", "cpu"] = "auto",
         worker_count: int = 0,
         batch_slots: int = 0,
         lookahead_samples: int = 0,
@@ -164,6 +171,8 @@ class Config:
             "on_error": _choice("on_error", on_error, _ON_ERROR),
             "verify": _choice("verify", verify, _VERIFY),
             "max_host_memory_bytes": _integer("max_host_memory_bytes", max_host_memory_bytes),
+            "max_gpu_memory_bytes": _integer("max_gpu_memory_bytes", max_gpu_memory_bytes),
+            "decode": _choice("decode", decode, _DECODE),
             **knobs,
             "io_uring": _choice("io_uring", io_uring, tuple(_IO_URING)),
         }
@@ -176,6 +185,8 @@ class Config:
             _VERIFY.index(verify),
             self._settings["max_host_memory_bytes"],
             {**knobs, "io_uring": _IO_URING[io_uring]},
+            self._settings["max_gpu_memory_bytes"],
+            _DECODE.index(decode),
         )
         try:
             _core.tuning_defaults(self._native)
@@ -256,7 +267,7 @@ class Config:
         return _remake, (self._arguments(),)
 
 
-_DEFAULTS = {"device": "cpu", "on_error": "raise", "verify": "needed", "io_uring": "auto"}
+_DEFAULTS = {"device": "cpu", "on_error": "raise", "verify": "needed", "decode": "auto", "io_uring": "auto"}
 
 
 def _remake(arguments: dict[str, Any]) -> Config:

@@ -43,7 +43,7 @@ class Tensor:
     def __dlpack__(
         self,
         *,
-        stream: None = None,
+        stream: int | None = None,
         max_version: tuple[int, int] | None = None,
         dl_device: tuple[int, int] | None = None,
         copy: bool | None = None,
@@ -57,7 +57,7 @@ class Batch:
     def info(self) -> BatchInfo: ...
     @property
     def released(self) -> bool: ...
-    def release(self) -> None: ...
+    def release(self, *, event: Any = None) -> None: ...
     def keys(self) -> list[str]: ...
     def values(self) -> list[Tensor]: ...
     def items(self) -> list[tuple[str, Tensor]]: ...
@@ -72,7 +72,7 @@ class Batch:
     def __dlpack__(
         self,
         *,
-        stream: None = None,
+        stream: int | None = None,
         max_version: tuple[int, int] | None = None,
         dl_device: tuple[int, int] | None = None,
         copy: bool | None = None,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, field, fields
 from enum import IntEnum
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -157,6 +157,18 @@ class BatchInfo:
     rows: tuple[Row, ...]
     skipped: tuple[Row, ...]
     """Samples that were left out (on_error="skip")."""
+    device_ptrs: Mapping[str, int] = field(default_factory=dict)
+    """By name of the field, on a CUDA device: the tensor's address there, good until release. Empty on the CPU."""
+
+    @property
+    def device_ptr(self) -> int | None:
+        """The address of the only tensor on a CUDA device; None on the CPU, or with several fields."""
+        return next(iter(self.device_ptrs.values())) if len(self.device_ptrs) == 1 else None
+
+    @property
+    def ready_stream(self) -> int | None:
+        """The CUDA stream behind whose present work the batch is ready: None, since a popped batch is complete."""
+        return None
 
     @property
     def tags(self) -> tuple[int, ...]:
@@ -230,6 +242,14 @@ class Stats:
     shard_index_misses: int
     host_bytes_committed: int
     host_bytes_limit: int
+    gpu_bytes_committed: int
+    gpu_bytes_limit: int
+    input_transfer: Metric
+    """CUDA: waves copied to the device; bytes, and time there. 0 on the CPU, as are the next three."""
+    gpu_decode: Metric
+    gpu_assemble: Metric
+    gpu_retry: Metric
+    """Chunks that the device gave back to the CPU."""
     bottleneck: str
     """"storage", "decode", "consumer" (you take batches too slowly), "producer" (too few samples are pushed), or "none"."""
 
@@ -254,8 +274,8 @@ class Stats:
             f"{self.elapsed_ns / 1e9:.3f} s: {self.samples_per_second:.1f} samples/s, {self.bytes_per_second / 1e9:.3f} GB/s",
             f"bottleneck: {self.bottleneck}",
         ]
-        for field in fields(self):
-            metric = getattr(self, field.name)
+        for member in fields(self):
+            metric = getattr(self, member.name)
             if isinstance(metric, Metric) and metric.count:
-                lines.append(f"  {field.name:12} {metric.count:10} {metric.bytes / 1e6:12.1f} MB {metric.seconds:10.3f} s")
+                lines.append(f"  {member.name:14} {metric.count:10} {metric.bytes / 1e6:12.1f} MB {metric.seconds:10.3f} s")
         return "\n".join(lines)

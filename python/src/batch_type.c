@@ -44,10 +44,40 @@ static void batch_dealloc(PyObject *object)
     Py_DECREF(type);
 }
 
-static PyObject *batch_release(PyObject *self, PyObject *unused)
+/* The handle of an event: a number, or what torch and cupy call it. */
+static int event_handle(PyObject *event, void **handle)
 {
-    (void)unused;
-    release_native((struct dmc_batch_object *)self);
+    static const char *const names[] = {"cuda_event", "ptr", "handle"};
+    PyObject *number = NULL;
+    for (size_t i = 0; !PyLong_Check(event) && !number && i < sizeof names / sizeof *names; i++)
+        if (PyObject_HasAttrString(event, names[i]) && !(number = PyObject_GetAttrString(event, names[i])))
+            return -1;
+    *handle = PyLong_AsVoidPtr(number ? number : event);
+    Py_XDECREF(number);
+    if (!*handle && !PyErr_Occurred())
+        dmc_raise_text(DAMACY_INVAL, "pop", "the event has no handle: record it first");
+    return PyErr_Occurred() ? -1 : 0;
+}
+
+static PyObject *batch_release(PyObject *object, PyObject *args, PyObject *kwargs)
+{
+    static char *names[] = {"event", NULL};
+    struct dmc_batch_object *self = (struct dmc_batch_object *)object;
+    PyObject *event = Py_None;
+    void *handle;
+    if (!PyArg_ParseTupleAndKeywords(args, kwargs, "|$O:release", names, &event))
+        return NULL;
+    if (event != Py_None && self->native) {
+        struct damacy_error error;
+        if (event_handle(event, &handle) < 0)
+            return NULL;
+        struct damacy_batch *native = self->native;
+        if (damacy_release_event(native, handle, &error) != DAMACY_OK)
+            return dmc_raise(&error);
+        self->native = NULL;
+        Py_RETURN_NONE;
+    }
+    release_native(self);
     Py_RETURN_NONE;
 }
 
@@ -167,7 +197,7 @@ static PyObject *batch_dlpack(PyObject *self, PyObject *args, PyObject *kwargs)
 static PyObject *batch_dlpack_device(PyObject *self, PyObject *unused)
 {
     (void)unused;
-    return only_field((struct dmc_batch_object *)self) < 0 ? NULL : dmc_dlpack_device();
+    return only_field((struct dmc_batch_object *)self) < 0 ? NULL : dmc_dlpack_device((struct dmc_batch_object *)self);
 }
 
 static int batch_get_buffer(PyObject *self, Py_buffer *view, int flags)
@@ -244,9 +274,11 @@ PyDoc_STRVAR(batch_doc,
 PyTypeObject *dmc_batch_type_create(void)
 {
     static PyMethodDef methods[] = {
-        {"release", batch_release, METH_NOARGS,
-         "release($self, /)\n--\n\nGive the buffer back; it is used again when every tensor made from it is gone. Twice does "
-         "no harm."},
+        {"release", (PyCFunction)(void (*)(void))batch_release, METH_VARARGS | METH_KEYWORDS,
+         "release($self, /, *, event=None)\n--\n\nGive the buffer back; it is used again when every tensor made from it is gone. "
+         "Twice does no harm.\n\n"
+         "event: on a CUDA device, a recorded event (torch.cuda.Event, cupy.cuda.Event, or a handle): the buffer is used again after "
+         "it has fired; nothing waits here. Without one, what the consumer's stream has been given by now is waited for."},
         {"keys", batch_keys, METH_NOARGS, "keys($self, /)\n--\n\nNames of the fields."},
         {"values", batch_values, METH_NOARGS, "values($self, /)\n--\n\nThe tensors."},
         {"items", batch_items, METH_NOARGS, "items($self, /)\n--\n\nPairs of name and tensor."},
@@ -254,7 +286,7 @@ PyTypeObject *dmc_batch_type_create(void)
         {"__exit__", batch_exit, METH_VARARGS, "__exit__($self, /, *exception)\n--\n\nRelease."},
         {"__dlpack__", (PyCFunction)(void (*)(void))batch_dlpack, METH_VARARGS | METH_KEYWORDS,
          "__dlpack__($self, /, *, stream=None, max_version=None, dl_device=None, copy=None)\n--\n\nExport the single field."},
-        {"__dlpack_device__", batch_dlpack_device, METH_NOARGS, "__dlpack_device__($self, /)\n--\n\n(1, 0): the CPU."},
+        {"__dlpack_device__", batch_dlpack_device, METH_NOARGS, "__dlpack_device__($self, /)\n--\n\n(1, 0): the CPU; (2, n): CUDA device n."},
         {0},
     };
     static PyGetSetDef members[] = {

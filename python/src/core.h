@@ -82,7 +82,9 @@ void dmc_tensor_release_buffer(PyObject *exporter, Py_buffer *view);
 
 /* dlpack_capsule.c */
 PyObject *dmc_dlpack_capsule(struct dmc_batch_object *batch, uint32_t field, PyObject *args, PyObject *kwargs);
-PyObject *dmc_dlpack_device(void);
+PyObject *dmc_dlpack_device(struct dmc_batch_object *batch);
+/* "cpu" or "cuda:1". */
+PyObject *dmc_device_name(enum damacy_device_type device, int32_t ordinal);
 
 /* reports.c */
 PyObject *dmc_batch_info_create(const struct damacy_batch_info *info);

@@ -5,6 +5,7 @@
 #include <stdint.h>
 
 #define DMC_DLPACK_CPU 1
+#define DMC_DLPACK_CUDA 2
 #define DMC_DLPACK_FLAG_COPIED 2u
 
 struct dmc_dlpack_tensor {

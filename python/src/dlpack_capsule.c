@@ -67,18 +67,42 @@ static void *copy_tensor(const struct dmc_dlpack_tensor *tensor, uint64_t bytes,
     return versioned ? (void *)&copied->versioned : (void *)&copied->managed;
 }
 
+/* What a consumer asks for, as the array API standard has it. */
+struct wishes {
+    bool versioned, copy;
+    bool has_stream; /* false: stream=-1, the consumer takes care itself */
+    void *stream;    /* NULL: the legacy default stream */
+};
+
+static int parse_stream(PyObject *stream, const struct damacy_batch_info *info, struct wishes *wishes)
+{
+    wishes->has_stream = true;
+    wishes->stream = NULL;
+    if (stream == Py_None)
+        return 0;
+    if (info->device == DAMACY_CPU) {
+        dmc_raise_text(DAMACY_INVAL, "pop", "stream must be None: the tensor is on the CPU");
+        return -1;
+    }
+    long long handle = PyLong_AsLongLong(stream);
+    if (handle == -1 && PyErr_Occurred())
+        return -1;
+    wishes->has_stream = handle != -1;
+    wishes->stream = (void *)(uintptr_t)handle; /* 1 and 2 are the driver's own names of the default streams */
+    return 0;
+}
+
 /* stream, max_version, dl_device and copy of `__dlpack__`, as the array API standard has them. */
-static int parse_arguments(PyObject *args, PyObject *kwargs, bool *versioned, bool *copy)
+static int parse_arguments(PyObject *args, PyObject *kwargs, const struct damacy_batch_info *info, struct wishes *wishes)
 {
     static char *names[] = {"stream", "max_version", "dl_device", "copy", NULL};
     PyObject *stream = Py_None, *version = Py_None, *device = Py_None, *copy_flag = Py_None;
     if (!PyArg_ParseTupleAndKeywords(args, kwargs, "|$OOOO:__dlpack__", names, &stream, &version, &device, &copy_flag))
         return -1;
-    if (stream != Py_None) {
-        dmc_raise_text(DAMACY_INVAL, "pop", "stream must be None: the tensor is on the CPU");
+    if (parse_stream(stream, info, wishes) < 0)
         return -1;
-    }
-    int major = 0, minor = 0, type = DMC_DLPACK_CPU, id = 0;
+    int own = info->device == DAMACY_CPU ? DMC_DLPACK_CPU : DMC_DLPACK_CUDA;
+    int major = 0, minor = 0, type = own, id = info->device_ordinal;
     if (version != Py_None && (!PyTuple_Check(version) || !PyArg_ParseTuple(version, "ii", &major, &minor))) {
         if (!PyErr_Occurred())
             PyErr_SetString(PyExc_TypeError, "max_version is a tuple of two integers, or None");
@@ -89,24 +113,32 @@ static int parse_arguments(PyObject *args, PyObject *kwargs, bool *versioned, bo
             PyErr_SetString(PyExc_TypeError, "dl_device is a tuple of two integers, or None");
         return -1;
     }
-    if (type != DMC_DLPACK_CPU || id != 0) {
-        PyErr_Format(PyExc_BufferError, "the tensor is on the CPU; it cannot be exported to device (%d, %d)", type, id);
+    if (type != own || id != info->device_ordinal) {
+        PyErr_Format(PyExc_BufferError, "the tensor is on %s; it cannot be exported to device (%d, %d)",
+                     info->device == DAMACY_CPU ? "the CPU" : "a CUDA device", type, id);
         return -1;
     }
     int truth = copy_flag == Py_None ? 0 : PyObject_IsTrue(copy_flag);
-    *versioned = major >= 1;
-    *copy = truth > 0;
+    if (truth > 0 && info->device != DAMACY_CPU) {
+        PyErr_SetString(PyExc_BufferError, "copy=True is not supported on a CUDA device; copy what from_dlpack gives");
+        return -1;
+    }
+    wishes->versioned = major >= 1;
+    wishes->copy = truth > 0;
     return truth < 0 ? -1 : 0;
 }
 
 PyObject *dmc_dlpack_capsule(struct dmc_batch_object *batch, uint32_t field, PyObject *args, PyObject *kwargs)
 {
-    bool versioned, copy;
+    struct wishes wishes;
     struct damacy_batch_info info;
     struct damacy_error error;
     void *tensor;
-    if (parse_arguments(args, kwargs, &versioned, &copy) < 0 || dmc_batch_describe(batch, &info) < 0)
+    if (dmc_batch_describe(batch, &info) < 0 || parse_arguments(args, kwargs, &info, &wishes) < 0)
         return NULL;
+    bool versioned = wishes.versioned, copy = wishes.copy;
+    if (wishes.has_stream && damacy_batch_stream(batch->native, wishes.stream, &error) != DAMACY_OK)
+        return dmc_raise(&error);
     if (damacy_batch_dlpack(batch->native, field, versioned, &tensor, &error) != DAMACY_OK)
         return dmc_raise(&error);
     if (copy) {
@@ -126,7 +158,10 @@ PyObject *dmc_dlpack_capsule(struct dmc_batch_object *batch, uint32_t field, PyO
     return capsule;
 }
 
-PyObject *dmc_dlpack_device(void)
+PyObject *dmc_dlpack_device(struct dmc_batch_object *batch)
 {
-    return Py_BuildValue("ii", DMC_DLPACK_CPU, 0);
+    struct damacy_batch_info info;
+    if (dmc_batch_describe(batch, &info) < 0)
+        return NULL;
+    return Py_BuildValue("ii", info.device == DAMACY_CPU ? DMC_DLPACK_CPU : DMC_DLPACK_CUDA, (int)info.device_ordinal);
 }

@@ -1,6 +1,7 @@
 /* What damacy/_config.py hands over, as the C library wants it:
  *
- *     (samples_per_batch, ((name, shape, dtype), ...), device, ordinal, on_error, verify, max_host_memory_bytes, {knob: value})
+ *     (samples_per_batch, ((name, shape, dtype), ...), device, ordinal, on_error, verify, max_host_memory_bytes, {knob: value},
+ *      max_gpu_memory_bytes, decode)
  *
  * Types were checked there; ranges of C's integers are checked here. */
 #include "core.h"
@@ -122,16 +123,17 @@ static Py_ssize_t count_extents(PyObject *fields)
 
 int dmc_native_config_parse(PyObject *tuple, struct dmc_native_config *native)
 {
-    PyObject *samples, *fields, *limit, *knob_dict;
-    int device, ordinal, on_error, verify;
+    PyObject *samples, *fields, *limit, *knob_dict, *gpu_limit;
+    int device, ordinal, on_error, verify, decode;
     *native = (struct dmc_native_config){.config = DAMACY_CONFIG_INIT};
-    if (!PyArg_ParseTuple(tuple, "OO!iiiiOO!:Config", &samples, &PyTuple_Type, &fields, &device, &ordinal, &on_error, &verify,
-                          &limit, &PyDict_Type, &knob_dict))
+    if (!PyArg_ParseTuple(tuple, "OO!iiiiOO!Oi:Config", &samples, &PyTuple_Type, &fields, &device, &ordinal, &on_error, &verify,
+                          &limit, &PyDict_Type, &knob_dict, &gpu_limit, &decode))
         return -1;
     struct damacy_config *config = &native->config;
     uint64_t samples_per_batch;
     if (parse_number(samples, "samples_per_batch", UINT32_MAX, &samples_per_batch) < 0 ||
         parse_number(limit, "max_host_memory_bytes", UINT64_MAX, &config->max_host_memory_bytes) < 0 ||
+        parse_number(gpu_limit, "max_gpu_memory_bytes", UINT64_MAX, &config->max_gpu_memory_bytes) < 0 ||
         parse_knobs(knob_dict, &config->tuning) < 0)
         return -1;
     config->samples_per_batch = (uint32_t)samples_per_batch;
@@ -139,6 +141,7 @@ int dmc_native_config_parse(PyObject *tuple, struct dmc_native_config *native)
     config->device_ordinal = ordinal;
     config->on_error = (enum damacy_on_error)on_error;
     config->verify = (enum damacy_verify)verify;
+    config->decode = (enum damacy_decode)decode;
     Py_ssize_t field_count = PyTuple_Size(fields), extents = count_extents(fields);
     if (extents < 0)
         return -1;

@@ -437,12 +437,13 @@ static PyObject *get_device(PyObject *object, void *closure)
 {
     (void)closure;
     enum damacy_device_type type;
+    int32_t ordinal;
     struct damacy_error error;
     if (dmc_pipeline_check(as_pipeline(object)) < 0)
         return NULL;
-    if (damacy_get_device(as_pipeline(object)->native, &type, NULL, &error) != DAMACY_OK)
+    if (damacy_get_device(as_pipeline(object)->native, &type, &ordinal, &error) != DAMACY_OK)
         return dmc_raise(&error);
-    return PyUnicode_FromString(type == DAMACY_CPU ? "cpu" : "cuda");
+    return dmc_device_name(type, ordinal);
 }
 
 static PyObject *get_pending(PyObject *object, void *closure)
@@ -532,7 +533,7 @@ PyTypeObject *dmc_pipeline_type_create(void)
     };
     static PyGetSetDef members[] = {
         {"config", get_config, NULL, "The Config it was made with.", NULL},
-        {"device", get_device, NULL, "Where batches are: \"cpu\".", NULL},
+        {"device", get_device, NULL, "Where batches are: \"cpu\", or \"cuda:0\".", NULL},
         {"pending", get_pending, NULL, "What still is to come, as a Pending; false if nothing.", NULL},
         {"closed", get_closed, NULL, "Whether it was closed.", NULL},
         {0},

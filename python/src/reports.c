@@ -6,6 +6,11 @@
 
 /* --- BatchInfo --- */
 
+PyObject *dmc_device_name(enum damacy_device_type device, int32_t ordinal)
+{
+    return device == DAMACY_CPU ? PyUnicode_FromString("cpu") : PyUnicode_FromFormat("cuda:%d", (int)ordinal);
+}
+
 static PyObject *make_row(const struct damacy_row *row)
 {
     PyObject *error = Py_None;
@@ -50,17 +55,25 @@ static PyObject *make_tensor_info(const struct damacy_tensor_info *info)
 
 PyObject *dmc_batch_info_create(const struct damacy_batch_info *info)
 {
-    PyObject *tensors = PyDict_New(), *rows = NULL, *skipped = NULL, *result = NULL;
+    PyObject *tensors = PyDict_New(), *pointers = PyDict_New(), *rows = NULL, *skipped = NULL, *result = NULL;
     for (uint32_t f = 0; tensors && f < info->field_count; f++) {
         PyObject *tensor = make_tensor_info(&info->tensors[f]);
         if (!tensor || PyDict_SetItemString(tensors, info->tensors[f].name, tensor) < 0)
             Py_CLEAR(tensors);
         Py_XDECREF(tensor);
+        if (tensors && pointers && info->device != DAMACY_CPU) {
+            PyObject *pointer = PyLong_FromVoidPtr(info->tensors[f].data);
+            if (!pointer || PyDict_SetItemString(pointers, info->tensors[f].name, pointer) < 0)
+                Py_CLEAR(pointers);
+            Py_XDECREF(pointer);
+        }
     }
-    if (tensors && (rows = make_rows(info->rows, info->row_count)) && (skipped = make_rows(info->skipped, info->skipped_count)))
-        result = PyObject_CallFunction(dmc_core.batch_info, "KsOOO", (unsigned long long)info->batch_id, "cpu", tensors, rows,
-                                       skipped);
+    if (tensors && pointers && (rows = make_rows(info->rows, info->row_count)) && (skipped = make_rows(info->skipped, info->skipped_count)))
+        result = PyObject_CallFunction(dmc_core.batch_info, "KNOOOO", (unsigned long long)info->batch_id,
+                                       dmc_device_name(info->device, info->device_ordinal), tensors, rows,
+                                       skipped, pointers);
     Py_XDECREF(tensors);
+    Py_XDECREF(pointers);
     Py_XDECREF(rows);
     Py_XDECREF(skipped);
     return result;
@@ -81,10 +94,12 @@ static const struct member counts[] = {
     MEMBER(batches_delivered), MEMBER(bytes_delivered),    MEMBER(lookahead_samples),    MEMBER(batches_ready),
     MEMBER(batches_held),      MEMBER(bytes_needed),       MEMBER(array_meta_hits),      MEMBER(array_meta_misses),
     MEMBER(shard_index_hits),  MEMBER(shard_index_misses), MEMBER(host_bytes_committed), MEMBER(host_bytes_limit),
+    MEMBER(gpu_bytes_committed), MEMBER(gpu_bytes_limit),
 };
 static const struct member metrics[] = {
     MEMBER(metadata), MEMBER(plan), MEMBER(read),        MEMBER(read_wait), MEMBER(decode),
     MEMBER(assemble), MEMBER(fill), MEMBER(worker_idle), MEMBER(pop_wait),  MEMBER(slot_wait),
+    MEMBER(input_transfer), MEMBER(gpu_decode), MEMBER(gpu_assemble), MEMBER(gpu_retry),
 };
 
 static int set_member(PyObject *dict, const char *name, PyObject *value)

@@ -106,7 +106,7 @@ static PyObject *tensor_dlpack(PyObject *object, PyObject *args, PyObject *kwarg
 static PyObject *tensor_dlpack_device(PyObject *self, PyObject *unused)
 {
     (void)unused;
-    return describe(self) ? dmc_dlpack_device() : NULL;
+    return describe(self) ? dmc_dlpack_device(((struct tensor_object *)self)->batch) : NULL;
 }
 
 /* --- the buffer protocol --- */
@@ -132,6 +132,10 @@ int dmc_tensor_get_buffer(PyObject *exporter, struct dmc_batch_object *batch, ui
     view->obj = NULL;
     if (dmc_batch_describe(batch, &info) < 0)
         return -1;
+    if (info.device != DAMACY_CPU) {
+        PyErr_SetString(PyExc_BufferError, "the tensor is on a CUDA device; use DLPack");
+        return -1;
+    }
     const struct damacy_tensor_info *tensor = &info.tensors[field];
     const char *format = formats[tensor->dtype];
     if (!format) {
@@ -200,7 +204,7 @@ PyTypeObject *dmc_tensor_type_create(void)
         {"__dlpack__", (PyCFunction)(void (*)(void))tensor_dlpack, METH_VARARGS | METH_KEYWORDS,
          "__dlpack__($self, /, *, stream=None, max_version=None, dl_device=None, copy=None)\n--\n\nExport as a DLPack "
          "capsule."},
-        {"__dlpack_device__", tensor_dlpack_device, METH_NOARGS, "__dlpack_device__($self, /)\n--\n\n(1, 0): the CPU."},
+        {"__dlpack_device__", tensor_dlpack_device, METH_NOARGS, "__dlpack_device__($self, /)\n--\n\n(1, 0): the CPU; (2, n): CUDA device n."},
         {0},
     };
     static PyGetSetDef members[] = {
