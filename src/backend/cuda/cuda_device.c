@@ -49,6 +49,7 @@ static enum damacy_status load_kernels(struct dmc_cuda_device *device, const voi
     const struct dmc_cuda_driver *driver = device->driver;
     dmc_cu_result result = driver->module_load(&device->module, image);
     if (result != DMC_CU_SUCCESS) {
+        device->module = NULL;
         dmc_cuda_error(driver, result, "cuModuleLoadData", error);
         dmc_error_hint(error, "the kernels of this build need a GPU of compute capability 8.0 or newer and its driver");
         return DAMACY_CUDA;
