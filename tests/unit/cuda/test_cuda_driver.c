@@ -116,8 +116,8 @@ static void test_fences(void **state)
     struct damacy *pipeline = pw_create(&config, memory);
     struct damacy_error error;
     fake_driver.context_push(NULL);
-    dmc_cu_stream consumer;
-    dmc_cu_event event;
+    dmc_cu_stream consumer = NULL;
+    dmc_cu_event event = NULL;
     assert_int_equal(fake_driver.stream_create(&consumer, DMC_CU_STREAM_NON_BLOCKING), DMC_CU_SUCCESS);
     assert_int_equal(fake_driver.event_create(&event, 0), DMC_CU_SUCCESS);
     static float copies[60][20 * 18];
