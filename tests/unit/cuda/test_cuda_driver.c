@@ -129,6 +129,9 @@ static void test_fences(void **state)
         assert_true(pw_row_matches(&info, 0, &sample));
         assert_int_equal(info.device, DAMACY_CUDA_DEVICE);
         /* the consumer's work: late, and long after release */
+        static uint32_t other;
+        for (int k = 0; k < 200; k++)
+            fake_driver.copy_to_host(&other, (uint64_t)(uintptr_t)info.tensors[0].data, sizeof other, consumer);
         fake_driver.copy_to_host(copies[i], (uint64_t)(uintptr_t)info.tensors[0].data, sizeof copies[i], consumer);
         if (i % 2) {
             fake_driver.event_record(event, consumer);
