@@ -19,3 +19,16 @@ if((DAMACY_TESTS OR DAMACY_COVERAGE) AND TARGET dmc_cuda_twin AND TARGET dmc_pip
   add_test(NAME test_cuda_driver COMMAND test_cuda_driver)
   set_tests_properties(test_cuda_driver PROPERTIES LABELS "pipeline;cuda" TIMEOUT 300)
 endif()
+
+# And on a real device: tests/gpu/run takes these there. Not part of ctest.
+if(DAMACY_TESTS AND DAMACY_CUDA_FOUND AND TARGET dmc_pipeline)
+  add_custom_target(gpu_tests)
+  foreach(test IN ITEMS property multi_batch policies missing_shard)
+    set(name test_${test}_gpu)
+    add_executable(${name} EXCLUDE_FROM_ALL ${PROJECT_SOURCE_DIR}/tests/unit/pipeline/test_${test}.c)
+    target_compile_definitions(${name} PRIVATE _GNU_SOURCE PW_GPU)
+    target_include_directories(${name} PRIVATE ${PROJECT_SOURCE_DIR}/tests)
+    target_link_libraries(${name} PRIVATE dmc_pipeline PkgConfig::cmocka)
+    add_dependencies(gpu_tests ${name})
+  endforeach()
+endif()

@@ -86,8 +86,34 @@ static inline struct damacy_config pw_config(struct damacy_field *field, uint32_
     return config;
 }
 
+#ifdef PW_GPU /* the same tests on a real device */
+#include "backend/cuda/cuda_driver.h"
+#endif
+
+/* `bytes` at `data`, which may be on a device, where the CPU can read them; until the next call of the same thread. */
+static inline const uint8_t *pw_readable(const void *data, uint64_t bytes)
+{
+#ifdef PW_GPU
+    static __thread uint8_t *copy;
+    static __thread bool entered;
+    const struct dmc_cuda_driver *driver;
+    dmc_cu_context context;
+    zw_require(dmc_cuda_driver_load(&driver, NULL) == DAMACY_OK);
+    if (!entered)
+        zw_require(driver->primary_retain(&context, 0) == DMC_CU_SUCCESS && driver->context_push(context) == DMC_CU_SUCCESS);
+    entered = true;
+    copy = realloc(copy, bytes);
+    zw_require(copy && driver->copy_to_host(copy, (uint64_t)(uintptr_t)data, bytes, DMC_CU_STREAM_LEGACY) == DMC_CU_SUCCESS);
+    zw_require(driver->stream_synchronize(DMC_CU_STREAM_LEGACY) == DMC_CU_SUCCESS);
+    return copy;
+#else
+    (void)bytes;
+    return data;
+#endif
+}
+
 /* What DLPack calls the device that the tests are built for. */
-#ifdef PW_CUDA
+#if defined(PW_CUDA) || defined(PW_GPU)
 #define PW_DLPACK_DEVICE 2
 #else
 #define PW_DLPACK_DEVICE 1
@@ -104,6 +130,9 @@ static inline struct damacy_config pw_placed(const struct damacy_config *config,
         placed.max_gpu_memory_bytes = 256u << 20;
     extras->cuda_driver = &fake_driver;
     extras->cuda_image = fake_image;
+#elif defined(PW_GPU)
+    placed.device = DAMACY_CUDA_DEVICE;
+    (void)extras;
 #else
     (void)extras;
 #endif
@@ -187,7 +216,8 @@ static inline bool pw_row_matches(const struct damacy_batch_info *info, uint32_t
         uint64_t extent[ZW_RANK], at[ZW_RANK] = {0}, position[ZW_RANK], item = damacy_dtype_bytes(tensor->dtype);
         for (uint32_t a = 0; a < rank; a++)
             extent[a] = (uint64_t)tensor->shape[a + 1];
-        const uint8_t *found = (const uint8_t *)tensor->data + row * zw_elements(extent, rank) * item;
+        uint64_t row_bytes = zw_elements(extent, rank) * item;
+        const uint8_t *found = pw_readable((const uint8_t *)tensor->data + row * row_bytes, row_bytes);
         do {
             uint8_t expected[8];
             for (uint32_t a = 0; a < rank; a++)

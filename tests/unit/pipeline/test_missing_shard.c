@@ -26,7 +26,7 @@ static void check_hole(const struct damacy_batch *batch, const struct zw_array *
 {
     struct damacy_batch_info info = pw_info(batch);
     assert_int_equal(info.row_count, 1);
-    const float *found = info.tensors[0].data;
+    const float *found = (const void *)pw_readable(info.tensors[0].data, info.tensors[0].bytes);
     uint8_t fill[8];
     zw_fill(array, fill);
     uint32_t holes = 0;

@@ -188,7 +188,7 @@ static void check_policy(enum damacy_on_error on_error)
             zw_fill(&array, fill);
             if (kind->fill_known)
                 zw_convert(fill, DAMACY_U16, (uint8_t *)&expected, DAMACY_I32);
-            const int32_t *found = (const int32_t *)info.tensors[0].data + (size_t)i * 64;
+            const int32_t *found = (const int32_t *)(const void *)pw_readable(info.tensors[0].data, info.tensors[0].bytes) + (size_t)i * 64;
             for (uint32_t k = 0; k < 64; k++)
                 assert_int_equal(found[k], expected);
         }
