@@ -128,7 +128,7 @@ struct dmc_pipeline_object {
     /* the interpreter's lock */
     struct damacy *native; /* NULL: closed */
     bool pulling;          /* a thread is in dmc_pull() */
-    bool unflushed;        /* something was pushed since the last flush */
+    bool unflushed;        /* something was pushed since the last flush, or there was none yet */
     struct dmc_queue queue;
     struct dmc_block block;
     uint64_t taken_samples;

@@ -97,6 +97,7 @@ static PyObject *pipeline_new(PyTypeObject *type, PyObject *args, PyObject *kwar
     struct dmc_pipeline_object *self = as_pipeline(allocate(type, 0));
     if (self) {
         self->pid = getpid();
+        self->unflushed = true; /* so that batches() ends where nothing ever comes */
         Py_INCREF(config);
         self->config = config;
         int result = dmc_native_config_parse(tuple, &native);

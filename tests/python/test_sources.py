@@ -50,6 +50,19 @@ def test_push_takes_any_iterable_and_keeps_order(example: Example, make_pipeline
     assert tags == [10 * part + i for part in range(5) for i in range(3)]
 
 
+def test_batches_end_where_nothing_comes(make_pipeline) -> None:
+    assert list(make_pipeline().batches()) == []
+    pipeline = make_pipeline()
+    pipeline.push([])
+    assert list(pipeline.batches()) == []
+    pipeline = make_pipeline()
+    pipeline.push([Sample("/nowhere", [(0, 1)] * (len(SHAPE) + 1))])
+    batches = pipeline.batches()
+    with pytest.raises(damacy.RankMismatch):
+        next(batches)
+    assert list(batches) == []
+
+
 def test_what_the_lookahead_refuses_is_not_lost(example: Example, make_pipeline) -> None:
     """Uris so long that far fewer samples fit than there are places: the rest of what was taken from the iterator waits."""
     folder, _, name = example.uri.rpartition("/")
