@@ -51,6 +51,7 @@ static void test_config_errors(void **state)
     check_config(&config, status, words)
     WRONG(config.struct_size--, DAMACY_INVAL, "struct_size");
     WRONG(config.samples_per_batch = 0, DAMACY_INVAL, "samples_per_batch is 0");
+    WRONG(config.samples_per_batch = (1u << 24) + 1, DAMACY_INVAL, "samples_per_batch is 16777217, at most 2^24");
     WRONG(config.field_count = 0, DAMACY_INVAL, "at least one field");
     WRONG(config.fields = NULL, DAMACY_INVAL, "at least one field");
     WRONG(field.rank = 0, DAMACY_INVAL, "0 axes");
