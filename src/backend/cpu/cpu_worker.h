@@ -55,7 +55,7 @@ struct dmc_cpu_worker {
     uint8_t *decoded; /* one decoded chunk */
     uint64_t decoded_bytes;
     uint64_t scratch_bytes;  /* what the codecs may have taken */
-    uint64_t oversize_bytes; /* this worker holds the token, and reads something that exceeds its share by so much; 0: it does not */
+    _Atomic uint64_t oversize_bytes; /* the token is here, for what exceeds the share by so much; 0: it is not. Read by stats, too */
     struct dmc_read_slot *slots; /* a ring in the order of starting: [slot_tail, slot_head) */
     uint64_t slot_head, slot_tail;
     struct dmc_waiting_read *waiting; /* reads_in_flight + 1: one that found no room, and those that came back too long */
