@@ -153,7 +153,7 @@ struct damacy_field {
     enum damacy_dtype dtype;
 };
 
-/* Every knob, each with a default that was measured (docs/tuning.md). 0 means "choose for me" throughout.
+/* Every knob, each with a default that was measured (docs/guide.md). 0 means "choose for me" throughout.
  * Fill it with damacy_tuning_defaults() to see the choices, or zero it.
  */
 struct damacy_tuning {

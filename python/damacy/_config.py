@@ -89,7 +89,7 @@ class Config:
     verify: "needed" decodes only as far as samples need; "full" decodes and checks whole chunks.
     max_host_memory_bytes: hard limit of the pipeline; 0: what full speed needs, at most a quarter of the machine.
 
-    The rest are knobs; 0 chooses what `tuning` shows. See docs/tuning.md.
+    The rest are knobs; 0 chooses what `tuning` shows. See docs/guide.md.
 
     >>> config = Config(samples_per_batch=8, sample_shape=(16, 128, 128), dtype=np.float32, worker_count=2)
     >>> config
