@@ -17,7 +17,9 @@
 
 #if defined(__CUDACC__)
 #define DMC_TILE_NO_UNROLL _Pragma("unroll 1")
+#define DMC_TILE_RARE static __noinline__ __host__ __device__ /* its registers are not the usual path's */
 #else
+#define DMC_TILE_RARE static inline
 #define DMC_TILE_NO_UNROLL
 #endif
 
@@ -332,7 +334,7 @@ DMC_KERNEL uint32_t dmc_tile_item_bytes(uint32_t dtype)
 }
 
 /* Any pair, any address, and fills: an element at a time. */
-DMC_KERNEL void dmc_tile_any(const struct dmc_tile_piece *piece, const struct dmc_tile_dim *dims, struct dmc_tile tile, uint32_t thread,
+DMC_TILE_RARE void dmc_tile_any(const struct dmc_tile_piece *piece, const struct dmc_tile_dim *dims, struct dmc_tile tile, uint32_t thread,
                              uint32_t thread_count)
 {
     uint32_t source_bytes = dmc_tile_item_bytes(piece->source_dtype), output_bytes = dmc_tile_item_bytes(piece->output_dtype);

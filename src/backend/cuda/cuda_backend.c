@@ -53,7 +53,8 @@ static void open_wave_locked(struct dmc_cuda_engine *engine)
  *   full                                      nothing more fits
  *   all readers have nothing to do            nothing more will come before something is finished
  *   the device has nothing to do at all       better a small wave than none
- *   the device has nothing to copy, and a quarter is full     so that copying hides behind decoding */
+ *   it decodes one wave, has nothing to copy, and a quarter is full     so that copying hides behind decoding
+ * Where the device is what limits, two waves are always under way, and so the filling one becomes full: large waves decode fastest. */
 static bool close_wanted_locked(const struct dmc_cuda_engine *engine)
 {
     const struct dmc_wave *wave = engine->filling;
@@ -69,7 +70,7 @@ static bool close_wanted_locked(const struct dmc_cuda_engine *engine)
     }
     if (busy == 0)
         return true;
-    return copying == 0 && (wave->stored_used >= wave->limits.stored_bytes / 4 || wave->decoded_used >= wave->limits.decoded_bytes / 4);
+    return busy == 1 && copying == 0 && (wave->stored_used >= wave->limits.stored_bytes / 4 || wave->decoded_used >= wave->limits.decoded_bytes / 4);
 }
 
 /* A chunk that the device gave back: a reader shall read it again. */
