@@ -29,7 +29,7 @@ ROOMS = {
 }
 
 # Names that tools expect in several folders.
-REPEATABLE = {"__init__.py", "__main__.py", "conftest.py", "README.md", "requirements.txt", "CMakeLists.txt", ".gitignore", "py.typed"}
+REPEATABLE = {"run", "__init__.py", "__main__.py", "conftest.py", "README.md", "requirements.txt", "CMakeLists.txt", ".gitignore", "py.typed"}
 
 SUFFIXES = {".c", ".h", ".cu", ".cuh", ".S"}
 
