@@ -248,8 +248,10 @@ static bool plan_all(struct planning *planning, const struct dmc_closed_batch *c
 
     struct dmc_plan_lookup lookup = {planning, lookup_shard};
     struct dmc_plan_failure failure = {planning, fail_region};
+    uint64_t gap = pipeline->config.tuning.coalesce_gap_bytes;
     struct dmc_plan_options options = {
-        .coalesce_gap_bytes = pipeline->config.tuning.coalesce_gap_bytes,
+        .coalesce_gap_bytes = gap,
+        .span_gap_bytes = gap < 4096 ? gap : 4 * gap, /* measured: see COALESCE_GAP_BYTES */
         .coalesce_read_bytes_max = pipeline->config.tuning.coalesce_read_bytes_max,
         .whole_chunks = pipeline->config.verify == DAMACY_VERIFY_FULL,
     };

@@ -64,7 +64,7 @@ uint32_t dmc_coalesce(const struct dmc_plan_key *keys, const struct dmc_plan_uni
         struct dmc_read *read = read_count ? &reads[read_count - 1] : NULL;
         if (read && read->object == keys[i].object) {
             uint64_t read_end = read->offset + read->length, joined_end = dmc_max_u64(read_end, unit_end);
-            bool near = unit->offset <= read_end || dmc_plan_gap_small(unit->offset - read_end, options);
+            bool near = unit->offset <= read_end || dmc_plan_gap_small(unit->offset - read_end, options->coalesce_gap_bytes);
             if (unit_end <= read_end || (near && joined_end - read->offset <= options->coalesce_read_bytes_max)) {
                 read->length = joined_end - read->offset;
                 read->chunk_end = i + 1;

@@ -51,9 +51,13 @@ struct dmc_plan_work {
 };
 
 /* Ranges closer than this are read as one; touching ones always are. */
-static inline bool dmc_plan_gap_small(uint64_t gap, const struct dmc_plan_options *options)
+static inline bool dmc_plan_gap_small(uint64_t gap, uint64_t limit)
 {
-    return gap == 0 || gap < options->coalesce_gap_bytes;
+    return gap == 0 || gap < limit;
+}
+static inline uint64_t dmc_plan_span_gap(const struct dmc_plan_options *options)
+{
+    return options->span_gap_bytes ? options->span_gap_bytes : options->coalesce_gap_bytes;
 }
 
 #endif

@@ -45,7 +45,7 @@ static void cut_choose(struct cut *cut, const struct dmc_piece_dim *dims, uint32
         outer /= dim->extent; /* indices of the dims outside of this one */
         if (dim->extent == 1)
             continue;
-        bool small = stride <= hull || dmc_plan_gap_small(stride - hull, options);
+        bool small = stride <= hull || dmc_plan_gap_small(stride - hull, dmc_plan_span_gap(options));
         if (!small || all > read_max) {
             uint64_t block = small && read_max > hull ? (read_max - hull) / stride + 1 : 1;
             uint64_t parts = outer * dmc_ceil_div(dim->extent, block);
@@ -155,7 +155,7 @@ static void parts_merge(struct dmc_plan_work *work, struct cutter *cutter, uint3
         uint64_t begin = part->piece.source_offset, end = dmc_max_u64(unit_end, part->source_end);
         bool joins = false;
         if (unit) {
-            bool near = begin <= unit_end || dmc_plan_gap_small(begin - unit_end, work->options);
+            bool near = begin <= unit_end || dmc_plan_gap_small(begin - unit_end, dmc_plan_span_gap(work->options));
             joins = end == unit_end || (near && end - unit->part_begin <= work->options->coalesce_read_bytes_max);
         }
         if (!joins) {
