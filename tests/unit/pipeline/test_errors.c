@@ -83,7 +83,7 @@ static void test_config_errors(void **state)
     WRONG(config.tuning.array_meta_cache_bytes = UINT64_MAX, DAMACY_BUDGET, "array_meta_cache_bytes");
     WRONG(config.tuning.shard_index_cache_bytes = UINT64_MAX - 1000, DAMACY_BUDGET, "shard_index_cache_bytes");
     WRONG(config.tuning.chunk_layout_cache_bytes = UINT64_MAX, DAMACY_BUDGET, "chunk_layout_cache_bytes");
-    WRONG(config.tuning.batch_slots = 65536; config.samples_per_batch = 1u << 31, DAMACY_BUDGET, "batch_slots 65536");
+    WRONG(config.tuning.batch_slots = 65536; config.samples_per_batch = 1u << 24, DAMACY_BUDGET, "batch_slots 65536");
 
     /* Names: unique, given when there are several; what printf would take for orders is text. */
     const struct damacy_field unnamed = {"", 2, shape2, DAMACY_F32}, strange = {"%s%n 100% \xc3\xa9", 2, shape2, DAMACY_F32};
