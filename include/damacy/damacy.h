@@ -129,7 +129,8 @@ enum damacy_decode {
 /* What pop does with a batch that has bad samples. */
 enum damacy_on_error {
     DAMACY_RAISE = 0, /* that pop fails and names every bad sample; the next pop goes on */
-    DAMACY_FILL = 1,  /* bad samples hold the fill value (0 where none is known) and are marked in damacy_batch_info */
+    DAMACY_FILL = 1,  /* bad samples hold the array's fill value where its data are bad, 0 where it could not be used at all; they
+                       * are marked in damacy_batch_info */
     DAMACY_SKIP = 2   /* bad samples are left out: the batch is shorter, order kept, damacy_batch_info names them */
 };
 
@@ -185,7 +186,7 @@ struct damacy_config {
     int32_t device_ordinal; /* of CUDA devices; -1: the current context's device, else 0 */
     enum damacy_on_error on_error;
     enum damacy_verify verify;
-    uint64_t max_host_memory_bytes; /* hard limit per pipeline; 0: what full speed needs, at most a quarter of the machine */
+    uint64_t max_host_memory_bytes; /* hard limit per pipeline; 0: a quarter of the memory allowed, used only as far as needed */
     uint64_t max_gpu_memory_bytes;  /* hard limit on device memory; 0: a quarter of what is free at create */
     enum damacy_decode decode;
     struct damacy_tuning tuning;

@@ -87,7 +87,7 @@ class Config:
     on_error: what becomes of a batch with bad samples. "raise": that pop raises, the next one goes on; "fill": bad samples hold
         the fill value and are marked in Batch.info; "skip": they are left out.
     verify: "needed" decodes only as far as samples need; "full" decodes and checks whole chunks.
-    max_host_memory_bytes: hard limit of the pipeline; 0: what full speed needs, at most a quarter of the machine.
+    max_host_memory_bytes: hard limit of the pipeline; 0: a quarter of the memory allowed, used only as far as needed.
 
     The rest are knobs; 0 chooses what `tuning` shows. See docs/guide.md.
 

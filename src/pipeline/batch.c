@@ -172,9 +172,11 @@ static void list_failed(const struct damacy_batch *batch, char *text, size_t cap
             last++;
         const char *comma = used ? ", " : "";
         unsigned long long begin = batch->states[i].ordinal, end = batch->states[last].ordinal;
-        if (used + 128 >= capacity)
-            used += (size_t)snprintf(text + used, capacity - used, "%s...", comma);
-        else if (begin == end)
+        if (used + 128 >= capacity) {
+            snprintf(text + used, capacity - used, "%s...", comma);
+            return;
+        }
+        if (begin == end)
             used += (size_t)snprintf(text + used, capacity - used, "%s%llu", comma, begin);
         else
             used += (size_t)snprintf(text + used, capacity - used, "%s%llu-%llu", comma, begin, end);
