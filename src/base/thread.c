@@ -122,6 +122,22 @@ bool dmc_thread_join_until(pthread_t thread, uint64_t deadline_ns)
     }
 }
 
+/* How long a thread may take to end once it has said that it does not compute any more. */
+#define AFTER_COMPUTING_NS 500000000ull
+
+bool dmc_thread_join_computing(pthread_t thread, uint64_t deadline_ns, const _Atomic bool *computing)
+{
+    if (dmc_thread_join_until(thread, deadline_ns))
+        return true;
+    bool computed;
+    do {
+        computed = atomic_load_explicit(computing, memory_order_relaxed);
+        if (dmc_thread_join_until(thread, dmc_clock_deadline(AFTER_COMPUTING_NS)))
+            return true;
+    } while (computed);
+    return false;
+}
+
 static uint32_t cores_of_affinity(void)
 {
     /* The kernel refuses a set that is smaller than its own. */

@@ -47,6 +47,9 @@ bool dmc_cond_wait_until(struct dmc_cond *cond, struct dmc_mutex *mutex, uint64_
 int dmc_thread_start(pthread_t *thread, const char *name, void *(*run)(void *), void *argument);
 /* Join until the deadline; false if the thread still runs then (it is left alone, not detached). */
 bool dmc_thread_join_until(pthread_t thread, uint64_t deadline_ns);
+/* The same for a thread that says while it computes: computing ends by itself, so it is waited for however long it takes, and false
+ * means that the thread is stuck in a call. */
+bool dmc_thread_join_computing(pthread_t thread, uint64_t deadline_ns, const _Atomic bool *computing);
 
 /* Cores this process may use: affinity, and the cgroup's CPU quota rounded up. At least 1. */
 uint32_t dmc_cores_allowed(void);

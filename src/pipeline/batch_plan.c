@@ -35,22 +35,22 @@ static struct dmc_sample_slot *closed_sample(const struct damacy *pipeline, cons
     return &pipeline->lookahead.slots[(closed->first_ordinal + i) % pipeline->lookahead.capacity];
 }
 
-/* The output type of every field; NATIVE is decided by the first sample that resolved, for good. */
-static void decide_outputs(struct planning *planning, const struct dmc_closed_batch *closed)
+/* What NATIVE is: decided by the first sample that resolved, for good, whether or not there is memory for a plan. */
+static void decide_native(struct damacy *pipeline, const struct dmc_closed_batch *closed)
 {
-    struct damacy *pipeline = planning->pipeline;
-    for (uint32_t f = 0; f < pipeline->home->field_count; f++) {
-        enum damacy_dtype output = pipeline->home->fields[f].dtype;
-        if (output == DAMACY_NATIVE) {
-            for (uint32_t i = 0; pipeline->native[f] == DAMACY_NATIVE && i < closed->count; i++) {
-                const struct dmc_sample_slot *sample = closed_sample(pipeline, closed, i);
-                if (!sample->error)
-                    pipeline->native[f] = dmc_prefetcher_array(&sample->regions[f])->zarr->dtype;
-            }
-            output = pipeline->native[f];
+    for (uint32_t f = 0; f < pipeline->home->field_count; f++)
+        for (uint32_t i = 0; pipeline->native[f] == DAMACY_NATIVE && i < closed->count; i++) {
+            const struct dmc_sample_slot *sample = closed_sample(pipeline, closed, i);
+            if (!sample->error)
+                pipeline->native[f] = dmc_prefetcher_array(&sample->regions[f])->zarr->dtype;
         }
-        planning->outputs[f] = output;
-    }
+}
+
+/* NATIVE as long as that is not decided. */
+static enum damacy_dtype output_dtype(const struct damacy *pipeline, uint32_t field)
+{
+    enum damacy_dtype dtype = pipeline->home->fields[field].dtype;
+    return dtype == DAMACY_NATIVE ? pipeline->native[field] : dtype;
 }
 
 /* Find or make the entry of an array. NULL: no memory. */
@@ -97,6 +97,22 @@ static void fail_dtype(struct planning *planning, uint32_t row, uint32_t field, 
     dmc_row_fail(planning->batch, row, field, 0, &error);
 }
 
+/* What the row holds if it turns out bad: the array's fill value, where that is known and can be used, else 0; true: it is. */
+static bool note_fill(const struct damacy *pipeline, const struct dmc_sample_slot *sample, uint32_t field, struct dmc_row_fill *fill)
+{
+    *fill = (struct dmc_row_fill){.dtype = DAMACY_NATIVE};
+    const struct dmc_array *array = dmc_prefetcher_array(&sample->regions[field]);
+    enum damacy_dtype output = output_dtype(pipeline, field);
+    if (!array || output == DAMACY_NATIVE)
+        return false;
+    enum damacy_dtype source = array->zarr->dtype;
+    if (pipeline->home->fields[field].dtype == DAMACY_NATIVE ? source != output : !dmc_dtype_converts(source, output))
+        return false;
+    memcpy(fill->element, array->zarr->fill, sizeof fill->element);
+    fill->dtype = source;
+    return true;
+}
+
 /* Check one sample and list its regions. false: no memory. */
 static bool plan_sample(struct planning *planning, struct dmc_sample_slot *sample, uint32_t row, struct dmc_plan_region *regions,
                         uint32_t *region_count)
@@ -107,18 +123,16 @@ static bool plan_sample(struct planning *planning, struct dmc_sample_slot *sampl
     bool good = true;
     for (uint32_t f = 0; f < field_count; f++) {
         struct dmc_row_fill *fill = &planning->batch->fills[row * field_count + f];
-        *fill = (struct dmc_row_fill){.dtype = DAMACY_NATIVE};
+        bool converts = note_fill(pipeline, sample, f, fill);
         if (sample->error)
             continue;
         struct dmc_array *array = dmc_prefetcher_array(&sample->regions[f]);
         enum damacy_dtype source = array->zarr->dtype, output = planning->outputs[f];
-        if (pipeline->home->fields[f].dtype == DAMACY_NATIVE ? source != output : !dmc_dtype_converts(source, output)) {
+        if (!converts) {
             fail_dtype(planning, row, f, array);
             good = false;
             continue;
         }
-        memcpy(fill->element, array->zarr->fill, sizeof fill->element);
-        fill->dtype = source;
         struct planned_array *entry = plan_array(planning, array);
         if (!entry)
             return false;
@@ -186,6 +200,7 @@ static void begin_batch(struct planning *planning, uint64_t batch_id, const stru
     dmc_batch_clear(batch);
     batch->batch_id = batch_id;
     batch->pushed_count = closed->count;
+    decide_native(pipeline, closed);
     for (uint32_t i = 0; i < closed->count; i++) {
         const struct dmc_sample_slot *sample = closed_sample(pipeline, closed, i);
         batch->states[i] = (struct dmc_row_state){.ordinal = sample->ordinal, .tag = sample->tag};
@@ -230,9 +245,9 @@ static bool plan_all(struct planning *planning, const struct dmc_closed_batch *c
         return false;
     memset(planning->table, 0, table_size * sizeof *planning->table);
 
-    decide_outputs(planning, closed);
     for (uint32_t f = 0; f < field_count; f++) {
         const struct damacy_field *field = &pipeline->home->fields[f];
+        planning->outputs[f] = output_dtype(pipeline, f);
         uint32_t item_bytes = (uint32_t)damacy_dtype_bytes(planning->outputs[f]);
         fields[f] = (struct dmc_plan_field){field->rank, field->sample_shape, item_bytes};
         tensors[f] = (struct dmc_backend_tensor){planning->batch->memory.data + pipeline->tensor_offsets[f], planning->outputs[f]};
@@ -299,14 +314,12 @@ void dmc_plan_nothing(struct damacy *pipeline, struct dmc_batch_slot *slot, uint
     slot->run.user = slot;
     slot->run.batch_id = batch_id;
     begin_batch(&planning, batch_id, closed);
-    for (uint32_t f = 0; f < pipeline->home->field_count; f++) {
-        enum damacy_dtype dtype = pipeline->home->fields[f].dtype;
-        slot->batch->tensors[f].dtype = dtype == DAMACY_NATIVE ? pipeline->native[f] : dtype;
-    }
+    for (uint32_t f = 0; f < pipeline->home->field_count; f++)
+        slot->batch->tensors[f].dtype = output_dtype(pipeline, f);
     for (uint32_t i = 0; i < closed->count; i++) {
         dmc_row_fail(slot->batch, i, 0, 0, error);
         for (uint32_t f = 0; f < pipeline->home->field_count; f++)
-            slot->batch->fills[i * pipeline->home->field_count + f] = (struct dmc_row_fill){.dtype = DAMACY_NATIVE};
+            note_fill(pipeline, closed_sample(pipeline, closed, i), f, &slot->batch->fills[i * pipeline->home->field_count + f]);
     }
     take_errors(&planning, closed);
 }

@@ -153,7 +153,7 @@ void dmc_config_prefetcher(const struct damacy_config *config, const uint32_t *r
     };
 }
 
-void dmc_config_cpu(const struct damacy_config *config, uint64_t share_bytes, struct dmc_cpu_options *options)
+void dmc_config_cpu(const struct damacy_config *config, const struct dmc_config_layout *layout, struct dmc_cpu_options *options)
 {
     const struct damacy_tuning *tuning = &config->tuning;
     *options = (struct dmc_cpu_options){
@@ -161,7 +161,8 @@ void dmc_config_cpu(const struct damacy_config *config, uint64_t share_bytes, st
         .batches_max = tuning->batch_slots,
         .reads_in_flight = tuning->reads_in_flight,
         .worker_bytes = tuning->worker_bytes,
-        .share_bytes = share_bytes,
+        .share_bytes = layout->share_bytes,
+        .oversize_bytes = layout->oversize_bytes,
         .verify_full = config->verify == DAMACY_VERIFY_FULL,
         .io_uring_never = tuning->io_uring == 2,
     };
@@ -171,7 +172,7 @@ void dmc_config_cpu(const struct damacy_config *config, uint64_t share_bytes, st
 static uint64_t table_bytes(const struct damacy_config *config)
 {
     struct dmc_cpu_options cpu;
-    dmc_config_cpu(config, 0, &cpu);
+    dmc_config_cpu(config, &(struct dmc_config_layout){0}, &cpu);
     uint64_t row = sizeof(struct damacy_row) + sizeof(struct dmc_row_state) + config->field_count * sizeof(struct dmc_row_fill);
     uint64_t ring = (uint64_t)config->tuning.lookahead_samples + config->tuning.prefetch_samples;
     return dmc_cpu_memory(&cpu) + (uint64_t)config->tuning.batch_slots * config->samples_per_batch * row + ring * sizeof(struct dmc_closed_batch);
@@ -217,6 +218,25 @@ static void complete_tuning(struct damacy_config *config, struct dmc_config_layo
     }
 }
 
+/* Share out what the fixed parts leave. Each use has a part of its own, so that what is too large for it never depends on what the
+ * others hold at that moment. */
+static void divide(const struct damacy_config *config, struct dmc_config_layout *layout)
+{
+    const struct damacy_tuning *tuning = &config->tuning;
+    uint64_t left = layout->limit_bytes - layout->fixed_bytes - layout->reserve_bytes;
+    layout->plan_bytes = (RESERVE_BYTES + left / 8) / tuning->batch_slots;
+    layout->metadata_bytes = layout->prefetcher_bytes + layout->reserve_bytes - RESERVE_BYTES + left / 16;
+    layout->parse_bytes = left / 16;
+    if (config->device == DAMACY_CUDA_DEVICE) { /* readers draw what they need, and what is left is for pinned memory first */
+        layout->pinned_bytes = left / 4 * 3 - left / 16;
+        return;
+    }
+    /* The largest chunk is the same at any number of workers: worker_bytes and half of what is left. */
+    uint64_t larger_bytes = left / 4 / tuning->worker_count;
+    layout->share_bytes = tuning->worker_bytes + larger_bytes;
+    layout->oversize_bytes = left / 2 - larger_bytes;
+}
+
 enum damacy_status dmc_config_complete(const struct damacy_config *config, struct damacy_config *complete,
                                        struct dmc_config_layout *layout, struct damacy_error *error)
 {
@@ -248,9 +268,7 @@ enum damacy_status dmc_config_complete(const struct damacy_config *config, struc
     if (overflow)
         layout->fixed_bytes = UINT64_MAX - layout->reserve_bytes;
     if (!overflow && layout->fixed_bytes + layout->reserve_bytes <= layout->limit_bytes) {
-        /* Half of what is left is shared out for larger chunks; the other half is for plans, and for one chunk beyond any share. */
-        uint64_t left = layout->limit_bytes - layout->fixed_bytes - layout->reserve_bytes;
-        layout->share_bytes = complete->tuning.worker_bytes + left / 2 / complete->tuning.worker_count;
+        divide(complete, layout);
         return DAMACY_OK;
     }
     char breakdown[1024];

@@ -40,7 +40,7 @@ static enum damacy_status create_on(struct damacy *pipeline, struct dmc_cuda_dev
         .io_uring_never = tuning->io_uring == 2,
     };
     uint64_t limit = device->budget.limit_bytes, batches = tuning->batch_slots * dmc_round_up(pipeline->batch_bytes, 4096);
-    uint64_t pinned = pipeline->pinned_bytes;
+    uint64_t pinned = pipeline->layout.pinned_bytes;
     if (batches > limit || !dmc_cuda_choose_waves(limit - batches, pinned, &options.wave_count, &options.wave))
         return too_small(pipeline, limit, batches, pinned, error);
     dmc_log(DMC_PIPELINE, DAMACY_LOG_INFO, "CUDA device %d: %u waves of %llu decoded bytes, %llu bytes each on the device, %llu pinned",

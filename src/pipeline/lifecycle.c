@@ -145,7 +145,8 @@ static enum damacy_status create_tables(struct damacy *pipeline, struct damacy_e
     if (!pipeline->closed)
         return dmc_error_set(error, DAMACY_OOM, "config", "no memory for the pipeline");
     for (uint32_t i = 0; i < tuning->batch_slots; i++) {
-        dmc_arena_init(&pipeline->slots[i].arena, &pipeline->budget);
+        dmc_budget_init(&pipeline->slots[i].plan_budget, pipeline->layout.plan_bytes);
+        dmc_arena_init(&pipeline->slots[i].arena, &pipeline->slots[i].plan_budget);
         status = dmc_batch_create(pipeline, i, &pipeline->slots[i].batch, error);
         if (status != DAMACY_OK)
             return status;
@@ -158,9 +159,9 @@ static enum damacy_status create_backend(struct damacy *pipeline, const struct d
     if (pipeline->config.device == DAMACY_CUDA_DEVICE)
         return dmc_pipeline_create_cuda(pipeline, extras, error);
     struct dmc_cpu_options cpu;
-    dmc_config_cpu(&pipeline->config, pipeline->share_bytes, &cpu);
+    dmc_config_cpu(&pipeline->config, &pipeline->layout, &cpu);
     struct dmc_backend_hooks hooks = {.user = pipeline, .fail = dmc_scheduler_fail, .done = dmc_scheduler_done};
-    return dmc_cpu_create(&cpu, &hooks, &pipeline->budget, &pipeline->backend, error);
+    return dmc_cpu_create(&cpu, &hooks, &pipeline->backend, error);
 }
 
 static enum damacy_status create_prefetcher(struct damacy *pipeline, const struct dmc_pipeline_extras *extras, struct damacy_error *error)
@@ -169,8 +170,9 @@ static enum damacy_status create_prefetcher(struct damacy *pipeline, const struc
     dmc_config_prefetcher(&pipeline->config, pipeline->ranks, pipeline->sample_shapes, &options);
     options.want_layout = extras->want_layout;
     options.latency_ns = extras->metadata_latency_ns;
+    options.parse_bytes = pipeline->layout.parse_bytes;
     struct dmc_prefetcher_hooks hooks = {pipeline, take_sample, sample_resolved, watermark};
-    return dmc_prefetcher_create(&options, &hooks, pipeline->stores, &pipeline->budget, &pipeline->prefetcher, error);
+    return dmc_prefetcher_create(&options, &hooks, pipeline->stores, &pipeline->metadata_budget, &pipeline->prefetcher, error);
 }
 
 /* Free what there is. Threads have ended, or were never started. */
@@ -217,18 +219,17 @@ enum damacy_status dmc_pipeline_create(const struct damacy_config *config, const
     }
     pipeline->config = complete;
     pipeline->config.fields = pipeline->home->fields;
+    pipeline->layout = layout;
     pipeline->batch_bytes = layout.batch_bytes;
     pipeline->base.elapsed_ns = dmc_clock_ns();
     dmc_cond_init(&pipeline->changed);
-    /* The workers' shares are set aside whole; the prefetcher draws its own part. The check above has made sure that all of it fits. */
-    if (complete.device == DAMACY_CUDA_DEVICE) /* readers draw what they need, and what is left is for pinned memory first */
-        pipeline->pinned_bytes = (layout.limit_bytes - layout.fixed_bytes - layout.reserve_bytes) / 4 * 3;
-    else
-        pipeline->share_bytes = layout.share_bytes;
-    pipeline->shares_bytes = complete.tuning.worker_count * pipeline->share_bytes;
-    dmc_budget_init(&pipeline->budget, layout.limit_bytes - pipeline->shares_bytes);
-    dmc_budget_reserve(&pipeline->budget, layout.fixed_bytes - layout.prefetcher_bytes -
-                                              complete.tuning.worker_count * complete.tuning.worker_bytes);
+    /* The workers hold their shares, the prefetcher draws its own part. The check above has made sure that all of it fits. */
+    uint64_t create_bytes = layout.fixed_bytes - layout.prefetcher_bytes - complete.tuning.worker_count * complete.tuning.worker_bytes;
+    uint64_t cuda_bytes = layout.limit_bytes - create_bytes - layout.metadata_bytes - layout.parse_bytes -
+                          complete.tuning.batch_slots * layout.plan_bytes;
+    dmc_budget_init(&pipeline->budget, create_bytes + (complete.device == DAMACY_CUDA_DEVICE ? cuda_bytes : 0));
+    dmc_budget_reserve(&pipeline->budget, create_bytes);
+    dmc_budget_init(&pipeline->metadata_budget, layout.metadata_bytes);
 
     status = create_stores(pipeline, extras, error);
     if (status == DAMACY_OK)

@@ -84,6 +84,7 @@ enum dmc_slot_state { DMC_SLOT_FREE, DMC_SLOT_PLANNING, DMC_SLOT_RUNNING, DMC_SL
 struct dmc_batch_slot {
     enum dmc_slot_state state;  /* lock */
     struct damacy_batch *batch; /* constant; freed by its last reference if that is after destroy */
+    struct dmc_budget plan_budget;
     /* the planner's while PLANNING, constant while RUNNING */
     struct dmc_arena arena;
     struct dmc_backend_batch run;
@@ -98,6 +99,23 @@ struct dmc_closed_batch {
     uint32_t count;
 };
 
+/* How max_host_memory_bytes is divided (config.c). */
+struct dmc_config_layout {
+    uint64_t batch_bytes; /* of one batch buffer */
+    uint64_t fixed_bytes; /* all that create commits */
+    uint64_t lookahead_bytes;
+    uint64_t prefetcher_bytes;
+    uint64_t share_bytes;    /* CPU: what one worker may hold; worker_bytes of it are in fixed_bytes */
+    uint64_t oversize_bytes; /* CPU: for the one chunk at a time that exceeds a share */
+    uint64_t pinned_bytes;   /* CUDA: most host memory that waves may pin */
+    uint64_t plan_bytes;     /* of one batch's plan */
+    uint64_t metadata_bytes; /* metadata being read; prefetcher_bytes is in it */
+    uint64_t parse_bytes;    /* metadata being parsed */
+    uint64_t reserve_bytes; /* kept for plans and metadata in transit */
+    uint64_t limit_bytes;
+    uint64_t default_limit_bytes;
+};
+
 struct damacy {
     /* constant */
     struct dmc_home *home;
@@ -106,10 +124,9 @@ struct damacy {
     const int64_t **sample_shapes;
     uint64_t *tensor_offsets; /* per field, in a batch's memory */
     uint64_t batch_bytes;
-    struct dmc_budget budget; /* of all but the workers' shares */
-    uint64_t share_bytes;     /* set aside for each worker */
-    uint64_t shares_bytes;    /* for all of them */
-    uint64_t pinned_bytes;    /* CUDA: most host memory that waves may pin */
+    struct dmc_config_layout layout;
+    struct dmc_budget budget; /* of what is allocated at create, and on CUDA of what readers and waves hold */
+    struct dmc_budget metadata_budget;
     struct dmc_stores *stores;
     struct dmc_prefetcher *prefetcher;
     struct dmc_backend *backend;
@@ -168,16 +185,6 @@ enum damacy_status dmc_pipeline_create_cuda(struct damacy *pipeline, const struc
 enum damacy_device_type dmc_config_device(enum damacy_device_type wanted); /* AUTO becomes one of the others */
 
 /* config.c: check, and complete what is 0. `complete` borrows the fields. */
-struct dmc_config_layout {
-    uint64_t batch_bytes; /* of one batch buffer */
-    uint64_t fixed_bytes; /* all that create commits */
-    uint64_t lookahead_bytes;
-    uint64_t prefetcher_bytes;
-    uint64_t share_bytes; /* what one worker may hold; worker_bytes of it are in fixed_bytes */
-    uint64_t reserve_bytes; /* kept for plans and metadata in transit */
-    uint64_t limit_bytes;
-    uint64_t default_limit_bytes;
-};
 enum damacy_status dmc_config_complete(const struct damacy_config *config, struct damacy_config *complete,
                                        struct dmc_config_layout *layout, struct damacy_error *error);
 uint64_t dmc_config_row_bytes(const struct damacy_field *field);
@@ -187,7 +194,7 @@ uint64_t dmc_config_lookahead_bytes(const struct damacy_config *config);
 void dmc_config_prefetcher(const struct damacy_config *config, const uint32_t *ranks, const int64_t *const *sample_shapes,
                            struct dmc_prefetcher_options *options);
 struct dmc_cpu_options;
-void dmc_config_cpu(const struct damacy_config *config, uint64_t share_bytes, struct dmc_cpu_options *options);
+void dmc_config_cpu(const struct damacy_config *config, const struct dmc_config_layout *layout, struct dmc_cpu_options *options);
 void dmc_config_breakdown(const struct damacy_config *config, const struct dmc_config_layout *layout, char *text, size_t capacity);
 
 /* push.c: the ring has no room for these uris and never will, since the open batch alone fills it. */

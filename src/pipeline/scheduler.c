@@ -91,11 +91,11 @@ void dmc_scheduler_step_locked(struct damacy *pipeline)
         dmc_mutex_lock(&pipeline->home->lock);
         pipeline->totals.plan.count++;
         pipeline->totals.plan.time_ns += end_ns - begin_ns;
-        if (status != DAMACY_OK) { /* no memory for the plan */
+        if (status != DAMACY_OK) { /* no memory for the plan; beyond its own bound (BUDGET) none will come */
             trim_arenas(pipeline);
             pipeline->planning = false;
             slot->state = DMC_SLOT_FREE;
-            if (anything_running(pipeline)) {
+            if (status == DAMACY_OOM && anything_running(pipeline)) {
                 pipeline->arena_short = true; /* dmc_scheduler_done tries again */
                 dmc_log(DMC_PIPELINE, DAMACY_LOG_INFO, "the plan of batch %llu waits for memory", (unsigned long long)batch_id);
                 break;

@@ -108,7 +108,9 @@ enum damacy_status damacy_stats_get(const struct damacy *constant, struct damacy
     stats.lookahead_samples = pipeline->lookahead.pushed - pipeline->lookahead.taken;
     stats.batches_ready = pipeline->ready_count;
     stats.batches_held = pipeline->held_count;
-    stats.host_bytes_committed += dmc_budget_used(&pipeline->budget); /* collect has put the workers' part there */
+    stats.host_bytes_committed += dmc_budget_used(&pipeline->budget) + dmc_budget_used(&pipeline->metadata_budget);
+    for (uint32_t i = 0; i < pipeline->config.tuning.batch_slots; i++) /* collect has put the workers' part there */
+        stats.host_bytes_committed += dmc_budget_used(&pipeline->slots[i].plan_budget);
     stats.host_bytes_limit = pipeline->config.max_host_memory_bytes;
     stats.bottleneck = find_bottleneck(&stats, starve_ns - pipeline->starve_base_ns);
     dmc_pipeline_leave(pipeline);

@@ -113,7 +113,7 @@ static enum dmc_fetch_step parse(struct dmc_fetch *fetch, const struct dmc_fetch
 {
     uint64_t transient_bytes = fetch->request.bytes_read * PARSE_FACTOR;
     transient_bytes -= dmc_min_u64(transient_bytes, DMC_METADATA_PARSE_RESERVE);
-    if (!dmc_budget_reserve(env->budget, transient_bytes)) {
+    if (transient_bytes > env->parse_bytes) {
         dmc_error_set(&fetch->error, DAMACY_BUDGET, "metadata",
                       "%llu bytes more to parse the metadata exceed what max_host_memory_bytes leaves",
                       (unsigned long long)transient_bytes);
@@ -122,7 +122,6 @@ static enum dmc_fetch_step parse(struct dmc_fetch *fetch, const struct dmc_fetch
     }
     struct dmc_array *array = NULL;
     enum damacy_status status = make_array(fetch, &array);
-    dmc_budget_unreserve(env->budget, transient_bytes);
     if (status)
         return dmc_fetch_fail(fetch, 0, 0);
     dmc_prefetch_cache_finish(fetch->cache, fetch->entry, array,

@@ -56,6 +56,7 @@ struct dmc_fetch_env {
     struct dmc_stores *stores;
     struct dmc_budget *budget;
     uint64_t metadata_object_bytes_max;
+    uint64_t parse_bytes;
     const struct dmc_prefetch_cache *shard_indices;
 };
 

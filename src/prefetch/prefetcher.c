@@ -129,7 +129,8 @@ enum damacy_status dmc_prefetcher_create(const struct dmc_prefetcher_options *op
     prefetcher->options = *options;
     prefetcher->hooks = *hooks;
     prefetcher->env = (struct dmc_fetch_env){
-        .stores = stores, .budget = budget, .metadata_object_bytes_max = options->metadata_object_bytes_max};
+        .stores = stores, .budget = budget, .metadata_object_bytes_max = options->metadata_object_bytes_max,
+        .parse_bytes = options->parse_bytes};
     prefetcher->memory_bytes = memory_bytes;
     dmc_mutex_init(&prefetcher->wake_mutex);
     enum damacy_status status = make_caches(prefetcher, error);

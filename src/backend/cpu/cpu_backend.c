@@ -78,7 +78,7 @@ static bool cpu_destroy(struct dmc_backend *base, uint64_t deadline_ns)
     cpu_stop(base);
     bool whole = true;
     for (uint32_t i = 0; i < backend->started; i++) {
-        if (!dmc_thread_join_until(backend->workers[i].thread, deadline_ns)) {
+        if (!dmc_thread_join_computing(backend->workers[i].thread, deadline_ns, &backend->workers[i].computing)) {
             dmc_log(DMC_BACKEND, DAMACY_LOG_WARN, "worker %u is stuck in the kernel; it is left behind with its buffers", i);
             whole = false;
         }
@@ -122,7 +122,7 @@ static void cpu_stats(const struct dmc_backend *base, struct dmc_backend_stats *
         add_counter(&stats->assemble, &worker->assemble);
         add_counter(&stats->fill, &worker->fill);
         add_counter(&stats->worker_idle, &worker->idle);
-        stats->host_bytes += dmc_budget_used(&worker->share) - worker->oversize_bytes;
+        stats->host_bytes += dmc_budget_used(&worker->share);
         stats->whole_bytes += atomic_load_explicit(&worker->whole_bytes, memory_order_relaxed);
     }
 }
@@ -177,8 +177,8 @@ static const struct dmc_backend_ops cpu_ops = {
 
 /* --- making --- */
 
-enum damacy_status dmc_cpu_create(const struct dmc_cpu_options *options, const struct dmc_backend_hooks *hooks, struct dmc_budget *budget,
-                                  struct dmc_backend **out, struct damacy_error *error)
+enum damacy_status dmc_cpu_create(const struct dmc_cpu_options *options, const struct dmc_backend_hooks *hooks, struct dmc_backend **out,
+                                  struct damacy_error *error)
 {
     struct dmc_cpu_backend *backend = dmc_calloc(1, sizeof *backend);
     if (!backend)
@@ -186,7 +186,6 @@ enum damacy_status dmc_cpu_create(const struct dmc_cpu_options *options, const s
     backend->base.ops = &cpu_ops;
     backend->options = *options;
     backend->hooks = *hooks;
-    backend->budget = budget;
     dmc_mutex_init(&backend->token_lock);
     dmc_cond_init(&backend->token_free);
     backend->workers = dmc_calloc(options->worker_count, sizeof *backend->workers);

@@ -20,6 +20,7 @@ struct dmc_cpu_options {
     uint32_t reads_in_flight; /* per worker */
     uint64_t worker_bytes;    /* of reads in flight per worker */
     uint64_t share_bytes;     /* of everything a worker may hold: reads in flight, a decoded chunk, scratch; at least worker_bytes */
+    uint64_t oversize_bytes;  /* beyond its share, of one worker at a time */
     bool verify_full;
     bool io_uring_never;
 };
@@ -27,9 +28,8 @@ struct dmc_cpu_options {
 /* Bytes of the workers' fixed tables, without what share_bytes bounds. */
 uint64_t dmc_cpu_memory(const struct dmc_cpu_options *options);
 
-/* Start the workers. `budget` is borrowed: what exceeds a worker's share is drawn from it, by one worker at a time; the shares and the
- * tables are the caller's to set aside. */
-enum damacy_status dmc_cpu_create(const struct dmc_cpu_options *options, const struct dmc_backend_hooks *hooks, struct dmc_budget *budget,
-                                  struct dmc_backend **backend, struct damacy_error *error);
+/* Start the workers. The shares, oversize_bytes and the tables are the caller's to set aside. */
+enum damacy_status dmc_cpu_create(const struct dmc_cpu_options *options, const struct dmc_backend_hooks *hooks, struct dmc_backend **backend,
+                                  struct damacy_error *error);
 
 #endif

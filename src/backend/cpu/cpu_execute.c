@@ -100,10 +100,11 @@ void dmc_cpu_execute_read(struct dmc_cpu_worker *worker, struct dmc_backend_batc
                           const struct damacy_error *request_error, const uint8_t *data)
 {
     const struct dmc_read *read = &batch->plan.reads[read_index];
+    atomic_store_explicit(&worker->computing, true, memory_order_relaxed);
     for (uint32_t i = read->chunk_begin; i < read->chunk_end; i++) {
         const struct dmc_chunk *chunk = &batch->plan.chunks[i];
         if (atomic_load_explicit(&worker->backend->stop, memory_order_relaxed))
-            return; /* the batch never ends; destroy is waiting */
+            break; /* the batch never ends; destroy is waiting */
         switch (dmc_chunk_check(batch, read, chunk, request, request_error, &worker->error)) {
         case DMC_CHUNK_USE:
             execute_chunk(worker, batch, read, chunk, request, data);
@@ -116,6 +117,7 @@ void dmc_cpu_execute_read(struct dmc_cpu_worker *worker, struct dmc_backend_batc
             break;
         }
     }
+    atomic_store_explicit(&worker->computing, false, memory_order_relaxed);
     finish_task(worker, batch);
 }
 

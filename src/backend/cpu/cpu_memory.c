@@ -5,7 +5,7 @@
  * nothing can fail for want of memory while others are in flight.
  *
  *     fits as it is -> start            needs growth -> let the reads in flight finish, then grow (keeping what fits, else from nothing)
- *     larger than the share -> wait for the backend's one token, take the excess from the pipeline's budget, read alone, give all back
+ *     larger than the share -> wait for the backend's one token, read alone with options.oversize_bytes more, give all back
  *
  * So the chunks that fail for BUDGET are those that do not fit alone, at any number of workers. */
 #include "backend/cpu/cpu_worker.h"
@@ -102,7 +102,6 @@ void dmc_worker_oversize_end(struct dmc_cpu_worker *worker)
 {
     trim(worker);
     worker->share.limit_bytes -= worker->oversize_bytes;
-    dmc_budget_unreserve(worker->backend->budget, worker->oversize_bytes);
     worker->oversize_bytes = 0;
     give_token(worker->backend);
 }
@@ -111,19 +110,17 @@ static enum dmc_space make_oversize_space(struct dmc_cpu_worker *worker, struct 
 {
     struct dmc_cpu_backend *backend = worker->backend;
     uint64_t excess = sum_of(need) - worker->share.limit_bytes;
-    if (!take_token(backend))
-        return DMC_SPACE_STOPPED;
-    if (!dmc_budget_reserve(backend->budget, excess)) {
-        give_token(backend);
+    if (excess > backend->options.oversize_bytes) {
         dmc_error_set(&worker->read_error, DAMACY_BUDGET, "read",
-                      "a read of %llu bytes with a decoded chunk of %llu and %llu of scratch exceeds what max_host_memory_bytes leaves "
-                      "for one (%llu of %llu)",
+                      "a read of %llu bytes with a decoded chunk of %llu and %llu of scratch exceeds the %llu bytes that "
+                      "max_host_memory_bytes leaves for one",
                       (unsigned long long)need.read, (unsigned long long)need.decoded, (unsigned long long)need.scratch,
-                      (unsigned long long)(backend->budget->limit_bytes - dmc_budget_used(backend->budget) + worker->share.limit_bytes),
-                      (unsigned long long)backend->budget->limit_bytes);
+                      (unsigned long long)(worker->share.limit_bytes + backend->options.oversize_bytes));
         dmc_error_hint(&worker->read_error, "raise max_host_memory_bytes, or lower batch_slots or worker_count");
         return DMC_SPACE_NEVER;
     }
+    if (!take_token(backend))
+        return DMC_SPACE_STOPPED;
     worker->oversize_bytes = excess;
     worker->share.limit_bytes += excess;
     trim(worker);

@@ -63,6 +63,7 @@ struct dmc_cpu_worker {
     uint64_t batch_cursor; /* submitted batches before it have no task left to claim */
     struct damacy_error error;
     struct damacy_error read_error; /* of the read that is being started */
+    _Atomic bool computing; /* for destroy: decoding or assembling, not in a call that may hang */
     /* counters */
     struct dmc_worker_counter read, read_wait, decode, assemble, fill, idle;
     _Atomic uint64_t whole_bytes;
@@ -73,7 +74,6 @@ struct dmc_cpu_backend {
     /* constant */
     struct dmc_cpu_options options;
     struct dmc_backend_hooks hooks;
-    struct dmc_budget *budget;
     struct dmc_cpu_worker *workers;
     uint32_t started; /* workers whose thread runs */
     /* shared by submit and the workers */

@@ -306,7 +306,7 @@ static bool cuda_destroy(struct dmc_backend *backend, uint64_t deadline_ns)
         whole = false;
     }
     for (uint32_t i = 0; i < engine->started; i++)
-        if (!dmc_thread_join_until(engine->readers[i].thread, deadline_ns)) {
+        if (!dmc_thread_join_computing(engine->readers[i].thread, deadline_ns, &engine->readers[i].computing)) {
             dmc_log(DMC_BACKEND, DAMACY_LOG_WARN, "reader %u is stuck in the kernel; it is left behind with its buffers", i);
             whole = false;
         }

@@ -63,6 +63,7 @@ struct dmc_cuda_reader {
     struct damacy_error error;
     /* shared_ : engine->lock */
     bool wants_room;
+    _Atomic bool computing; /* for destroy: decoding, not in a call that may hang */
     /* counters */
     struct dmc_cuda_counter read, read_wait, decode, fill, idle_time;
     _Atomic uint64_t whole_bytes;

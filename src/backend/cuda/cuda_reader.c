@@ -204,7 +204,9 @@ static enum dmc_cuda_reader_step place_decoded(struct placing *placing, uint32_t
             .need_end = placing->chunk->need_end,
             .verify_full = reader->engine->options.verify_full,
         };
+        atomic_store_explicit(&reader->computing, true, memory_order_relaxed);
         status = dmc_codec_decode(chain, reader->codec, &decode, &reader->error);
+        atomic_store_explicit(&reader->computing, false, memory_order_relaxed);
         dmc_cuda_count(&reader->decode, 1, placing->chunk->need_end - placing->chunk->need_begin, dmc_clock_ns() - begin_ns);
     }
     if (status != DAMACY_OK) {

@@ -11,6 +11,7 @@
 #include "base/thread.h"
 #include <sched.h>
 #include <signal.h>
+#include <stdatomic.h>
 #include <string.h>
 #include <sys/wait.h>
 #include <unistd.h>
@@ -166,9 +167,49 @@ static void test_clock(void **state)
     assert_true(dmc_clock_deadline(UINT64_MAX - 1) == UINT64_MAX);
 }
 
+/* --- a thread that computes is waited for, one that hangs is not --- */
+
+struct computation {
+    _Atomic bool computing;
+    _Atomic bool go_on;
+};
+
+static void *compute(void *argument)
+{
+    struct computation *computation = argument;
+    uint64_t end_ns = dmc_clock_ns() + 300000000;
+    while (dmc_clock_ns() < end_ns)
+        sched_yield();
+    atomic_store(&computation->computing, false);
+    return NULL;
+}
+
+static void *hang(void *argument)
+{
+    struct computation *computation = argument;
+    while (!atomic_load(&computation->go_on))
+        usleep(1000);
+    return NULL;
+}
+
+static void test_join_computing(void **state)
+{
+    (void)state;
+    struct computation computation = {.computing = true};
+    pthread_t thread;
+    assert_int_equal(dmc_thread_start(&thread, "compute", compute, &computation), 0);
+    assert_true(dmc_thread_join_computing(thread, 0, &computation.computing));
+    assert_false(atomic_load(&computation.computing));
+    assert_int_equal(dmc_thread_start(&thread, "hang", hang, &computation), 0);
+    assert_false(dmc_thread_join_computing(thread, 0, &computation.computing));
+    atomic_store(&computation.go_on, true);
+    assert_true(dmc_thread_join_until(thread, UINT64_MAX));
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_join_computing),
         cmocka_unit_test(test_cond),    cmocka_unit_test(test_long_join), cmocka_unit_test(test_signals_and_name),
         cmocka_unit_test(test_machine), cmocka_unit_test(test_fork),      cmocka_unit_test(test_clock)};
     return cmocka_run_group_tests(tests, NULL, NULL);

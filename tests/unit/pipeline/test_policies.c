@@ -29,16 +29,16 @@ static const struct kind kinds[] = {
     {"missing", DAMACY_NOTFOUND, "metadata", "zarr.json", "", NULL, NULL, {0, 0}, false},
     {"codec", DAMACY_UNSUPPORTED, "metadata", "zarr.json", "lz77", NULL, NULL, {0, 0}, false},
     {"json", DAMACY_DECODE, "metadata", "zarr.json", "", NULL, NULL, {0, 0}, false},
-    {"rank", DAMACY_RANK, "metadata", "zarr.json", "axes", "2 axes", "3", {0, 0}, false},
-    {"good", DAMACY_RANK, "metadata", "", "axis 1", "indices in [0, 32)", "[25, 33)", {0, 25}, false},
+    {"rank", DAMACY_RANK, "metadata", "zarr.json", "axes", "2 axes", "3", {0, 0}, true},
+    {"good", DAMACY_RANK, "metadata", "", "axis 1", "indices in [0, 32)", "[25, 33)", {0, 25}, true},
     {"dtype", DAMACY_DTYPE, "plan", "", "f32 cannot become i32", NULL, NULL, {0, 0}, false},
-    {"checkindex", DAMACY_DECODE, "index", "c/0/0", "checksum", "crc32c 0x", "crc32c 0x", {0, 0}, false},
-    {"short", DAMACY_DECODE, "index", "c/0/0", "too short", NULL, NULL, {0, 0}, false},
-    {"beyond", DAMACY_DECODE, "index", "c/0/0", "entry", NULL, NULL, {0, 0}, false},
+    {"checkindex", DAMACY_DECODE, "index", "c/0/0", "checksum", "crc32c 0x", "crc32c 0x", {0, 0}, true},
+    {"short", DAMACY_DECODE, "index", "c/0/0", "too short", NULL, NULL, {0, 0}, true},
+    {"beyond", DAMACY_DECODE, "index", "c/0/0", "entry", NULL, NULL, {0, 0}, true},
     {"truncated", DAMACY_DECODE, "read", "c/0/0", "", NULL, NULL, {0, 0}, true},
     {"corrupt", DAMACY_DECODE, "decode", "c/1/1", "zstd", NULL, NULL, {8, 8}, true},
     {"checksum", DAMACY_DECODE, "decode", "c/0/0", "crc32c", "0x", "0x", {0, 0}, true},
-    {"bigindex", DAMACY_BUDGET, "index", "", "shard_index_cache_bytes", NULL, NULL, {0, 0}, false},
+    {"bigindex", DAMACY_BUDGET, "index", "", "shard_index_cache_bytes", NULL, NULL, {0, 0}, true},
     {"bigchunk", DAMACY_BUDGET, "read", "c/0/0", "max_host_memory_bytes", NULL, NULL, {0, 0}, true},
 };
 #define KINDS (sizeof kinds / sizeof *kinds)
@@ -182,7 +182,8 @@ static void check_policy(enum damacy_on_error on_error)
             if (on_error == DAMACY_SKIP)
                 continue;
             struct zw_array array = good;
-            array.number = 10 + i / 2;
+            if (strcmp(kind->name, "good") != 0)
+                array.number = 10 + i / 2;
             uint8_t fill[8] = {0};
             int32_t expected = 0;
             zw_fill(&array, fill);

@@ -208,6 +208,7 @@ static inline struct world *world_new(void)
     world->prefetch_samples = 1024;
     world->samples_per_batch = 4;
     world->budget_bytes = 256 << 20;
+    world->options.parse_bytes = 256 << 20;
     dmc_mutex_init(&world->lock);
     dmc_cond_init(&world->changed);
     assert_int_equal(dmc_store_memory_create(&world->memory, &error), DAMACY_OK);
