@@ -42,7 +42,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t bytes)
 {
     struct dmc_zarr_array *array = NULL;
     struct damacy_error error = {0};
-    enum damacy_status status = dmc_zarr_array_parse((const char *)data, bytes, &array, &error);
+    enum damacy_status status = dmc_zarr_array_parse((const char *)data, bytes, NULL, &array, &error);
     if (status == DAMACY_OK) {
         check_array(array);
         dmc_zarr_array_free(array);

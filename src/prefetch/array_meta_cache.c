@@ -73,7 +73,7 @@ static enum damacy_status make_array(struct dmc_fetch *fetch, struct dmc_array *
     uint64_t bytes = fetch->request.bytes_read;
     struct damacy_error *error = &fetch->error;
     struct dmc_zarr_array *zarr = NULL;
-    enum damacy_status status = dmc_zarr_array_parse(text, bytes, &zarr, error);
+    enum damacy_status status = dmc_zarr_array_parse(text, bytes, NULL, &zarr, error);
     if (status)
         return status;
     struct dmc_codec_chain *chain = NULL;

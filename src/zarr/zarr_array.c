@@ -94,7 +94,10 @@ static enum damacy_status read_shape(dmc_json *value, struct dmc_zarr_draft *dra
         snprintf(found, sizeof found, "%zu axes", rank);
         return dmc_zarr_wrong_text(error, DAMACY_UNSUPPORTED, "shape", expected, found);
     }
-    draft->array.rank = (uint32_t)rank;
+    draft->array.rank = draft->array.key_rank = (uint32_t)rank;
+    draft->array.zarr_format = 3;
+    draft->array.fill_count = 1;
+    draft->array.data_type = "";
     return dmc_zarr_extents_read(value, "shape", draft->array.rank, 0, draft->shape, error);
 }
 
@@ -255,9 +258,17 @@ static struct dmc_zarr_array *freeze(const struct dmc_zarr_draft *draft)
     return array;
 }
 
-enum damacy_status dmc_zarr_array_parse(const char *text, size_t bytes, struct dmc_zarr_array **array,
-                                        struct damacy_error *error)
+enum damacy_status dmc_zarr_array_parse_v2(const char *text, size_t bytes, const struct dmc_selection *selection,
+                                           struct dmc_zarr_array **array, struct damacy_error *error)
 {
+    (void)text, (void)bytes, (void)selection, (void)array;
+    return dmc_error_set(error, DAMACY_UNSUPPORTED, "metadata", "this is a Zarr v2 array");
+}
+
+enum damacy_status dmc_zarr_array_parse(const char *text, size_t bytes, const struct dmc_selection *selection,
+                                        struct dmc_zarr_array **array, struct damacy_error *error)
+{
+    (void)selection;
     struct dmc_json_doc *document;
     enum damacy_status status = dmc_json_parse(text, bytes, &document, error);
     if (status != DAMACY_OK)

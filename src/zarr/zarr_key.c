@@ -14,9 +14,9 @@ enum damacy_status dmc_zarr_key_encoding_read(dmc_json *value, struct dmc_zarr_k
     if (status != DAMACY_OK)
         return status;
     if (strcmp(named.name, "v2") == 0)
-        *encoding = (struct dmc_zarr_key_encoding){.v2 = true, .separator = '.'};
+        *encoding = (struct dmc_zarr_key_encoding){.kind = DMC_ZARR_KEYS_V2, .separator = '.'};
     else if (strcmp(named.name, "default") == 0)
-        *encoding = (struct dmc_zarr_key_encoding){.v2 = false, .separator = '/'};
+        *encoding = (struct dmc_zarr_key_encoding){.kind = DMC_ZARR_KEYS_DEFAULT, .separator = '/'};
     else {
         char quoted[DMC_ZARR_QUOTE_BYTES];
         return dmc_zarr_wrong_text(error, DAMACY_UNSUPPORTED, "chunk_key_encoding", "default or v2",
@@ -55,11 +55,11 @@ size_t dmc_zarr_chunk_key(const struct dmc_zarr_array *array, const uint64_t *co
     _Static_assert(1 + DAMACY_RANK_MAX * 21 < DMC_ZARR_KEY_BYTES_MAX, "the longest key and its zero fit");
     char text[DMC_ZARR_KEY_BYTES_MAX];
     size_t length = 0;
-    if (!array->key_encoding.v2)
+    if (array->key_encoding.kind == DMC_ZARR_KEYS_DEFAULT)
         text[length++] = 'c';
-    else if (array->rank == 0)
+    else if (array->key_rank == 0)
         text[length++] = '0';
-    for (uint32_t axis = 0; axis < array->rank; axis++) {
+    for (uint32_t axis = 0; axis < array->key_rank; axis++) {
         if (length)
             text[length++] = array->key_encoding.separator;
         length += write_u64(text + length, coordinates[axis]);

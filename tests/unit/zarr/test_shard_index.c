@@ -25,7 +25,7 @@ static void test_zarr_python_shards(void **state)
         struct damacy_error error;
         struct dmc_shard_entry entries[16];
         print_message("%s\n", example->name);
-        assert_int_equal(dmc_zarr_array_parse(example->text, strlen(example->text), &array, &error), DAMACY_OK);
+        assert_int_equal(dmc_zarr_array_parse(example->text, strlen(example->text), NULL, &array, &error), DAMACY_OK);
         assert_int_equal(array->chunks_per_shard, 16);
         assert_int_equal(dmc_shard_index_bytes(array), example->index_bytes);
         const uint8_t *index = example->shard + example->index_offset;

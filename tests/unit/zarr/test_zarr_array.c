@@ -20,7 +20,7 @@ static struct dmc_zarr_array *parse_good(const char *name, const char *text)
 {
     struct dmc_zarr_array *array = NULL;
     struct damacy_error error;
-    if (dmc_zarr_array_parse(text, strlen(text), &array, &error) != DAMACY_OK)
+    if (dmc_zarr_array_parse(text, strlen(text), NULL, &array, &error) != DAMACY_OK)
         fail_msg("%s: %s", name, error.message);
     assert_true(array->memory_bytes <= dmc_zarr_array_memory_max());
     return array;
@@ -112,11 +112,11 @@ static void expect_failure(const char *text, size_t bytes, enum damacy_status st
 {
     struct dmc_zarr_array *array = NULL;
     struct damacy_error error = {0};
-    enum damacy_status got = dmc_zarr_array_parse(text, bytes, &array, &error);
+    enum damacy_status got = dmc_zarr_array_parse(text, bytes, NULL, &array, &error);
     if (got != status || error.status != status || !strstr(error.message, part) || array)
         fail_msg("%.300s:\ngot %s \"%s\", expected %s with \"%s\"", text, damacy_status_str(got), error.message,
                  damacy_status_str(status), part);
-    assert_int_equal(dmc_zarr_array_parse(text, bytes, &array, NULL), status); /* the error is optional */
+    assert_int_equal(dmc_zarr_array_parse(text, bytes, NULL, &array, NULL), status); /* the error is optional */
 }
 
 static void expect_member(enum member changed, const char *value, enum damacy_status status, const char *part)
@@ -276,7 +276,7 @@ static void test_key_encoding(void **state)
 static void test_longest_key(void **state)
 {
     (void)state;
-    struct dmc_zarr_array array = {.rank = DAMACY_RANK_MAX, .key_encoding = {.separator = '/'}};
+    struct dmc_zarr_array array = {.rank = DAMACY_RANK_MAX, .key_rank = DAMACY_RANK_MAX, .key_encoding = {.separator = '/'}};
     uint64_t at[DAMACY_RANK_MAX];
     memset(at, 0xff, sizeof at);
     char key[DMC_ZARR_KEY_BYTES_MAX];
@@ -442,7 +442,7 @@ static void test_long_names_are_cut(void **state)
         char *text = compose(TYPE, value, "");
         struct dmc_zarr_array *array = NULL;
         struct damacy_error error;
-        assert_int_equal(dmc_zarr_array_parse(text, strlen(text), &array, &error), DAMACY_UNSUPPORTED);
+        assert_int_equal(dmc_zarr_array_parse(text, strlen(text), NULL, &array, &error), DAMACY_UNSUPPORTED);
         assert_true(strlen(error.message) < 400);
         const char *end = strstr(error.message, "...");
         assert_non_null(end);
@@ -494,7 +494,7 @@ static void test_cut_texts(void **state)
         char *exact = malloc(bytes ? bytes : 1);
         memcpy(exact, text, bytes);
         struct dmc_zarr_array *array = NULL;
-        assert_int_equal(dmc_zarr_array_parse(exact, bytes, &array, NULL), DAMACY_DECODE);
+        assert_int_equal(dmc_zarr_array_parse(exact, bytes, NULL, &array, NULL), DAMACY_DECODE);
         free(exact);
     }
 }
@@ -512,7 +512,7 @@ static void test_changed_bytes(void **state)
             text[i] = replacements[r];
             struct dmc_zarr_array *array = NULL;
             struct damacy_error error = {0};
-            enum damacy_status status = dmc_zarr_array_parse(text, bytes, &array, &error);
+            enum damacy_status status = dmc_zarr_array_parse(text, bytes, NULL, &array, &error);
             assert_true(status == DAMACY_OK || status == DAMACY_DECODE || status == DAMACY_UNSUPPORTED);
             assert_int_equal(status == DAMACY_OK, array != NULL);
             assert_true(status == DAMACY_OK || (error.status == status && error.message[0]));
@@ -534,7 +534,7 @@ static void test_allocations_fail(void **state)
         struct damacy_error error = {0};
         uint64_t before = dmc_mem_count();
         dmc_mem_fail_at(n);
-        enum damacy_status status = dmc_zarr_array_parse(text, strlen(text), &array, &error);
+        enum damacy_status status = dmc_zarr_array_parse(text, strlen(text), NULL, &array, &error);
         dmc_mem_fail_at(0);
         if (status == DAMACY_OK) {
             assert_true(n > 2 && dmc_mem_count() - before < n);

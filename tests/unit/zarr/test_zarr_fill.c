@@ -23,7 +23,7 @@ static enum damacy_status parse(const char *type, const char *fill, uint64_t *bi
              "\"codecs\":[\"bytes\"]}",
              type, fill);
     struct dmc_zarr_array *array = NULL;
-    enum damacy_status status = dmc_zarr_array_parse(text, strlen(text), &array, error);
+    enum damacy_status status = dmc_zarr_array_parse(text, strlen(text), NULL, &array, error);
     if (status == DAMACY_OK) {
         *bits = 0;
         memcpy(bits, array->fill, array->item_bytes);
