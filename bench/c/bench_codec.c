@@ -88,7 +88,7 @@ static uint64_t pass(const struct subject *subject, uint8_t *target, bool ours, 
     uint64_t begin = dmc_clock_ns();
     for (int i = 0; i < CHUNKS; i++) {
         if (ours) {
-            struct dmc_decode decode = {subject->stored[i], subject->stored_bytes[i], target, need_begin, need_end, false};
+            struct dmc_decode decode = {subject->stored[i], subject->stored_bytes[i], target, need_begin, need_end, false, 0};
             must(dmc_codec_decode(subject->chain, context, &decode, &error), &error);
         } else if (subject->blosc) {
             blosc_decompress_ctx(subject->stored[i], target, subject->chunk_bytes, 1);

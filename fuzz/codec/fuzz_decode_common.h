@@ -31,9 +31,9 @@ static inline void fuzz_decode(const char *codec, const uint8_t *data, size_t by
     uint8_t *source = malloc(source_bytes ? source_bytes : 1);
     uint8_t *part = malloc(chunk_bytes), *whole = malloc(chunk_bytes);
     memcpy(source, data + FUZZ_HEADER_BYTES, source_bytes);
-    struct dmc_decode decode = {source, source_bytes, part, need_begin, need_end, false};
+    struct dmc_decode decode = {source, source_bytes, part, need_begin, need_end, false, 0};
     enum damacy_status part_status = dmc_codec_decode(chain, context, &decode, &error);
-    decode = (struct dmc_decode){source, source_bytes, whole, 0, chunk_bytes, true};
+    decode = (struct dmc_decode){source, source_bytes, whole, 0, chunk_bytes, true, 0};
     enum damacy_status whole_status = dmc_codec_decode(chain, context, &decode, &error);
     if (whole_status == DAMACY_OK && (part_status || memcmp(part + need_begin, whole + need_begin, need_end - need_begin) != 0))
         abort();

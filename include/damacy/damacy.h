@@ -412,6 +412,48 @@ DAMACY_API enum damacy_status damacy_stats_get(const struct damacy *pipeline, st
 /* Start counting anew. */
 DAMACY_API enum damacy_status damacy_stats_reset(struct damacy *pipeline, struct damacy_error *error);
 
+/* A codec of the user's own: how chunks that were encoded with it are decoded.
+ *
+ * By default it turns bytes into bytes and stands behind `bytes` in the list of codecs; a v2 compressor or filter {"id": "x", ...} is
+ * looked for as "numcodecs.x". With array_to_bytes it stands in the place of `bytes` and gives the elements of the chunk in C order
+ * and this machine's byte order. Its functions are called from many threads at once, decode once a chunk, and must not call damacy;
+ * they may block (a decoder in an interpreter), at the cost of the worker that waits.
+ *
+ * configuration  the JSON text of the configuration as in the metadata (v2: without "id"); NULL if there is none.
+ * message        where a failure is described, zero-terminated; it reaches the user behind the codec's name. May be left alone. */
+struct damacy_codec {
+    size_t struct_size;
+    void *user; /* given to each function */
+    /* Decode `source` (at any address, not to be written) into `target`; sets *decoded_bytes to at most target_bytes. When the decoded
+     * size is known, which it is for the codec nearest to `bytes`, that is target_bytes, and any other is an error.
+     * Returns OK, or DECODE, UNSUPPORTED, OOM or BUDGET; anything else counts as DECODE. */
+    enum damacy_status (*decode)(void *user, const char *configuration, const void *source, size_t source_bytes, void *target,
+                                 size_t target_bytes, size_t *decoded_bytes, char *message, size_t message_bytes);
+    /* Optional: at most how many bytes so many are encoded to. Stored chunks that are longer are errors. Without: twice the bytes and
+     * 64 KiB. Must not decrease with decoded_bytes, and UINT64_MAX is allowed. */
+    uint64_t (*encoded_bytes_max)(void *user, const char *configuration, uint64_t decoded_bytes);
+    /* Optional: look at a configuration when an array is opened. Returns as decode does. */
+    enum damacy_status (*check)(void *user, const char *configuration, char *message, size_t message_bytes);
+    /* Optional: nothing will call the codec's functions again. Called once, by any thread. */
+    void (*release)(void *user);
+    bool array_to_bytes;
+};
+#define DAMACY_CODEC_INIT {.struct_size = sizeof(struct damacy_codec)}
+
+/* Make a codec known to the process, for arrays opened from now on. Register before creating a pipeline that reads such arrays: an array
+ * that could not be opened is remembered by the pipelines that tried.
+ *
+ * name   as in v3 metadata, or "numcodecs.ID"; copied. A built-in one, or one that is registered, is INVAL: what a codec means does not
+ *        change while arrays are read. Names that damacy knows but does not read ("numcodecs.pcodec") may be registered.
+ * codec  copied.
+ * Returns OK, INVAL or OOM. Threads: any. After fork() the child has what was registered before, if the functions can stand that. */
+DAMACY_API enum damacy_status damacy_codec_register(const char *name, const struct damacy_codec *codec, struct damacy_error *error);
+
+/* Forget a registered codec: the name is free at once. Arrays that are open go on using it; `release` is called when the last of them is
+ * gone, at the latest inside the damacy_destroy() of the last pipeline that has one, or right here.
+ * Returns OK or NOTFOUND. Threads: any. */
+DAMACY_API enum damacy_status damacy_codec_unregister(const char *name, struct damacy_error *error);
+
 enum damacy_log_level { DAMACY_LOG_ERROR = 0, DAMACY_LOG_WARN = 1, DAMACY_LOG_INFO = 2, DAMACY_LOG_DEBUG = 3 };
 
 /* What goes to stderr; default WARN. The environment's DAMACY_LOG=store,plan raises these rooms to DEBUG. Process-wide. */

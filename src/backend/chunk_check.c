@@ -87,6 +87,7 @@ uint64_t dmc_read_first_guess(const struct dmc_backend_batch *batch, const struc
     if (!read->whole)
         return read->length;
     const struct dmc_backend_array *array = batch->plan.chunks[read->chunk_begin].array->user;
-    uint64_t likely = array->chain->chunk_bytes + array->chain->chunk_bytes / 64 + 4096;
+    uint64_t array_bytes = array->chain->array_bytes;
+    uint64_t likely = array_bytes > UINT64_MAX / 2 ? array_bytes : array_bytes + array_bytes / 64 + 4096;
     return dmc_min_u64(likely, read->length);
 }

@@ -1,4 +1,4 @@
-/* blosc (version 1), for every inner codec. The only file that knows c-blosc and lz4.
+/* blosc (version 1), for every inner codec. The only file that knows c-blosc.
  *
  * Chunks of lz4, zlib and zstd are read by ourselves: with the thread's own decoders instead of new ones for every block, only
  * the blocks and the parts of streams that are needed, and with streams that were stored uncompressed left where they are. For
@@ -8,7 +8,6 @@
 #include "codec/codec_impl.h"
 #include "codec/unshuffle.h"
 #include <blosc.h>
-#include <lz4.h>
 #include <stdio.h>
 
 #define SPLIT_MAX 16 /* streams of a split block; see dmc_blosc_layout_parse() */
@@ -80,33 +79,13 @@ static enum damacy_status stream_next(const struct blosc_chunk *chunk, uint64_t 
     return DAMACY_OK;
 }
 
-static enum damacy_status lz4_decode(const struct blosc_stream *stream, uint8_t *target, uint64_t target_bytes,
-                                     struct damacy_error *error)
-{
-    /* Always whole: LZ4_decompress_safe_partial() copies the match it stops in byte by byte, and the long runs of shuffled data
-     * make that ten times slower than decoding all of it. The sizes are below INT_MAX: the layout was checked. */
-    int decoded = LZ4_decompress_safe((const char *)stream->data, (char *)target, (int)stream->stored_bytes, (int)target_bytes);
-    if (decoded >= 0 && (uint64_t)decoded == target_bytes)
-        return DAMACY_OK;
-    if (decoded < 0)
-        return dmc_error_set(error, DAMACY_DECODE, "decode",
-                             "lz4: a stream of %llu bytes is corrupt, or longer than %llu bytes",
-                             (unsigned long long)stream->stored_bytes, (unsigned long long)target_bytes);
-    char expected[48], found[48];
-    snprintf(expected, sizeof expected, "%llu bytes", (unsigned long long)target_bytes);
-    snprintf(found, sizeof found, "%d bytes", decoded);
-    dmc_error_set(error, DAMACY_DECODE, "decode", "lz4: wrong decoded size");
-    dmc_error_expected(error, expected, found);
-    return DAMACY_DECODE;
-}
-
 /* A compressed stream of `target_bytes`, at least its first `need_bytes`. */
 static enum damacy_status stream_decode(const struct blosc_chunk *chunk, const struct blosc_stream *stream, uint8_t *target,
                                         uint64_t target_bytes, uint64_t need_bytes, struct damacy_error *error)
 {
     switch (chunk->layout->inner) {
     case DMC_BLOSC_LZ4:
-        return lz4_decode(stream, target, target_bytes, error);
+        return dmc_lz4_decode(stream->data, stream->stored_bytes, target, target_bytes, error);
     case DMC_BLOSC_ZLIB:
         return dmc_zlib_decode(chunk->context, stream->data, stream->stored_bytes, target, target_bytes, error);
     case DMC_BLOSC_ZSTD:
@@ -312,11 +291,11 @@ static bool is_one_of(const char *text, const char *const *names)
 }
 
 /* Each chunk's header says how it was made; the configuration is only checked. Version 2 of Zarr numbers the shuffles. */
-static enum damacy_status blosc_configure(struct dmc_codec_draft *draft, dmc_json *configuration, struct damacy_error *error)
+static enum damacy_status blosc_configure(struct dmc_codec_build *build, dmc_json *configuration, struct damacy_error *error)
 {
     static const char *const inners[] = {"blosclz", "lz4", "lz4hc", "snappy", "zlib", "zstd", NULL};
     static const char *const shuffles[] = {"noshuffle", "shuffle", "bitshuffle", NULL};
-    (void)draft;
+    (void)build;
     const char *text = NULL;
     int64_t number = 0;
     dmc_json *inner = dmc_json_get(configuration, "cname");
@@ -327,21 +306,21 @@ static enum damacy_status blosc_configure(struct dmc_codec_draft *draft, dmc_jso
         !(dmc_json_i64(shuffle, &number) && number >= -1 && number <= 2))
         return dmc_codec_config_error(error, "blosc", "shuffle", "noshuffle, shuffle or bitshuffle", shuffle);
     enum damacy_status status = dmc_codec_config_integer(error, "blosc", configuration, "clevel");
+    /* numcodecs 0.16 writes "typesize": null; tensorstore writes one other than the item size. The chunks know better. */
     if (!status)
-        status = dmc_codec_config_integer(error, "blosc", configuration, "typesize");
+        status = dmc_codec_config_integer_or_null(error, "blosc", configuration, "typesize");
     if (!status)
-        status = dmc_codec_config_integer(error, "blosc", configuration, "blocksize");
+        status = dmc_codec_config_integer_or_null(error, "blosc", configuration, "blocksize");
     return status;
 }
 
 const struct dmc_codec_ops dmc_codec_blosc_ops = {
     .name = "blosc",
-    .kind = DMC_CODEC_BYTES_BYTES,
     .partial = true,
     .needs_block = true,
     .needs_zstd = true,
     .needs_deflate = true,
     .configure = blosc_configure,
-    .stored_bytes_max = dmc_codec_compressed_bytes_max,
+    .encoded_bytes = dmc_codec_compressed_bytes_max,
     .decode = blosc_decode,
 };

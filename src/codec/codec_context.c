@@ -54,6 +54,21 @@ enum damacy_status dmc_codec_buffer_reserve(struct dmc_codec_context *context, s
     return DAMACY_OK;
 }
 
+enum damacy_status dmc_codec_arena_begin(struct dmc_codec_context *context, uint64_t bytes, struct damacy_error *error)
+{
+    context->arena_used = 0;
+    return dmc_codec_buffer_reserve(context, &context->arena, bytes, error);
+}
+
+void *dmc_codec_arena_alloc(struct dmc_codec_context *context, uint64_t bytes)
+{
+    uint64_t at = context->arena_used;
+    if (bytes > context->arena.bytes - at)
+        return NULL;
+    context->arena_used = dmc_min_u64(at + dmc_round_up(bytes, 16), context->arena.bytes);
+    return context->arena.memory + at;
+}
+
 enum damacy_status dmc_codec_context_create(struct dmc_budget *budget, struct dmc_codec_context **context,
                                             struct damacy_error *error)
 {
@@ -69,9 +84,13 @@ void dmc_codec_context_destroy(struct dmc_codec_context *context)
 {
     if (!context)
         return;
-    buffer_release(context, &context->between[0]);
-    buffer_release(context, &context->between[1]);
+    for (uint32_t i = 0; i < DMC_CODEC_LEVELS; i++) {
+        buffer_release(context, &context->levels[i].between[0]);
+        buffer_release(context, &context->levels[i].between[1]);
+        buffer_release(context, &context->levels[i].inner);
+    }
     buffer_release(context, &context->block);
+    buffer_release(context, &context->arena);
     dmc_zstd_deinit(context);
     dmc_deflate_deinit(context);
     dmc_free(context);

@@ -5,16 +5,17 @@
 
 #define CRC_BYTES 4
 
-static enum damacy_status crc32c_configure(struct dmc_codec_draft *draft, dmc_json *configuration, struct damacy_error *error)
+static enum damacy_status crc32c_configure(struct dmc_codec_build *build, dmc_json *configuration, struct damacy_error *error)
 {
-    (void)draft;
+    (void)build;
     (void)configuration;
     (void)error;
     return DAMACY_OK;
 }
 
-static uint64_t crc32c_stored_bytes_max(uint64_t decoded_bytes)
+static uint64_t crc32c_encoded_bytes(const void *config, uint64_t decoded_bytes)
 {
+    (void)config;
     return decoded_bytes > UINT64_MAX - CRC_BYTES ? UINT64_MAX : decoded_bytes + CRC_BYTES;
 }
 
@@ -43,10 +44,10 @@ static enum damacy_status crc32c_decode(struct dmc_codec_context *context, struc
 
 const struct dmc_codec_ops dmc_codec_crc32c_ops = {
     .name = "crc32c",
-    .kind = DMC_CODEC_BYTES_BYTES,
     .partial = true,
     .is_view = true,
     .configure = crc32c_configure,
-    .stored_bytes_max = crc32c_stored_bytes_max,
+    .fixed_size = true,
+    .encoded_bytes = crc32c_encoded_bytes,
     .decode = crc32c_decode,
 };

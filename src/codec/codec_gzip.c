@@ -1,11 +1,10 @@
-/* gzip, and the zlib streams inside blosc, by libdeflate. The only file that knows libdeflate.
+/* gzip, zlib (also the streams inside blosc) and two checksums, by libdeflate. The only file that knows libdeflate.
  *
- * A chunk may be several members behind one another, as the format allows; zero bytes after the last are padding. Each member
+ * A gzip chunk may be several members behind one another, as the format allows; zero bytes after the last are padding. Each member
  * has a CRC-32, so that a chunk is always decoded whole. */
 #include "base/mem.h"
 #include "codec/codec_impl.h"
 #include <libdeflate.h>
-#include <stdio.h>
 
 /* libdeflate does not say how large its state is; 1.14 takes about 11 KiB. */
 #define DEFLATE_CONTEXT_BYTES (16u << 10)
@@ -39,48 +38,60 @@ void dmc_deflate_deinit(struct dmc_codec_context *context)
     context->deflate_bytes = 0;
 }
 
-static enum damacy_status size_error(struct damacy_error *error, const char *format, uint64_t expected_bytes, const char *found)
+uint32_t dmc_deflate_crc32(const void *data, size_t bytes)
 {
-    char expected[48];
-    snprintf(expected, sizeof expected, "%llu bytes", (unsigned long long)expected_bytes);
-    dmc_error_set(error, DAMACY_DECODE, "decode", "%s: wrong decoded size", format);
-    dmc_error_expected(error, expected, found);
-    return DAMACY_DECODE;
+    return libdeflate_crc32(0, data, bytes);
 }
 
-static enum damacy_status short_error(struct damacy_error *error, const char *format, uint64_t expected_bytes,
-                                      uint64_t found_bytes)
+uint32_t dmc_deflate_adler32(const void *data, size_t bytes)
 {
-    char found[48];
-    snprintf(found, sizeof found, "%llu bytes", (unsigned long long)found_bytes);
-    return size_error(error, format, expected_bytes, found);
+    return libdeflate_adler32(1, data, bytes);
 }
 
-enum damacy_status dmc_zlib_decode(struct dmc_codec_context *context, const uint8_t *source, uint64_t source_bytes,
-                                   uint8_t *target, uint64_t target_bytes, struct damacy_error *error)
+/* One zlib stream into at most `capacity` bytes. */
+static enum damacy_status stream_decode(struct dmc_codec_context *context, const uint8_t *source, uint64_t source_bytes,
+                                        uint8_t *target, uint64_t capacity, uint64_t *decoded_bytes, struct damacy_error *error)
 {
     enum damacy_status status = deflate_prepare(context, error);
     if (status)
         return status;
     size_t taken = 0, decoded = 0;
-    switch (libdeflate_zlib_decompress_ex(context->deflate, source, source_bytes, target, target_bytes, &taken, &decoded)) {
+    switch (libdeflate_zlib_decompress_ex(context->deflate, source, source_bytes, target, capacity, &taken, &decoded)) {
     case LIBDEFLATE_SUCCESS:
         if (taken != source_bytes)
             return dmc_error_set(error, DAMACY_DECODE, "decode", "zlib: the stream ends after %zu of its %llu bytes", taken,
                                  (unsigned long long)source_bytes);
         break;
     case LIBDEFLATE_INSUFFICIENT_SPACE:
-        return size_error(error, "zlib", target_bytes, "more");
+        return dmc_codec_size_error(error, "zlib", "wrong decoded size", "", capacity, UINT64_MAX);
     default:
         return dmc_error_set(error, DAMACY_DECODE, "decode", "zlib: the data are truncated, corrupt or fail their checksum");
     }
-    return decoded == target_bytes ? DAMACY_OK : short_error(error, "zlib", target_bytes, decoded);
+    *decoded_bytes = decoded;
+    return DAMACY_OK;
 }
 
-static enum damacy_status gzip_configure(struct dmc_codec_draft *draft, dmc_json *configuration, struct damacy_error *error)
+enum damacy_status dmc_zlib_decode(struct dmc_codec_context *context, const uint8_t *source, uint64_t source_bytes,
+                                   uint8_t *target, uint64_t target_bytes, struct damacy_error *error)
 {
-    (void)draft;
-    return dmc_codec_config_integer(error, "gzip", configuration, "level");
+    uint64_t decoded = 0;
+    enum damacy_status status = stream_decode(context, source, source_bytes, target, target_bytes, &decoded, error);
+    if (status || decoded == target_bytes)
+        return status;
+    return dmc_codec_size_error(error, "zlib", "wrong decoded size", "", target_bytes, decoded);
+}
+
+static enum damacy_status zlib_decode(struct dmc_codec_context *context, struct dmc_codec_job *job, struct damacy_error *error)
+{
+    uint64_t decoded = 0;
+    enum damacy_status status =
+        stream_decode(context, job->source, job->source_bytes, job->target, job->target_bytes, &decoded, error);
+    return status ? status : dmc_codec_job_done(job, "zlib", decoded, error);
+}
+
+static enum damacy_status level_configure(struct dmc_codec_build *build, dmc_json *configuration, struct damacy_error *error)
+{
+    return dmc_codec_config_integer(error, build->name, configuration, "level");
 }
 
 static bool all_zero(const uint8_t *bytes, uint64_t count)
@@ -108,7 +119,7 @@ static enum damacy_status gzip_decode(struct dmc_codec_context *context, struct 
         case LIBDEFLATE_SUCCESS:
             break;
         case LIBDEFLATE_INSUFFICIENT_SPACE:
-            return size_error(error, "gzip", job->target_bytes, "more");
+            return dmc_codec_size_error(error, "gzip", "wrong decoded size", "", job->target_bytes, UINT64_MAX);
         default:
             return dmc_error_set(error, DAMACY_DECODE, "decode",
                                  "gzip: the member at byte %llu of %llu is truncated, corrupt or fails its checksum",
@@ -117,17 +128,21 @@ static enum damacy_status gzip_decode(struct dmc_codec_context *context, struct 
         begin += member_bytes;
         decoded += member_decoded;
     }
-    if (job->exact && decoded != job->target_bytes)
-        return short_error(error, "gzip", job->target_bytes, decoded);
-    job->decoded_bytes = decoded;
-    return DAMACY_OK;
+    return dmc_codec_job_done(job, "gzip", decoded, error);
 }
 
 const struct dmc_codec_ops dmc_codec_gzip_ops = {
     .name = "gzip",
-    .kind = DMC_CODEC_BYTES_BYTES,
     .needs_deflate = true,
-    .configure = gzip_configure,
-    .stored_bytes_max = dmc_codec_compressed_bytes_max,
+    .configure = level_configure,
+    .encoded_bytes = dmc_codec_compressed_bytes_max,
     .decode = gzip_decode,
+};
+
+const struct dmc_codec_ops dmc_codec_zlib_ops = {
+    .name = "zlib",
+    .needs_deflate = true,
+    .configure = level_configure,
+    .encoded_bytes = dmc_codec_compressed_bytes_max,
+    .decode = zlib_decode,
 };

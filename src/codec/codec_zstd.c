@@ -175,9 +175,9 @@ enum damacy_status dmc_zstd_decode(struct dmc_codec_context *context, const uint
     return frames_decode(context, source, source_bytes, target, target_bytes, true, need_bytes, &decoded, error);
 }
 
-static enum damacy_status zstd_configure(struct dmc_codec_draft *draft, dmc_json *configuration, struct damacy_error *error)
+static enum damacy_status zstd_configure(struct dmc_codec_build *build, dmc_json *configuration, struct damacy_error *error)
 {
-    (void)draft;
+    (void)build;
     dmc_json *checksum = dmc_json_get(configuration, "checksum");
     if (checksum && dmc_json_type(checksum) != DMC_JSON_BOOL)
         return dmc_codec_config_error(error, "zstd", "checksum", "true or false", checksum);
@@ -193,10 +193,9 @@ static enum damacy_status zstd_decode(struct dmc_codec_context *context, struct 
 
 const struct dmc_codec_ops dmc_codec_zstd_ops = {
     .name = "zstd",
-    .kind = DMC_CODEC_BYTES_BYTES,
     .partial = true,
     .needs_zstd = true,
     .configure = zstd_configure,
-    .stored_bytes_max = dmc_codec_compressed_bytes_max,
+    .encoded_bytes = dmc_codec_compressed_bytes_max,
     .decode = zstd_decode,
 };

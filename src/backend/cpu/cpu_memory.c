@@ -17,7 +17,8 @@
 
 /* What must be there at once for one read. */
 struct need {
-    uint64_t read, decoded, scratch;
+    uint64_t read, decoded;
+    struct dmc_codec_scratch scratch; /* by parts: chains that differ take different parts of one context */
 };
 
 static struct need need_of(const struct dmc_backend_batch *batch, const struct dmc_read *read, uint64_t bytes)
@@ -28,12 +29,16 @@ static struct need need_of(const struct dmc_backend_batch *batch, const struct d
         if (array->chain->raw)
             continue;
         need.decoded = dmc_max_u64(need.decoded, dmc_round_up(array->chain->chunk_bytes, PAGE));
-        need.scratch = dmc_max_u64(need.scratch, array->chain->scratch_bytes);
+        dmc_codec_scratch_raise(&need.scratch, &array->chain->scratch);
     }
     return need;
 }
 
-static uint64_t sum_of(struct need need) { return need.read + need.decoded + need.scratch; }
+static uint64_t sum_of(const struct need *need)
+{
+    uint64_t sum = dmc_codec_scratch_sum(&need->scratch);
+    return dmc_add_u64(sum, need->read, &sum) && dmc_add_u64(sum, need->decoded, &sum) ? sum : UINT64_MAX;
+}
 
 static void drop_decoded(struct dmc_cpu_worker *worker)
 {
@@ -51,30 +56,30 @@ static void trim(struct dmc_cpu_worker *worker)
     drop_decoded(worker);
     dmc_codec_context_destroy(worker->codec);
     worker->codec = NULL;
-    worker->scratch_bytes = 0;
+    worker->scratch = (struct dmc_codec_scratch){{0}};
 }
 
-static enum damacy_status grow(struct dmc_cpu_worker *worker, struct need need)
+static enum damacy_status grow(struct dmc_cpu_worker *worker, const struct need *need)
 {
     struct damacy_error *error = &worker->read_error;
     enum damacy_status status = DAMACY_OK;
     if (!worker->codec)
         status = dmc_codec_context_create(&worker->share, &worker->codec, error);
     if (status == DAMACY_OK)
-        status = dmc_read_buffer_grow(&worker->buffer, need.read, &worker->share, error);
-    if (status == DAMACY_OK && need.decoded > worker->decoded_bytes) {
+        status = dmc_read_buffer_grow(&worker->buffer, need->read, &worker->share, error);
+    if (status == DAMACY_OK && need->decoded > worker->decoded_bytes) {
         drop_decoded(worker);
-        if (!dmc_budget_reserve(&worker->share, need.decoded))
+        if (!dmc_budget_reserve(&worker->share, need->decoded))
             return dmc_error_set(error, DAMACY_INTERNAL, "read", "a worker's share was exceeded");
-        worker->decoded = dmc_pages_map(need.decoded);
+        worker->decoded = dmc_pages_map(need->decoded);
         if (!worker->decoded) {
-            dmc_budget_unreserve(&worker->share, need.decoded);
+            dmc_budget_unreserve(&worker->share, need->decoded);
             return dmc_error_set(error, DAMACY_OOM, "decode", "no memory for a decoded chunk of %llu bytes",
-                                 (unsigned long long)need.decoded);
+                                 (unsigned long long)need->decoded);
         }
-        worker->decoded_bytes = need.decoded;
+        worker->decoded_bytes = need->decoded;
     }
-    worker->scratch_bytes = dmc_max_u64(worker->scratch_bytes, need.scratch);
+    dmc_codec_scratch_raise(&worker->scratch, &need->scratch);
     return status;
 }
 
@@ -106,7 +111,7 @@ void dmc_worker_oversize_end(struct dmc_cpu_worker *worker)
     give_token(worker->backend);
 }
 
-static enum dmc_space make_oversize_space(struct dmc_cpu_worker *worker, struct need need)
+static enum dmc_space make_oversize_space(struct dmc_cpu_worker *worker, const struct need *need)
 {
     struct dmc_cpu_backend *backend = worker->backend;
     uint64_t excess = sum_of(need) - worker->share.limit_bytes;
@@ -114,7 +119,7 @@ static enum dmc_space make_oversize_space(struct dmc_cpu_worker *worker, struct 
         dmc_error_set(&worker->read_error, DAMACY_BUDGET, "read",
                       "a read of %llu bytes with a decoded chunk of %llu and %llu of scratch exceeds the %llu bytes that "
                       "max_host_memory_bytes leaves for one",
-                      (unsigned long long)need.read, (unsigned long long)need.decoded, (unsigned long long)need.scratch,
+                      (unsigned long long)need->read, (unsigned long long)need->decoded, (unsigned long long)dmc_codec_scratch_sum(&need->scratch),
                       (unsigned long long)(worker->share.limit_bytes + backend->options.oversize_bytes));
         dmc_error_hint(&worker->read_error, "raise max_host_memory_bytes, or lower batch_slots or worker_count");
         return DMC_SPACE_NEVER;
@@ -134,24 +139,25 @@ enum dmc_space dmc_worker_make_space(struct dmc_cpu_worker *worker, const struct
                                    uint64_t *begin, uint64_t *end)
 {
     const struct need need = need_of(batch, &batch->plan.reads[read_index], bytes);
-    bool decodes = worker->codec && need.decoded <= worker->decoded_bytes && need.scratch <= worker->scratch_bytes;
+    bool decodes = worker->codec && need.decoded <= worker->decoded_bytes && dmc_codec_scratch_within(&need.scratch, &worker->scratch);
     if (decodes && dmc_read_buffer_take(&worker->buffer, bytes, begin, end))
         return DMC_SPACE_MADE;
     if (worker->buffer.outstanding)
         return DMC_SPACE_LATER;
     /* Room for several reads at once is kept if that fits beside the rest. */
     uint64_t usual = dmc_max_u64(dmc_max_u64(need.read, worker->buffer.bytes), dmc_round_up(worker->backend->options.worker_bytes, PAGE));
-    struct need all = {usual, dmc_max_u64(need.decoded, worker->decoded_bytes), dmc_max_u64(need.scratch, worker->scratch_bytes)};
+    struct need all = {usual, dmc_max_u64(need.decoded, worker->decoded_bytes), worker->scratch};
+    dmc_codec_scratch_raise(&all.scratch, &need.scratch);
     enum dmc_space space = DMC_SPACE_MADE;
-    if (sum_of(all) <= worker->share.limit_bytes) {
-        if (grow(worker, all) != DAMACY_OK)
+    if (sum_of(&all) <= worker->share.limit_bytes) {
+        if (grow(worker, &all) != DAMACY_OK)
             space = DMC_SPACE_NEVER;
-    } else if (sum_of(need) <= worker->share.limit_bytes) {
+    } else if (sum_of(&need) <= worker->share.limit_bytes) {
         trim(worker);
-        if (grow(worker, need) != DAMACY_OK)
+        if (grow(worker, &need) != DAMACY_OK)
             space = DMC_SPACE_NEVER;
     } else {
-        space = make_oversize_space(worker, need);
+        space = make_oversize_space(worker, &need);
     }
     if (space == DMC_SPACE_MADE)
         dmc_read_buffer_take(&worker->buffer, bytes, begin, end);

@@ -54,7 +54,7 @@ struct dmc_cpu_worker {
     struct dmc_read_buffer buffer;
     uint8_t *decoded; /* one decoded chunk */
     uint64_t decoded_bytes;
-    uint64_t scratch_bytes;  /* what the codecs may have taken */
+    struct dmc_codec_scratch scratch; /* what the codecs may have taken */
     _Atomic uint64_t oversize_bytes; /* the token is here, for what exceeds the share by so much; 0: it is not. Read by stats, too */
     struct dmc_read_slot *slots; /* a ring in the order of starting: [slot_tail, slot_head) */
     uint64_t slot_head, slot_tail;

@@ -98,7 +98,7 @@ static inline enum damacy_status fixture_decode(const struct dmc_codec_chain *ch
     memcpy(source, stored, stored_bytes);
     memset(target, 0xaa, chain->chunk_bytes);
     memset(error, 0, sizeof *error);
-    const struct dmc_decode decode = {source, stored_bytes, target, need_begin, need_end, verify_full};
+    const struct dmc_decode decode = {source, stored_bytes, target, need_begin, need_end, verify_full, 0};
     enum damacy_status status = dmc_codec_decode(chain, context, &decode, error);
     if (status == DAMACY_OK) {
         if (expected)

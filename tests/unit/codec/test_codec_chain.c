@@ -163,9 +163,9 @@ static void test_chain_bad_metadata(void **state)
          DAMACY_DECODE,
          "'transpose'",
          "after 'bytes'"},
-        {{{"bytes", "{\"endian\":\"big\"}"}, {"lzma", "{}"}},
+        {{{"bytes", "{\"endian\":\"big\"}"}, {"lzx", "{}"}},
          DAMACY_UNSUPPORTED,
-         "'lzma'",
+         "'lzx'",
          "transpose, zstd, gzip, blosc, crc32c"},
         {{{"sharding_indexed", "{}"}}, DAMACY_UNSUPPORTED, "'sharding_indexed'", ""},
         {{{"", NULL}}, DAMACY_UNSUPPORTED, "''", ""},
@@ -289,7 +289,7 @@ static void test_codec_names(void **state)
     uint32_t count = 0;
     while (dmc_codec_name(count))
         count++;
-    assert_int_equal(count, 6);
+    assert_true(count >= 8);
     assert_string_equal(dmc_codec_name(0), "bytes");
     assert_null(dmc_codec_name(1000));
     for (uint32_t i = 0; i < count; i++)

@@ -312,7 +312,7 @@ static void test_decode_steady_state_allocates_nothing(void **state)
     for (int pass = 0; pass < 4; pass++) {
         for (int i = 0; i < KINDS; i++) {
             const struct dmc_decode decode = {
-                stored[i], stored_bytes[i], target, pass == 3 ? 1000 : 0, pass == 2 ? 200000 : BYTES, pass == 1};
+                stored[i], stored_bytes[i], target, pass == 3 ? 1000 : 0, pass == 2 ? 200000 : BYTES, pass == 1, 0};
             struct damacy_error error;
             memset(target, 0, BYTES);
             assert_int_equal(dmc_codec_decode(chains[i], context, &decode, &error), DAMACY_OK);
@@ -355,7 +355,7 @@ static void *sharer_run(void *argument)
     struct damacy_error error;
     sharer->good = dmc_codec_context_create(sharer->budget, &context, &error) == DAMACY_OK;
     for (int i = 0; i < 20 && sharer->good; i++) {
-        const struct dmc_decode decode = {sharer->stored, sharer->stored_bytes, target, 0, bytes, false};
+        const struct dmc_decode decode = {sharer->stored, sharer->stored_bytes, target, 0, bytes, false, 0};
         memset(target, 0, bytes);
         sharer->good = dmc_codec_decode(sharer->chain, context, &decode, &error) == DAMACY_OK &&
                        memcmp(target, sharer->original, bytes) == 0;
