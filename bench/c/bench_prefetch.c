@@ -164,7 +164,7 @@ static void begin(struct dmc_stores **stores, struct dmc_budget *budget)
     owner.planned = owner.cpu_ns = 0;
     dmc_budget_init(budget, 1 << 30);
     if (dmc_lookahead_init(&owner.ring, 512, 512, 1, ranks, &error) ||
-        dmc_stores_create(&(struct dmc_store_file_options){.open_files_max = 512}, stores, &error) ||
+        dmc_stores_create(&(struct dmc_stores_options){.file.open_files_max = 512}, stores, &error) ||
         dmc_prefetcher_create(&options, &hooks, *stores, budget, &prefetcher, &error)) {
         fprintf(stderr, "%s\n", error.message);
         exit(1);

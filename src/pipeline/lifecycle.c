@@ -108,7 +108,7 @@ static uint64_t watermark(void *user)
 
 static enum damacy_status create_stores(struct damacy *pipeline, const struct dmc_pipeline_extras *extras, struct damacy_error *error)
 {
-    struct dmc_store_file_options options = {.open_files_max = pipeline->config.tuning.open_files_max};
+    struct dmc_stores_options options = {.file.open_files_max = pipeline->config.tuning.open_files_max};
     enum damacy_status status = dmc_stores_create(&options, &pipeline->stores, error);
     if (status == DAMACY_OK && extras->file_store)
         dmc_stores_set(pipeline->stores, "file", extras->file_store);

@@ -164,19 +164,15 @@ static void go_to_sleep(struct dmc_io *io, uint64_t deadline_ns)
 enum dmc_start dmc_store_start(struct dmc_io *io, struct dmc_request *request)
 {
     struct dmc_store *store = request->store;
-    request->outcome = DMC_OUTCOME_OK;
-    request->status = DAMACY_OK;
-    request->bytes_read = 0;
-    request->object_bytes = UINT64_MAX;
-    request->version_tag = 0;
+    dmc_request_reset(request);
     request->next = NULL;
     request->io = io;
     request->holder = store;
     request->cancelled = false;
     request->fault = DMC_FAULT_NONE;
-    request->part_begin = 0;
-    request->read_bytes = 0;
-    request->store_data = NULL;
+    request->frame_count = 0;
+    request->cache_data = NULL;
+    request->cache_data = NULL;
     atomic_store_explicit(&request->state, DMC_REQUEST_PENDING, memory_order_relaxed);
     if (store->ops->start(store, io, request) == DMC_START_DONE) {
         atomic_store_explicit(&request->state, DMC_REQUEST_FREE, memory_order_relaxed);
@@ -191,15 +187,28 @@ enum dmc_start dmc_store_start(struct dmc_io *io, struct dmc_request *request)
 
 void dmc_store_cancel(struct dmc_io *io, struct dmc_request *request)
 {
-    if (request->cancelled || atomic_load_explicit(&request->state, memory_order_acquire) == DMC_REQUEST_DONE)
+    if (request->cancelled)
         return;
-    request->cancelled = true;
-    if (request->holder->ops->cancel)
+    bool done = atomic_load_explicit(&request->state, memory_order_acquire) == DMC_REQUEST_DONE;
+    if (done && request->frame_count == 0)
+        return;
+    request->cancelled = true; /* of a step that is done the store that goes on finds out */
+    if (!done && request->holder->ops->cancel)
         request->holder->ops->cancel(request->holder, io, request);
 }
 
 static void finish(struct dmc_io *io, struct dmc_request *request)
 {
+    while (request->frame_count > 0) { /* a step is done: on to the store that asked for it */
+        uint32_t frame_count = request->frame_count;
+        struct dmc_store *store = request->frames[frame_count - 1].store;
+        request->holder = store;
+        atomic_store_explicit(&request->state, DMC_REQUEST_PENDING, memory_order_relaxed);
+        if (store->ops->resume(store, io, request) == DMC_START_PENDING)
+            return;
+        assert(request->frame_count < frame_count);
+        (void)frame_count;
+    }
     if (request->store->ops->finish)
         request->store->ops->finish(request->store, request);
     atomic_store_explicit(&request->state, DMC_REQUEST_DONE, memory_order_relaxed);

@@ -44,6 +44,12 @@ uint64_t dmc_request_asked(const struct dmc_request *request);
 /* Sum of the parts' lengths. */
 uint64_t dmc_request_capacity(const struct dmc_request *request);
 
+/* No answer yet, nothing read yet. */
+void dmc_request_reset(struct dmc_request *request);
+
+/* Answer from an object that lies in memory; version_tag is the caller's to set. */
+void dmc_request_answer(struct dmc_request *request, const void *object, uint64_t object_bytes);
+
 /* --- io_ring.c: an io_uring; one thread at a time --- */
 
 struct dmc_ring;

@@ -30,7 +30,26 @@ enum dmc_outcome {
     DMC_OUTCOME_ABSENT,    /* no such object */
     DMC_OUTCOME_TRUNCATED, /* the object ends before the range does; bytes_read tells how much there was */
     DMC_OUTCOME_TOO_LONG,  /* WHOLE: the object does not fit; object_bytes tells its size; nothing useful was read */
-    DMC_OUTCOME_FAILED     /* error is set: DAMACY_IO, or DAMACY_SHUTDOWN when cancelled */
+    DMC_OUTCOME_FAILED     /* error is set: DAMACY_IO, DAMACY_SHUTDOWN when cancelled, or what a container says: DECODE, BUDGET, ... */
+};
+
+/* What a store that reads in place of another one, or in several steps, keeps of a request meanwhile (redirect.h). */
+#define DMC_REQUEST_FRAMES 2 /* so many such stores may be in one another */
+struct dmc_request_frame {
+    struct dmc_store *store; /* its resume is called when the step is over */
+    const char *key;         /* what the request said before, and says again at the end */
+    uint64_t key_hash;
+    uint64_t offset;
+    enum dmc_range_kind kind;
+    uint32_t part_count;
+    struct iovec *parts;
+    uint64_t capacity;    /* of the parts */
+    uint64_t length;      /* how much of it the object has */
+    unsigned char *bytes; /* where the first part begins */
+    void *data;           /* the store's, and so are the next three */
+    uint32_t step;
+    struct iovec part;
+    unsigned char scratch[32];
 };
 
 /* One request. The caller fills the first group and keeps it and the buffers alive and unmoved until it is done. */
@@ -47,7 +66,7 @@ struct dmc_request {
     void *user;
     /* the answer, valid once done */
     enum dmc_outcome outcome;
-    enum damacy_status status; /* FAILED: IO or SHUTDOWN; else OK */
+    enum damacy_status status; /* FAILED: the error's; else OK */
     uint64_t bytes_read;       /* TRUNCATED: how many bytes of the range there were (they are in the parts) */
     uint64_t object_bytes;     /* total size if the store told it, else UINT64_MAX */
     uint64_t version_tag;      /* changes when the object does (mtime and size, or ETag hash); 0: unknown */
@@ -69,6 +88,9 @@ struct dmc_request {
     uint64_t read_bytes;      /* of the range, so far */
     uint64_t due_ns;
     void *store_data;
+    void *cache_data; /* of the decorator that keeps ranges on disk; NULL at the start */
+    uint32_t frame_count;
+    struct dmc_request_frame frames[DMC_REQUEST_FRAMES];
 };
 
 enum dmc_start { DMC_START_DONE, DMC_START_PENDING };
@@ -114,16 +136,31 @@ void dmc_io_complete(struct dmc_request *request);
 
 /* --- stores --- */
 
+/* How reads of a store are best put together; a 0 is no opinion. */
+struct dmc_store_hint {
+    uint64_t coalesce_gap_bytes;      /* reading that much in vain costs less than another request */
+    uint64_t coalesce_read_bytes_max; /* a longer request gains nothing */
+    bool remote;                      /* there is a network in between: requests are worth saving */
+};
+
+/* One child of a prefix: an object, or a prefix of further ones. The name is valid during the call. false: enough. */
+typedef bool (*dmc_store_child_fn)(const char *name, bool is_prefix, void *user);
+
 /* What a kind of store implements. A table and not a switch: tests add decorators. */
 struct dmc_store_ops {
     const char *scheme; /* "file", "memory", ... for messages */
     enum dmc_start (*start)(struct dmc_store *store, struct dmc_io *io, struct dmc_request *request);
-    /* Go on with a request after dmc_io_read() or dmc_io_resume(), on the thread of its dmc_io. NULL: uses neither. */
+    /* Go on with a request after dmc_io_read(), dmc_io_resume() or a step (redirect.h), on the thread of its dmc_io. NULL: uses none. */
     enum dmc_start (*resume)(struct dmc_store *store, struct dmc_io *io, struct dmc_request *request);
     /* The request is pending with this store: end it early with dmc_request_fail() and dmc_io_complete(). NULL: cannot. */
     void (*cancel)(struct dmc_store *store, struct dmc_io *io, struct dmc_request *request);
     /* Decorators: a pending request is done; change the answer (after the inner store has). NULL: nothing to change. */
     void (*finish)(struct dmc_store *store, struct dmc_request *request);
+    /* See dmc_store_list. NULL: cannot. */
+    enum damacy_status (*list)(struct dmc_store *store, const char *prefix, dmc_store_child_fn child, void *user,
+                               struct damacy_error *error);
+    /* Any thread, at any time: networks learn. NULL: no opinion. */
+    void (*hint)(struct dmc_store *store, struct dmc_store_hint *hint);
     void (*destroy)(struct dmc_store *store);
 };
 struct dmc_store {
@@ -131,6 +168,15 @@ struct dmc_store {
 };
 /* NULL allowed. Nothing may be pending, except what a dmc_io_destroy() left behind: then the store is left behind, too. */
 void dmc_store_destroy(struct dmc_store *store);
+
+/* The immediate children of `prefix` (as dmc_stores_resolve wrote it: without a slash at its end; "" is the root), in no order. A
+ * name may come twice, as an object and as a prefix. What is not there has no children. Blocks for as long as the store takes.
+ * UNSUPPORTED: this store cannot list. BUDGET: more than DMC_STORE_LIST_MAX children. */
+#define DMC_STORE_LIST_MAX 1000000u
+enum damacy_status dmc_store_list(struct dmc_store *store, const char *prefix, dmc_store_child_fn child, void *user,
+                                  struct damacy_error *error);
+
+struct dmc_store_hint dmc_store_hint_of(struct dmc_store *store);
 
 struct dmc_store_file_options {
     uint32_t open_files_max; /* most files open at once, least recently used closed first; fewer when the process runs out of
@@ -164,7 +210,12 @@ enum damacy_status dmc_store_fault_create(struct dmc_store *inner, enum dmc_faul
 /* The stores of one pipeline, by scheme. A uri is a path (taken as it is), file://PATH or file:/PATH (absolute, percent-decoded,
  * empty or "localhost" host), or memory://NAME (only where a memory store was set). */
 struct dmc_stores;
-enum damacy_status dmc_stores_create(const struct dmc_store_file_options *options, struct dmc_stores **stores, struct damacy_error *error);
+struct dmc_stores_options {
+    struct dmc_store_file_options file;
+    const char *storage_options; /* of the network stores: a JSON object as text, read at create; NULL: none */
+};
+/* NULL options: all defaults. */
+enum damacy_status dmc_stores_create(const struct dmc_stores_options *options, struct dmc_stores **stores, struct damacy_error *error);
 void dmc_stores_destroy(struct dmc_stores *stores);
 /* Tests: use `store` (not owned) for `scheme` ("file" or "memory"). Before the first resolve. */
 void dmc_stores_set(struct dmc_stores *stores, const char *scheme, struct dmc_store *store);

@@ -97,6 +97,17 @@ static void delay_finish(struct dmc_store *store, struct dmc_request *request)
         inner->ops->finish(inner, request);
 }
 
+static enum damacy_status delay_list(struct dmc_store *store, const char *prefix, dmc_store_child_fn child, void *user,
+                                  struct damacy_error *error)
+{
+    return dmc_store_list(of(store)->inner, prefix, child, user, error);
+}
+
+static void delay_hint(struct dmc_store *store, struct dmc_store_hint *hint)
+{
+    *hint = dmc_store_hint_of(of(store)->inner);
+}
+
 static void delay_destroy(struct dmc_store *store)
 {
     struct delay_store *delay = of(store);
@@ -115,6 +126,8 @@ static const struct dmc_store_ops delay_ops = {.scheme = "delay",
                                                .resume = delay_resume,
                                                .cancel = delay_cancel,
                                                .finish = delay_finish,
+                                               .list = delay_list,
+                                               .hint = delay_hint,
                                                .destroy = delay_destroy};
 
 enum damacy_status dmc_store_delay_create(struct dmc_store *inner, uint64_t (*delay_ns)(void *user, const char *key),

@@ -16,7 +16,9 @@
 #include "store/file_handles.h"
 #include "store/io_internal.h"
 
+#include <dirent.h>
 #include <errno.h>
+#include <fcntl.h>
 #include <stddef.h>
 #include <string.h>
 #include <sys/stat.h>
@@ -272,6 +274,61 @@ static void file_cancel(struct dmc_store *store, struct dmc_io *io, struct dmc_r
     /* Otherwise it is on its way back and will find that it was cancelled. */
 }
 
+/* --- listing --- */
+
+/* Is the entry a folder, a file or neither, links followed (one that leads nowhere or round in circles is neither)? */
+static bool entry_kind(int folder, const struct dirent *entry, bool *is_folder)
+{
+    if (entry->d_type == DT_DIR || entry->d_type == DT_REG) {
+        *is_folder = entry->d_type == DT_DIR;
+        return true;
+    }
+    struct stat facts;
+    if ((entry->d_type != DT_LNK && entry->d_type != DT_UNKNOWN) || fstatat(folder, entry->d_name, &facts, 0) < 0)
+        return false;
+    *is_folder = S_ISDIR(facts.st_mode);
+    return *is_folder || S_ISREG(facts.st_mode);
+}
+
+static enum damacy_status file_list(struct dmc_store *store, const char *prefix, dmc_store_child_fn child, void *user,
+                                    struct damacy_error *error)
+{
+    (void)store;
+    const char *path = *prefix ? prefix : "/";
+    int fd = open(path, O_RDONLY | O_DIRECTORY | O_CLOEXEC | O_NONBLOCK);
+    DIR *folder = fd < 0 ? NULL : fdopendir(fd);
+    if (!folder) {
+        int os_error = errno;
+        if (fd >= 0)
+            close(fd);
+        if (os_error == ENOENT || os_error == ENOTDIR)
+            return DAMACY_OK;
+        return dmc_error_set_os(error, os_error == ENOMEM ? DAMACY_OOM : DAMACY_IO, "list", os_error, "cannot open the folder");
+    }
+    enum damacy_status status = DAMACY_OK;
+    uint32_t count = 0;
+    for (;;) {
+        errno = 0;
+        const struct dirent *entry = readdir(folder);
+        if (!entry) {
+            if (errno)
+                status = dmc_error_set_os(error, DAMACY_IO, "list", errno, "cannot read the folder");
+            break;
+        }
+        bool is_folder;
+        if (strcmp(entry->d_name, ".") == 0 || strcmp(entry->d_name, "..") == 0 || !entry_kind(fd, entry, &is_folder))
+            continue;
+        if (++count > DMC_STORE_LIST_MAX) {
+            status = dmc_error_set(error, DAMACY_BUDGET, "list", "the folder has more than %u children", DMC_STORE_LIST_MAX);
+            break;
+        }
+        if (!child(entry->d_name, is_folder, user))
+            break;
+    }
+    closedir(folder);
+    return status;
+}
+
 static void file_destroy(struct dmc_store *store)
 {
     if (dmc_file_handles_destroy(of(store)->handles))
@@ -281,7 +338,7 @@ static void file_destroy(struct dmc_store *store)
 }
 
 static const struct dmc_store_ops file_ops = {
-    .scheme = "file", .start = file_start, .resume = file_resume, .cancel = file_cancel, .destroy = file_destroy};
+    .scheme = "file", .start = file_start, .resume = file_resume, .cancel = file_cancel, .list = file_list, .destroy = file_destroy};
 
 struct dmc_file_handles *dmc_store_file_handles(struct dmc_store *store)
 {

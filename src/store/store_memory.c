@@ -1,8 +1,8 @@
 /* Objects in memory, for tests: a hash table behind a read-write lock. */
-#include "base/bytes.h"
 #include "base/error.h"
 #include "base/hash.h"
 #include "base/mem.h"
+#include "store/child_list.h"
 #include "store/io_internal.h"
 
 #include <pthread.h>
@@ -41,50 +41,36 @@ static struct object **find(struct memory_store *memory, const char *key)
     return link;
 }
 
-static void copy_out(struct dmc_request *request, const struct object *object)
-{
-    uint64_t capacity = dmc_request_capacity(request), begin = 0;
-    request->object_bytes = object->bytes;
-    request->version_tag = object->version;
-    if (request->kind == DMC_RANGE_SPAN)
-        begin = dmc_min_u64(request->offset, object->bytes);
-    if (request->kind == DMC_RANGE_WHOLE && object->bytes > capacity) {
-        request->outcome = DMC_OUTCOME_TOO_LONG;
-        return;
-    }
-    if (request->kind == DMC_RANGE_SUFFIX) {
-        if (object->bytes < capacity) {
-            request->outcome = DMC_OUTCOME_TRUNCATED;
-            return;
-        }
-        begin = object->bytes - capacity;
-    }
-    uint64_t left = dmc_min_u64(capacity, object->bytes - begin);
-    request->bytes_read = left;
-    if (left < capacity && request->kind != DMC_RANGE_WHOLE)
-        request->outcome = DMC_OUTCOME_TRUNCATED;
-    for (const unsigned char *from = object->data + begin; left > 0;) {
-        const struct iovec *part = &request->parts[request->part_begin];
-        uint64_t bytes = dmc_min_u64(left, part->iov_len);
-        memcpy(part->iov_base, from, bytes);
-        from += bytes;
-        left -= bytes;
-        request->part_begin++;
-    }
-}
-
 static enum dmc_start memory_start(struct dmc_store *store, struct dmc_io *io, struct dmc_request *request)
 {
     (void)io;
     struct memory_store *memory = of(store);
     pthread_rwlock_rdlock(&memory->lock);
     const struct object *object = *find(memory, request->key);
-    if (object)
-        copy_out(request, object);
-    else
+    if (object) {
+        request->version_tag = object->version;
+        dmc_request_answer(request, object->data, object->bytes);
+    } else {
         request->outcome = DMC_OUTCOME_ABSENT;
+    }
     pthread_rwlock_unlock(&memory->lock);
     return DMC_START_DONE;
+}
+
+/* What the names are borrowed from stays while the lock is held, also during the calls: the callback may read, but not put. */
+static enum damacy_status memory_list(struct dmc_store *store, const char *prefix, dmc_store_child_fn child, void *user,
+                                      struct damacy_error *error)
+{
+    struct memory_store *memory = of(store);
+    struct dmc_child_list list = {0};
+    bool going = true;
+    pthread_rwlock_rdlock(&memory->lock);
+    for (uint32_t i = 0; i < BUCKETS && going; i++)
+        for (const struct object *object = memory->buckets[i]; object && going; object = object->next)
+            going = dmc_child_list_add(&list, prefix, object->key, strlen(object->key));
+    enum damacy_status status = dmc_child_list_end(&list, child, user, error);
+    pthread_rwlock_unlock(&memory->lock);
+    return status;
 }
 
 static void object_free(struct object *object)
@@ -108,7 +94,8 @@ static void memory_destroy(struct dmc_store *store)
     dmc_free(memory);
 }
 
-static const struct dmc_store_ops memory_ops = {.scheme = "memory", .start = memory_start, .destroy = memory_destroy};
+static const struct dmc_store_ops memory_ops = {
+    .scheme = "memory", .start = memory_start, .list = memory_list, .destroy = memory_destroy};
 
 enum damacy_status dmc_store_memory_create(struct dmc_store **store, struct damacy_error *error)
 {

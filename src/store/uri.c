@@ -12,13 +12,16 @@ struct dmc_stores {
     struct dmc_store *owned;  /* the file store made here */
 };
 
-enum damacy_status dmc_stores_create(const struct dmc_store_file_options *options, struct dmc_stores **out,
+enum damacy_status dmc_stores_create(const struct dmc_stores_options *options, struct dmc_stores **out,
                                      struct damacy_error *error)
 {
+    static const struct dmc_stores_options defaults;
+    if (!options)
+        options = &defaults;
     struct dmc_stores *stores = dmc_calloc(1, sizeof *stores);
     if (!stores)
         return dmc_error_set(error, DAMACY_OOM, "config", "no memory for the stores");
-    enum damacy_status status = dmc_store_file_create(options, &stores->owned, error);
+    enum damacy_status status = dmc_store_file_create(&options->file, &stores->owned, error);
     if (status != DAMACY_OK) {
         dmc_free(stores);
         return status;

@@ -228,7 +228,7 @@ static inline void world_prepare(struct world *world)
         top = world->delay;
     }
     assert_int_equal(dmc_store_fault_create(top, world_choose, world, &world->fault, &error), DAMACY_OK);
-    assert_int_equal(dmc_stores_create(&(struct dmc_store_file_options){.open_files_max = 16}, &world->stores, &error),
+    assert_int_equal(dmc_stores_create(&(struct dmc_stores_options){.file.open_files_max = 16}, &world->stores, &error),
                      DAMACY_OK);
     dmc_stores_set(world->stores, "memory", world->fault);
     dmc_budget_init(&world->budget, world->budget_bytes);

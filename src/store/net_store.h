@@ -1,0 +1,26 @@
+/* The door to the network stores: what dmc_stores_resolve needs of them. */
+#ifndef DMC_NET_STORE_H
+#define DMC_NET_STORE_H
+
+#include "store/store.h"
+#include <string.h>
+#include <strings.h>
+
+struct dmc_net;
+
+/* Is this a uri for dmc_net_resolve (http, https, s3, gs)? */
+static inline bool dmc_net_scheme(const char *scheme, size_t bytes)
+{
+    static const char *const schemes[] = {"http", "https", "s3", "gs"};
+    for (size_t i = 0; i < sizeof schemes / sizeof schemes[0]; i++)
+        if (strlen(schemes[i]) == bytes && strncasecmp(scheme, schemes[i], bytes) == 0)
+            return true;
+    return false;
+}
+
+/* As dmc_stores_resolve, for network uris. The prefix alone is the key of the object that the uri itself names (references name
+ * files that way). Any thread; the store belongs to `net` and stays as long as it. */
+enum damacy_status dmc_net_resolve(struct dmc_net *net, const char *uri, struct dmc_store **store, char *prefix,
+                                   size_t capacity, struct damacy_error *error);
+
+#endif
