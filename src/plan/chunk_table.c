@@ -17,13 +17,10 @@ static uint32_t *slots_alloc(struct dmc_plan_memory *memory, uint32_t max, uint6
 }
 
 bool dmc_chunk_table_init(struct dmc_chunk_table *table, struct dmc_plan_memory *memory, uint32_t array_max,
-                          uint32_t object_max, uint32_t chunk_max, bool whole_chunks)
+                          uint32_t object_max, uint32_t chunk_max, const struct dmc_plan_options *options)
 {
-    *table = (struct dmc_chunk_table){.memory = memory,
-                                      .whole_chunks = whole_chunks,
-                                      .array_max = array_max,
-                                      .object_max = object_max,
-                                      .chunk_max = chunk_max};
+    *table = (struct dmc_chunk_table){
+        .memory = memory, .options = options, .array_max = array_max, .object_max = object_max, .chunk_max = chunk_max};
     table->arrays = dmc_plan_alloc(memory, struct dmc_grid_array, array_max);
     table->objects = dmc_plan_alloc(memory, struct dmc_grid_object, object_max);
     table->chunks = dmc_plan_alloc(memory, struct dmc_grid_chunk, chunk_max);
@@ -33,10 +30,22 @@ bool dmc_chunk_table_init(struct dmc_chunk_table *table, struct dmc_plan_memory 
     return table->arrays && table->objects && table->chunks && table->array_slots && table->object_slots && table->chunk_slots;
 }
 
+static struct dmc_plan_limits limits_of(const struct dmc_plan_array *array, const struct dmc_plan_options *options)
+{
+    struct dmc_plan_limits limits = {options->coalesce_gap_bytes, options->span_gap_bytes, options->coalesce_read_bytes_max};
+    if (array->coalesce_gap_bytes)
+        limits.gap_bytes = limits.span_gap_bytes = array->coalesce_gap_bytes;
+    if (limits.span_gap_bytes == 0)
+        limits.span_gap_bytes = limits.gap_bytes;
+    if (array->coalesce_read_bytes_max)
+        limits.read_bytes_max = array->coalesce_read_bytes_max;
+    return limits;
+}
+
 /* The products over the axes, innermost first. Those over a grid chunk fit because the metadata said so (chunks_per_shard); the
  * one over the array may not, and then its chunks have no number. */
 static bool grid_array_init(struct dmc_grid_array *grid, const struct dmc_plan_array *array, struct dmc_plan_memory *memory,
-                            bool whole_chunks)
+                            const struct dmc_plan_options *options)
 {
     const struct dmc_zarr_array *zarr = array->zarr;
     uint32_t rank = zarr->rank;
@@ -44,8 +53,10 @@ static bool grid_array_init(struct dmc_grid_array *grid, const struct dmc_plan_a
     if (!numbers)
         return false;
     *grid = (struct dmc_grid_array){.array = array,
+                                    .limits = limits_of(array, options),
+                                    .edges = zarr->chunk_edges,
                                     .chunk_bytes = zarr->chunk_elements * zarr->item_bytes,
-                                    .cut = array->raw && !whole_chunks,
+                                    .cut = array->raw && !options->whole_chunks,
                                     .numbered = true,
                                     .counts = numbers,
                                     .steps = numbers + rank,
@@ -54,13 +65,40 @@ static bool grid_array_init(struct dmc_grid_array *grid, const struct dmc_plan_a
     uint64_t step = 1, index_step = 1;
     for (uint32_t a = rank; a-- > 0;) {
         grid->counts[a] = zarr->sharded ? zarr->grid_shape[a] / zarr->chunk_shape[a] : 1;
-        grid->steps[a] = step;
         grid->index_steps[a] = index_step;
         grid->byte_strides[a] = (uint64_t)array->strides[a] * zarr->item_bytes;
+        uint64_t cells =
+            grid->edges && grid->edges[a] ? zarr->edge_counts[a] : dmc_ceil_div(zarr->shape[a], zarr->chunk_shape[a]);
+        grid->numbered &= dmc_mul_u64(index_step, cells, &index_step);
+    }
+    for (uint32_t i = rank; i-- > 0;) { /* a shard counts its chunks in its own order of axes */
+        uint32_t a = zarr->shard_order ? zarr->shard_order[i] : i;
+        grid->steps[a] = step;
         step *= grid->counts[a];
-        grid->numbered &= dmc_mul_u64(index_step, dmc_ceil_div(zarr->shape[a], zarr->chunk_shape[a]), &index_step);
     }
     return true;
+}
+
+void dmc_grid_strides(const struct dmc_grid_array *array, const uint64_t *coordinates, uint64_t *strides)
+{
+    const struct dmc_zarr_array *zarr = array->array->zarr;
+    uint64_t bytes = zarr->item_bytes;
+    for (uint32_t i = zarr->rank; i-- > 0;) {
+        uint32_t a = array->array->axes ? array->array->axes[i] : i;
+        strides[a] = bytes;
+        bytes *= dmc_grid_cell(zarr->chunk_shape, array->edges, coordinates, a);
+    }
+}
+
+static uint64_t chunk_bytes_at(const struct dmc_grid_array *array, const uint64_t *coordinates)
+{
+    const struct dmc_zarr_array *zarr = array->array->zarr;
+    if (!array->edges)
+        return array->chunk_bytes;
+    uint64_t bytes = zarr->item_bytes; /* no more than the largest chunk's: that was checked when the metadata were read */
+    for (uint32_t a = 0; a < zarr->rank; a++)
+        bytes *= dmc_grid_cell(zarr->chunk_shape, array->edges, coordinates, a);
+    return bytes;
 }
 
 const struct dmc_grid_array *dmc_chunk_table_array(struct dmc_chunk_table *table, const struct dmc_plan_array *array)
@@ -73,7 +111,7 @@ const struct dmc_grid_array *dmc_chunk_table_array(struct dmc_chunk_table *table
     }
     assert(table->array_count < table->array_max);
     struct dmc_grid_array *grid = &table->arrays[table->array_count];
-    if (!grid_array_init(grid, array, table->memory, table->whole_chunks))
+    if (!grid_array_init(grid, array, table->memory, table->options))
         return NULL;
     table->array_slots[i] = ++table->array_count;
     return grid;
@@ -112,7 +150,7 @@ uint32_t dmc_chunk_table_object(struct dmc_chunk_table *table, const struct dmc_
         return DMC_ID_NONE;
     memcpy(copy, coordinates, rank * sizeof *copy);
     struct dmc_grid_object *object = &table->objects[table->object_count];
-    *object = (struct dmc_grid_object){.array = array, .coordinates = copy};
+    *object = (struct dmc_grid_object){.array = array, .coordinates = copy, .chunk_bytes = chunk_bytes_at(array, copy)};
     for (uint32_t a = 0; a < rank; a++) /* wraps only where the array is not numbered */
         object->index_base += coordinates[a] * array->counts[a] * array->index_steps[a];
     object_look_up(object, lookup);

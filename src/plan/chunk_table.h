@@ -8,21 +8,31 @@
 #define DMC_CHUNK_TABLE_H
 
 #include "base/hash.h"
+#include "plan/grid_walk.h"
 #include "plan/plan.h"
 #include "plan/plan_memory.h"
 
 #define DMC_ID_NONE UINT32_MAX
 
+/* What may be read as one: the array's own limits, or those of the options. */
+struct dmc_plan_limits {
+    uint64_t gap_bytes;
+    uint64_t span_gap_bytes;
+    uint64_t read_bytes_max;
+};
+
 /* An array, with the products over its axes that the planner needs. */
 struct dmc_grid_array {
     const struct dmc_plan_array *array;
-    uint64_t chunk_bytes;   /* decoded */
-    bool cut;               /* raw, and spans may be read alone */
-    bool numbered;          /* the number of its chunks fits 64 bits */
-    uint64_t *counts;       /* chunks in a grid chunk, per axis */
-    uint64_t *steps;        /* of a chunk's number within its grid chunk, per axis */
-    uint64_t *index_steps;  /* of a chunk's number within the array, per axis */
-    uint64_t *byte_strides; /* within a decoded chunk, per axis */
+    struct dmc_plan_limits limits;
+    const uint64_t *const *edges; /* NULL: all chunks have one shape */
+    uint64_t chunk_bytes;         /* decoded; the largest where chunks differ */
+    bool cut;                     /* raw, and spans may be read alone */
+    bool numbered;                /* the number of its chunks fits 64 bits */
+    uint64_t *counts;             /* chunks in a grid chunk, per axis */
+    uint64_t *steps;              /* of a chunk's number within its grid chunk, per axis */
+    uint64_t *index_steps;        /* of a chunk's number within the array, per axis */
+    uint64_t *byte_strides;       /* within a decoded chunk, per axis; where chunks differ, see dmc_grid_strides() */
 };
 
 enum dmc_grid_state { DMC_GRID_PRESENT, DMC_GRID_ABSENT, DMC_GRID_FAILED };
@@ -33,6 +43,7 @@ struct dmc_grid_object {
     const uint64_t *coordinates;
     const struct dmc_shard_entry *entries; /* sharded and present */
     uint64_t index_base;                   /* number within the array of its first chunk */
+    uint64_t chunk_bytes;                  /* decoded, of each of its chunks */
     enum dmc_grid_state state;
     uint32_t only_chunk; /* unsharded: slot of its one chunk */
 };
@@ -50,7 +61,7 @@ struct dmc_grid_chunk {
 
 struct dmc_chunk_table {
     struct dmc_plan_memory *memory;
-    bool whole_chunks;
+    const struct dmc_plan_options *options;
     struct dmc_grid_array *arrays;
     struct dmc_grid_object *objects;
     struct dmc_grid_chunk *chunks;
@@ -62,10 +73,13 @@ struct dmc_chunk_table {
 
 /* Make room for so many of each (below 2^31). false: the arena is short. */
 bool dmc_chunk_table_init(struct dmc_chunk_table *table, struct dmc_plan_memory *memory, uint32_t array_max,
-                          uint32_t object_max, uint32_t chunk_max, bool whole_chunks);
+                          uint32_t object_max, uint32_t chunk_max, const struct dmc_plan_options *options);
 
 /* Find or enter an array. NULL: the arena is short. */
 const struct dmc_grid_array *dmc_chunk_table_array(struct dmc_chunk_table *table, const struct dmc_plan_array *array);
+
+/* The byte strides within the decoded chunk at these coordinates of a grid whose chunks differ in shape. */
+void dmc_grid_strides(const struct dmc_grid_array *array, const uint64_t *coordinates, uint64_t *strides);
 
 /* Find or enter a grid chunk; the first time its shard is looked up. DMC_ID_NONE: the arena is short. */
 uint32_t dmc_chunk_table_object(struct dmc_chunk_table *table, const struct dmc_grid_array *array, const uint64_t *coordinates,

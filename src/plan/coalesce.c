@@ -54,22 +54,24 @@ void dmc_plan_keys_sort(struct dmc_plan_key *keys, struct dmc_plan_key *scratch,
     }
 }
 
-uint32_t dmc_coalesce(const struct dmc_plan_key *keys, const struct dmc_plan_unit *units, uint32_t count,
-                      const struct dmc_plan_options *options, struct dmc_read *reads)
+uint32_t dmc_coalesce(const struct dmc_plan_work *work, const struct dmc_plan_key *keys, uint32_t count, struct dmc_read *reads)
 {
     uint32_t read_count = 0;
+    const struct dmc_plan_limits *limits = NULL; /* of the last read's array */
     for (uint32_t i = 0; i < count; i++) {
-        const struct dmc_plan_unit *unit = &units[keys[i].id];
+        const struct dmc_plan_unit *unit = &work->units[keys[i].id];
         uint64_t unit_end = unit->offset + unit->length;
         struct dmc_read *read = read_count ? &reads[read_count - 1] : NULL;
         if (read && read->object == keys[i].object) {
             uint64_t read_end = read->offset + read->length, joined_end = dmc_max_u64(read_end, unit_end);
-            bool near = unit->offset <= read_end || dmc_plan_gap_small(unit->offset - read_end, options->coalesce_gap_bytes);
-            if (unit_end <= read_end || (near && joined_end - read->offset <= options->coalesce_read_bytes_max)) {
+            bool near = unit->offset <= read_end || dmc_plan_gap_small(unit->offset - read_end, limits->gap_bytes);
+            if (unit_end <= read_end || (near && joined_end - read->offset <= limits->read_bytes_max)) {
                 read->length = joined_end - read->offset;
                 read->chunk_end = i + 1;
                 continue;
             }
+        } else {
+            limits = &work->table.objects[keys[i].object].array->limits;
         }
         reads[read_count++] = (struct dmc_read){.object = keys[i].object,
                                                 .chunk_begin = i,

@@ -15,12 +15,12 @@ struct dmc_plan_key {
 void dmc_plan_keys_sort(struct dmc_plan_key *keys, struct dmc_plan_key *scratch, uint32_t count);
 
 /* Join sorted units into reads: neighbours in the same object whose gap is small (dmc_plan_gap_small) and which are together no
- * longer than coalesce_read_bytes_max, or which lie inside the read anyway.
+ * longer than a read may be, by the limits of their array, or which lie inside the read anyway.
  *
  * keys    sorted; ids are units.
  * reads   out: room for `count`. `object` is that of the keys; chunk ranges are positions in the keys.
  * Returns the number of reads. */
-uint32_t dmc_coalesce(const struct dmc_plan_key *keys, const struct dmc_plan_unit *units, uint32_t count,
-                      const struct dmc_plan_options *options, struct dmc_read *reads);
+uint32_t dmc_coalesce(const struct dmc_plan_work *work, const struct dmc_plan_key *keys, uint32_t count,
+                      struct dmc_read *reads);
 
 #endif

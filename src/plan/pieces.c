@@ -91,7 +91,7 @@ static inline bool chunk_place(const struct dmc_grid_object *object, uint64_t nu
 {
     const struct dmc_grid_array *array = object->array;
     chunk->offset = 0;
-    chunk->length = array->array->raw ? array->chunk_bytes : UINT64_MAX;
+    chunk->length = array->array->raw ? object->chunk_bytes : UINT64_MAX;
     if (object->state == DMC_GRID_ABSENT) {
         chunk->offset = UINT64_MAX;
         chunk->length = 0;
@@ -137,9 +137,15 @@ static inline void touch_add(struct dmc_plan_work *work, const struct dmc_plan_r
     const struct dmc_plan_target *target = &work->targets[region->field];
     struct dmc_touch *touch = &work->touches[work->touch_count];
     uint64_t source_begin = 0, source_last = 0, elements = 1, target_offset = region->row * target->row_bytes;
+    uint64_t own_strides[DAMACY_RANK_MAX];
+    const uint64_t *byte_strides = array->byte_strides;
+    if (__builtin_expect(array->edges != NULL, 0)) {
+        dmc_grid_strides(array, outer->at, own_strides);
+        byte_strides = own_strides;
+    }
     for (uint32_t a = 0; a < inner->rank; a++) {
-        source_begin += inner->local_begin[a] * array->byte_strides[a];
-        source_last += (inner->extent[a] - 1) * array->byte_strides[a];
+        source_begin += inner->local_begin[a] * byte_strides[a];
+        source_last += (inner->extent[a] - 1) * byte_strides[a];
         target_offset += (outer->target[a] + inner->target[a]) * target->strides[a];
         elements *= inner->extent[a];
     }
@@ -152,7 +158,7 @@ static inline void touch_add(struct dmc_plan_work *work, const struct dmc_plan_r
         .target_offset = target_offset,
         .elements = elements,
         .dim_begin = work->dim_count,
-        .dim_count = dmc_piece_dims(inner->rank, inner->extent, array->byte_strides, target->strides, item,
+        .dim_count = dmc_piece_dims(inner->rank, inner->extent, byte_strides, target->strides, item,
                                     target->field->output_item_bytes, &work->dims[work->dim_count]),
     };
     touch->chunk = chunk_id;
@@ -168,7 +174,7 @@ static bool object_walk(struct dmc_plan_work *work, const struct dmc_plan_region
                         const struct dmc_grid_walk *outer, uint32_t object_id, uint64_t *damaged)
 {
     struct dmc_grid_walk inner;
-    dmc_grid_walk_init(&inner, outer->rank, outer->local_begin, outer->extent, array->array->zarr->chunk_shape);
+    dmc_grid_walk_init(&inner, outer->rank, outer->local_begin, outer->extent, array->array->zarr->chunk_shape, NULL, NULL);
     do {
         uint64_t number = 0;
         for (uint32_t a = 0; a < inner.rank; a++)
@@ -196,7 +202,7 @@ bool dmc_pieces_of_region(struct dmc_plan_work *work, const struct dmc_plan_regi
     }
     uint32_t touch_begin = work->touch_count, dim_begin = work->dim_count;
     struct dmc_grid_walk outer;
-    dmc_grid_walk_init(&outer, zarr->rank, begin, extent, zarr->grid_shape);
+    dmc_grid_walk_init(&outer, zarr->rank, begin, extent, zarr->grid_shape, zarr->chunk_edges, zarr->edge_counts);
     do {
         uint32_t object_id = dmc_chunk_table_object(&work->table, array, outer.at, work->lookup);
         if (object_id == DMC_ID_NONE)

@@ -22,10 +22,14 @@
 /* What the planner asks about one array. The same array must be the same pointer within a plan. */
 struct dmc_plan_array {
     const struct dmc_zarr_array *zarr;
-    const int64_t *strides;    /* codec chain: elements, per axis, within a decoded chunk (transposed chunks are not C order) */
-    bool raw;                  /* codec chain: any byte range may be used as read */
-    uint64_t stored_bytes_max; /* codec chain */
-    void *user;                /* comes back in dmc_chunk.array->user */
+    const int64_t *strides; /* codec chain: elements, per axis, within a decoded chunk (transposed chunks are not C order) */
+    bool raw;               /* codec chain: any byte range may be used as read */
+    const uint8_t *axes; /* codec chain: axes[i] is the axis at place i of a decoded chunk, outermost first; NULL: C order. Used
+                          * where chunks differ in shape, and `strides` are those of the largest */
+    uint64_t stored_bytes_max;        /* codec chain */
+    uint64_t coalesce_gap_bytes;      /* of the array's store, instead of both gaps of the options; 0: those of the options */
+    uint64_t coalesce_read_bytes_max; /* likewise */
+    void *user;                       /* comes back in dmc_chunk.array->user */
 };
 
 /* A row of a field. Samples that failed before are not passed. */
@@ -90,6 +94,7 @@ struct dmc_chunk {
     uint32_t piece_end;
     uint64_t stored_offset; /* of its bytes within the read */
     uint64_t stored_bytes;  /* for a whole read: unknown, 0 */
+    uint64_t chunk_bytes;   /* of the whole chunk, decoded */
     uint64_t part_begin;    /* raw: which decoded bytes of the chunk the stored bytes are, from here; else 0 */
     uint64_t need_begin;    /* decoded bytes of the chunk that pieces use, hull */
     uint64_t need_end;

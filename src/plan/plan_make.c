@@ -59,11 +59,11 @@ static bool bounds_add(struct bounds *bounds, const struct dmc_plan_region *regi
         begin[a] = (uint64_t)region->aabb[a].begin;
         extent[a] = (uint64_t)(region->aabb[a].end - region->aabb[a].begin);
     }
-    if (!dmc_grid_walk_count(zarr->rank, begin, extent, zarr->chunk_shape, &touches))
+    if (!dmc_grid_walk_count(zarr->rank, begin, extent, zarr->chunk_shape, zarr->chunk_edges, zarr->edge_counts, &touches))
         return false;
     if (!zarr->sharded)
         objects = touches;
-    else if (!dmc_grid_walk_count(zarr->rank, begin, extent, zarr->grid_shape, &objects))
+    else if (!dmc_grid_walk_count(zarr->rank, begin, extent, zarr->grid_shape, zarr->chunk_edges, zarr->edge_counts, &objects))
         return false;
     return dmc_mul_u64(touches, dmc_piece_dims_max(zarr->rank, extent), &dims) &&
            dmc_add_u64(dims, bounds->dims, &bounds->dims) && dmc_add_u64(touches, bounds->touches, &bounds->touches) &&
@@ -85,7 +85,7 @@ static bool tables_init(struct dmc_plan_work *work, const struct dmc_plan_region
     work->dims = dmc_plan_alloc(&work->memory, struct dmc_piece_dim, bounds.dims);
     return work->touches && work->dims &&
            dmc_chunk_table_init(&work->table, &work->memory, region_count, (uint32_t)bounds.objects, (uint32_t)bounds.touches,
-                                work->options->whole_chunks);
+                                work->options);
 }
 
 /* Regions in order of (row, field), which is the order of pieces in each chunk. Mostly they come so. */
@@ -175,20 +175,23 @@ static void chunk_write(struct dmc_plan_work *work, const struct dmc_plan_unit *
                         struct dmc_chunk *chunk)
 {
     const struct dmc_grid_chunk *found = &work->table.chunks[unit->chunk];
-    const struct dmc_grid_array *array = work->table.objects[found->object].array;
-    *chunk =
-        (struct dmc_chunk){.array = array->array, .read = DMC_READ_NONE, .part_begin = unit->part_begin, .index = found->index};
+    const struct dmc_grid_object *object = &work->table.objects[found->object];
+    *chunk = (struct dmc_chunk){.array = object->array->array,
+                                .read = DMC_READ_NONE,
+                                .chunk_bytes = object->chunk_bytes,
+                                .part_begin = unit->part_begin,
+                                .index = found->index};
     pieces_write(unit, plan, chunk);
     if (work->options->whole_chunks) {
         chunk->need_begin = 0;
-        chunk->need_end = array->chunk_bytes;
+        chunk->need_end = object->chunk_bytes;
     }
     if (unit->offset == UINT64_MAX)
         return;
     chunk->stored_bytes = unit->whole ? 0 : unit->length;
     plan->bytes_needed += unit->needed_bytes;
-    if (!array->array->raw)
-        plan->decoded_bytes_max = dmc_max_u64(plan->decoded_bytes_max, array->chunk_bytes);
+    if (!object->array->array->raw)
+        plan->decoded_bytes_max = dmc_max_u64(plan->decoded_bytes_max, object->chunk_bytes);
 }
 
 static bool plan_write(struct dmc_plan_work *work, struct dmc_plan *plan)
@@ -207,7 +210,7 @@ static bool plan_write(struct dmc_plan_work *work, struct dmc_plan *plan)
     plan->chunk_count = work->unit_count;
     for (uint32_t c = 0; c < plan->chunk_count; c++)
         chunk_write(work, &work->units[keys[c].id], plan, &plan->chunks[c]);
-    plan->read_count = dmc_coalesce(keys, work->units, plan->absent_begin, work->options, plan->reads);
+    plan->read_count = dmc_coalesce(work, keys, plan->absent_begin, plan->reads);
     for (uint32_t r = 0; r < plan->read_count; r++) {
         const struct dmc_read *read = &plan->reads[r];
         plan->bytes_read += read->whole ? 0 : read->length;

@@ -55,9 +55,5 @@ static inline bool dmc_plan_gap_small(uint64_t gap, uint64_t limit)
 {
     return gap == 0 || gap < limit;
 }
-static inline uint64_t dmc_plan_span_gap(const struct dmc_plan_options *options)
-{
-    return options->span_gap_bytes ? options->span_gap_bytes : options->coalesce_gap_bytes;
-}
 
 #endif

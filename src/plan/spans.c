@@ -33,10 +33,10 @@ static void cut_order(struct cut *cut, const struct dmc_piece_dim *dims, uint32_
 /* From the inside out, take dims together as long as the gaps between their indices are small and the hull is no longer than a
  * read may be; where it would be longer but gaps are small, as many indices as fit. Too many parts: take more together. */
 static void cut_choose(struct cut *cut, const struct dmc_piece_dim *dims, uint32_t count, uint32_t item,
-                       const struct dmc_plan_options *options)
+                       const struct dmc_plan_limits *limits)
 {
     cut_order(cut, dims, count);
-    uint64_t outer = 1, hull = item, read_max = options->coalesce_read_bytes_max;
+    uint64_t outer = 1, hull = item, read_max = limits->read_bytes_max;
     for (uint32_t i = 0; i < count; i++)
         outer *= dims[i].extent;
     for (uint32_t i = count; i-- > 0;) {
@@ -45,7 +45,7 @@ static void cut_choose(struct cut *cut, const struct dmc_piece_dim *dims, uint32
         outer /= dim->extent; /* indices of the dims outside of this one */
         if (dim->extent == 1)
             continue;
-        bool small = stride <= hull || dmc_plan_gap_small(stride - hull, dmc_plan_span_gap(options));
+        bool small = stride <= hull || dmc_plan_gap_small(stride - hull, limits->span_gap_bytes);
         if (!small || all > read_max) {
             uint64_t block = small && read_max > hull ? (read_max - hull) / stride + 1 : 1;
             uint64_t parts = outer * dmc_ceil_div(dim->extent, block);
@@ -99,12 +99,13 @@ static struct part_form part_form(struct dmc_plan_work *work, const struct dmc_p
 }
 
 /* Append the parts of a touch, in order of their place in the chunk. */
-static void touch_cut(struct dmc_plan_work *work, const struct dmc_touch *touch, uint32_t item, struct dmc_touch *parts,
-                      uint32_t *part_count)
+static void touch_cut(struct dmc_plan_work *work, const struct dmc_touch *touch, const struct dmc_grid_array *array,
+                      struct dmc_touch *parts, uint32_t *part_count)
 {
     const struct dmc_piece *piece = &touch->piece;
+    uint32_t item = array->array->zarr->item_bytes;
     struct cut cut;
-    cut_choose(&cut, &work->dims[piece->dim_begin], piece->dim_count, item, work->options);
+    cut_choose(&cut, &work->dims[piece->dim_begin], piece->dim_count, item, &array->limits);
     if (cut.parts == 1) {
         parts[(*part_count)++] = *touch;
         return;
@@ -145,9 +146,11 @@ struct cutter {
 };
 
 /* Merge sorted parts into spans, one unit each; parts[].chunk becomes the unit. */
-static void parts_merge(struct dmc_plan_work *work, struct cutter *cutter, uint32_t chunk_id, uint32_t key_count, uint32_t item)
+static void parts_merge(struct dmc_plan_work *work, struct cutter *cutter, uint32_t chunk_id, uint32_t key_count)
 {
     const struct dmc_grid_chunk *chunk = &work->table.chunks[chunk_id];
+    const struct dmc_grid_array *array = work->table.objects[chunk->object].array;
+    uint32_t item = array->array->zarr->item_bytes;
     struct dmc_plan_unit *unit = NULL;
     uint64_t unit_end = 0;
     for (uint32_t i = 0; i < key_count; i++) {
@@ -155,8 +158,8 @@ static void parts_merge(struct dmc_plan_work *work, struct cutter *cutter, uint3
         uint64_t begin = part->piece.source_offset, end = dmc_max_u64(unit_end, part->source_end);
         bool joins = false;
         if (unit) {
-            bool near = begin <= unit_end || dmc_plan_gap_small(begin - unit_end, dmc_plan_span_gap(work->options));
-            joins = end == unit_end || (near && end - unit->part_begin <= work->options->coalesce_read_bytes_max);
+            bool near = begin <= unit_end || dmc_plan_gap_small(begin - unit_end, array->limits.span_gap_bytes);
+            joins = end == unit_end || (near && end - unit->part_begin <= array->limits.read_bytes_max);
         }
         if (!joins) {
             unit = &work->units[work->unit_count++];
@@ -177,17 +180,17 @@ static void parts_merge(struct dmc_plan_work *work, struct cutter *cutter, uint3
 static void chunk_cut(struct dmc_plan_work *work, struct cutter *cutter, uint32_t chunk_id)
 {
     const struct dmc_grid_chunk *chunk = &work->table.chunks[chunk_id];
-    uint32_t item = work->table.objects[chunk->object].array->array->zarr->item_bytes;
+    const struct dmc_grid_array *array = work->table.objects[chunk->object].array;
     uint32_t begin = cutter->part_count, unit_begin = work->unit_count;
     for (uint32_t i = chunk->touch_count, t = chunk->last_touch; i-- > 0; t = work->touches[t].previous)
         cutter->order[i] = t;
     for (uint32_t i = 0; i < chunk->touch_count; i++)
-        touch_cut(work, &work->touches[cutter->order[i]], item, cutter->parts, &cutter->part_count);
+        touch_cut(work, &work->touches[cutter->order[i]], array, cutter->parts, &cutter->part_count);
     uint32_t count = cutter->part_count - begin;
     for (uint32_t i = 0; i < count; i++)
         cutter->keys[i] = (struct dmc_plan_key){.offset = cutter->parts[begin + i].piece.source_offset, .id = begin + i};
     dmc_plan_keys_sort(cutter->keys, cutter->scratch, count);
-    parts_merge(work, cutter, chunk_id, count, item);
+    parts_merge(work, cutter, chunk_id, count);
     for (uint32_t i = begin; i < cutter->part_count; i++) { /* in order of rows again */
         struct dmc_plan_unit *unit = &work->units[cutter->parts[i].chunk];
         cutter->parts[i].previous = unit->last_touch;
@@ -219,11 +222,12 @@ static struct census take_census(const struct dmc_plan_work *work)
             census.units += chunk->touch_count > 0;
             continue;
         }
-        uint32_t item = work->table.objects[chunk->object].array->array->zarr->item_bytes;
+        const struct dmc_grid_array *array = work->table.objects[chunk->object].array;
+        uint32_t item = array->array->zarr->item_bytes;
         for (uint32_t i = chunk->touch_count, t = chunk->last_touch; i-- > 0; t = work->touches[t].previous) {
             const struct dmc_piece *piece = &work->touches[t].piece;
             struct cut cut;
-            cut_choose(&cut, &work->dims[piece->dim_begin], piece->dim_count, item, work->options);
+            cut_choose(&cut, &work->dims[piece->dim_begin], piece->dim_count, item, &array->limits);
             parts += cut.parts;
             census.dims += cut.parts > 1 ? 2 * (uint64_t)piece->dim_count : 0;
         }

@@ -23,6 +23,7 @@
 #define WORLD_RANK 5
 #define WORLD_ARRAYS 4
 #define WORLD_REGIONS 16
+#define WORLD_EDGES 80
 #define WORLD_FILL 0xf1
 #define WORLD_POISON 0xee
 #define WORLD_JUNK_MAX 8
@@ -52,6 +53,7 @@ struct world_object {
     struct dmc_shard_entry *entries; /* sharded */
     bool *damaged;                   /* per entry */
     uint32_t lookups;
+    uint64_t chunk_bytes; /* not sharded */
 };
 
 struct world_array {
@@ -60,6 +62,12 @@ struct world_array {
     uint32_t id;
     uint64_t shape[WORLD_RANK], chunk[WORLD_RANK], grid[WORLD_RANK];
     int64_t strides[WORLD_RANK];
+    uint8_t axes[WORLD_RANK], shard_order[WORLD_RANK];
+    bool permuted;    /* shards count their chunks by shard_order */
+    bool rectilinear; /* chunks lie where `edges` say along the axes that have some; chunk is the largest extent */
+    const uint64_t *edges[WORLD_RANK];
+    uint32_t edge_counts[WORLD_RANK];
+    uint64_t edge_lists[WORLD_RANK][WORLD_EDGES + 1];
     struct world_object *objects;
     uint64_t object_count;
     uint64_t chunk_bytes;
@@ -82,7 +90,7 @@ struct world {
 };
 
 /* Fill in everything that follows from rank, shape, chunk, grid, dtype size and the flags. `order[a]`: place of axis a in
- * memory, 0 outermost; NULL: C order. */
+ * memory, 0 outermost; NULL: C order. Edges and the order of shards are there before. */
 static inline void world_array_init(struct world_array *array, uint32_t id, uint32_t rank, bool sharded, bool raw,
                                     uint32_t item, const uint32_t *order)
 {
@@ -92,6 +100,7 @@ static inline void world_array_init(struct world_array *array, uint32_t id, uint
         for (uint32_t a = 0; a < rank; a++) {
             if ((order ? order[a] : a) != place)
                 continue;
+            array->axes[place] = (uint8_t)a;
             array->strides[a] = (int64_t)elements;
             elements *= array->chunk[a];
         }
@@ -111,9 +120,14 @@ static inline void world_array_init(struct world_array *array, uint32_t id, uint
                                           .grid_shape = array->grid,
                                           .chunk_elements = elements,
                                           .chunks_per_shard = per_shard,
+                                          .shard_order = array->permuted ? array->shard_order : NULL,
+                                          .chunk_edges = array->rectilinear ? array->edges : NULL,
+                                          .edge_counts = array->edge_counts,
+                                          .fill_count = 1,
                                           .item_bytes = item};
     array->plan = (struct dmc_plan_array){.zarr = &array->zarr,
                                           .strides = array->strides,
+                                          .axes = array->axes,
                                           .raw = raw,
                                           .stored_bytes_max = array->chunk_bytes + (raw ? 0 : WORLD_JUNK_MAX),
                                           .user = array};
@@ -138,37 +152,73 @@ static inline bool world_next(uint64_t *at, const uint64_t *extent, uint32_t ran
     return false;
 }
 
-/* The decoded bytes of the chunk whose first element is at `origin`. */
-static inline void world_chunk_bytes(const struct world_array *array, const uint64_t *origin, uint8_t *out)
+/* The cell of the chunk grid that an element is in along one axis: its number; where it begins and how long it is. */
+static inline uint64_t world_cell(const struct world_array *array, uint32_t axis, uint64_t position, uint64_t *begin,
+                                  uint64_t *extent)
 {
-    uint64_t at[WORLD_RANK] = {0}, position[WORLD_RANK];
-    memset(out, WORLD_POISON, array->chunk_bytes);
+    if (!array->rectilinear || !array->edges[axis]) {
+        *begin = position / array->chunk[axis] * array->chunk[axis];
+        *extent = array->chunk[axis];
+        return position / array->chunk[axis];
+    }
+    uint64_t number = 0;
+    while (array->edges[axis][number + 1] <= position)
+        number++;
+    *begin = array->edges[axis][number];
+    *extent = array->edges[axis][number + 1] - *begin;
+    return number;
+}
+
+/* The form of the chunk that an element is in; returns its bytes. `origin` and `strides` may be NULL. */
+static inline uint64_t world_form(const struct world_array *array, const uint64_t *position, uint64_t *origin, uint64_t *extent,
+                                  uint64_t *strides)
+{
+    uint64_t elements = 1, begin;
+    for (uint32_t a = 0; a < array->zarr.rank; a++) {
+        world_cell(array, a, position[a], &begin, &extent[a]);
+        if (origin)
+            origin[a] = begin;
+    }
+    for (uint32_t place = array->zarr.rank; place-- > 0;) {
+        if (strides)
+            strides[array->axes[place]] = elements;
+        elements *= extent[array->axes[place]];
+    }
+    return elements * array->zarr.item_bytes;
+}
+
+/* The decoded bytes of the chunk whose first element is at `origin`; returns how many. */
+static inline uint64_t world_chunk_bytes(const struct world_array *array, const uint64_t *origin, uint8_t *out)
+{
+    uint64_t at[WORLD_RANK] = {0}, position[WORLD_RANK], extent[WORLD_RANK], strides[WORLD_RANK];
+    uint64_t bytes = world_form(array, origin, NULL, extent, strides);
+    memset(out, WORLD_POISON, bytes);
     do {
         uint64_t element = 0;
         bool inside = true;
         for (uint32_t a = 0; a < array->zarr.rank; a++) {
-            element += at[a] * (uint64_t)array->strides[a];
+            element += at[a] * strides[a];
             position[a] = origin[a] + at[a];
             inside &= position[a] < array->shape[a];
         }
         if (inside)
             world_value(array, position, out + element * array->zarr.item_bytes);
-    } while (world_next(at, array->chunk, array->zarr.rank));
+    } while (world_next(at, extent, array->zarr.rank));
+    return bytes;
 }
 
 /* Append an encoded chunk to an object that has room. */
 static inline uint64_t world_encode(const struct world_array *array, const uint64_t *origin, uint8_t *out)
 {
     if (array->plan.raw) {
-        world_chunk_bytes(array, origin, out);
-        return array->chunk_bytes;
+        return world_chunk_bytes(array, origin, out);
     }
     uint64_t junk = world_between(0, WORLD_JUNK_MAX);
     memset(out, 0x33, junk);
-    world_chunk_bytes(array, origin, out + junk);
-    for (uint64_t i = 0; i < array->chunk_bytes; i++)
+    uint64_t bytes = world_chunk_bytes(array, origin, out + junk);
+    for (uint64_t i = 0; i < bytes; i++)
         out[junk + i] ^= 0x5a;
-    return junk + array->chunk_bytes;
+    return junk + bytes;
 }
 
 static inline void world_shard_write(struct world_array *array, struct world_object *object, uint64_t absent_percent,
@@ -188,8 +238,10 @@ static inline void world_shard_write(struct world_array *array, struct world_obj
     }
     for (uint64_t i = 0; i < count; i++) {
         uint64_t number = order[i], rest = number, origin[WORLD_RANK];
-        for (uint32_t a = array->zarr.rank; a-- > 0; rest /= per_axis[a]) {
+        for (uint32_t k = array->zarr.rank; k-- > 0;) {
+            uint32_t a = array->permuted ? array->shard_order[k] : k;
             at[a] = rest % per_axis[a];
+            rest /= per_axis[a];
             origin[a] = object->coordinates[a] * array->grid[a] + at[a] * array->chunk[a];
         }
         struct dmc_shard_entry *entry = &object->entries[number];
@@ -215,7 +267,8 @@ static inline void world_array_write(struct world_array *array, uint64_t absent_
     uint64_t cells[WORLD_RANK], at[WORLD_RANK] = {0};
     array->object_count = 1;
     for (uint32_t a = 0; a < array->zarr.rank; a++) {
-        cells[a] = (array->shape[a] + array->grid[a] - 1) / array->grid[a];
+        cells[a] = array->rectilinear && array->edges[a] ? array->edge_counts[a]
+                                                         : (array->shape[a] + array->grid[a] - 1) / array->grid[a];
         array->object_count *= cells[a];
     }
     array->objects = calloc(array->object_count, sizeof *array->objects);
@@ -229,9 +282,11 @@ static inline void world_array_write(struct world_array *array, uint64_t absent_
         } else {
             uint64_t origin[WORLD_RANK];
             for (uint32_t a = 0; a < array->zarr.rank; a++)
-                origin[a] = at[a] * array->chunk[a];
+                origin[a] = array->rectilinear && array->edges[a] ? array->edges[a][at[a]] : at[a] * array->chunk[a];
             object->bytes = malloc(array->chunk_bytes + WORLD_JUNK_MAX);
             object->size = world_encode(array, origin, object->bytes);
+            uint64_t extent[WORLD_RANK];
+            object->chunk_bytes = world_form(array, origin, NULL, extent, NULL);
         }
         world_next(at, cells, array->zarr.rank);
     }
@@ -263,10 +318,13 @@ static inline struct world_object *world_object_at(struct world_array *array, co
 /* Where an element is stored: its object, and, if sharded, its entry there. */
 static inline struct world_object *world_find(struct world_array *array, const uint64_t *position, uint64_t *number)
 {
-    uint64_t coordinates[WORLD_RANK];
+    uint64_t coordinates[WORLD_RANK], begin, extent;
     *number = 0;
-    for (uint32_t a = 0; a < array->zarr.rank; a++) {
-        coordinates[a] = position[a] / array->grid[a];
+    for (uint32_t a = 0; a < array->zarr.rank; a++)
+        coordinates[a] =
+            array->zarr.sharded ? position[a] / array->grid[a] : world_cell(array, a, position[a], &begin, &extent);
+    for (uint32_t k = 0; array->zarr.sharded && k < array->zarr.rank; k++) {
+        uint32_t a = array->permuted ? array->shard_order[k] : k;
         *number = *number * (array->grid[a] / array->chunk[a]) + position[a] % array->grid[a] / array->chunk[a];
     }
     return world_object_at(array, coordinates);
@@ -377,21 +435,22 @@ static inline void world_run_chunk(const struct world *world, const struct dmc_p
 {
     const struct world_array *array = chunk->array->user;
     uint8_t *decoded = NULL;
-    uint64_t have_begin = 0, have_end = array->chunk_bytes;
+    uint64_t have_begin = 0, have_end = chunk->chunk_bytes;
+    assert_true(chunk->chunk_bytes <= array->chunk_bytes);
     if (read) {
         uint64_t stored = plan->reads[chunk->read].whole ? read_bytes : chunk->stored_bytes;
         assert_true(chunk->stored_offset + stored <= read_bytes);
-        decoded = malloc(array->chunk_bytes);
+        decoded = malloc(chunk->chunk_bytes);
         if (array->plan.raw) {
             have_begin = chunk->part_begin;
             have_end = have_begin + stored;
-            assert_true(have_end <= array->chunk_bytes);
+            assert_true(have_end <= chunk->chunk_bytes);
             memcpy(decoded, read + chunk->stored_offset, stored);
         } else {
-            assert_true(stored >= array->chunk_bytes && stored <= array->plan.stored_bytes_max);
+            assert_true(stored >= chunk->chunk_bytes && stored <= array->plan.stored_bytes_max);
             assert_int_equal(chunk->part_begin, 0);
-            const uint8_t *body = read + chunk->stored_offset + (stored - array->chunk_bytes);
-            for (uint64_t i = 0; i < array->chunk_bytes; i++)
+            const uint8_t *body = read + chunk->stored_offset + (stored - chunk->chunk_bytes);
+            for (uint64_t i = 0; i < chunk->chunk_bytes; i++)
                 decoded[i] = i >= chunk->need_begin && i < chunk->need_end ? body[i] ^ 0x5a : WORLD_POISON;
         }
         assert_true(chunk->need_begin >= have_begin && chunk->need_end <= have_end);
@@ -413,8 +472,11 @@ static inline void world_run(const struct world *world, const struct dmc_plan *p
         assert_true(bytes <= read->length);
         uint8_t *buffer = malloc(bytes + 1); /* exact, so that ASan sees a step outside */
         memcpy(buffer, object->bytes + read->offset, bytes);
-        for (uint32_t c = read->chunk_begin; c < read->chunk_end; c++)
+        for (uint32_t c = read->chunk_begin; c < read->chunk_end; c++) {
+            if (!plan->objects[read->object].sharded)
+                assert_int_equal(plan->chunks[c].chunk_bytes, object->chunk_bytes);
             world_run_chunk(world, plan, &plan->chunks[c], missing ? NULL : buffer, bytes, tensors);
+        }
         free(buffer);
     }
     for (uint32_t c = plan->absent_begin; c < plan->chunk_count; c++)

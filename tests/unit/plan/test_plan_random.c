@@ -37,10 +37,20 @@ static void check_pieces(const struct world *world, const struct dmc_plan *plan)
         }
         if (world->options.whole_chunks) {
             assert_int_equal(chunk->need_begin, 0);
-            assert_int_equal(chunk->need_end, ((struct world_array *)chunk->array->user)->chunk_bytes);
+            assert_int_equal(chunk->need_end, chunk->chunk_bytes);
         }
     }
     assert_int_equal(pieces, plan->piece_count);
+}
+
+/* What holds for an array. */
+static uint64_t gap_of(const struct world *world, const struct dmc_plan_array *array)
+{
+    return array->coalesce_gap_bytes ? array->coalesce_gap_bytes : world->options.coalesce_gap_bytes;
+}
+static uint64_t read_max_of(const struct world *world, const struct dmc_plan_array *array)
+{
+    return array->coalesce_read_bytes_max ? array->coalesce_read_bytes_max : world->options.coalesce_read_bytes_max;
 }
 
 /* Each chunk once; spans of one do not overlap unless a limit forbade to join them. */
@@ -53,7 +63,7 @@ static void check_once(const struct world *world, const struct dmc_plan *plan)
                 continue;
             assert_true(a->array->raw && !world->options.whole_chunks);
             assert_true(a->read != DMC_READ_NONE && b->read != DMC_READ_NONE);
-            if (world->options.coalesce_read_bytes_max > 1 << 20)
+            if (read_max_of(world, a->array) > 1 << 20)
                 assert_true(a->part_begin + a->stored_bytes <= b->part_begin ||
                             b->part_begin + b->stored_bytes <= a->part_begin);
         }
@@ -72,7 +82,7 @@ static void check_read(const struct world *world, const struct dmc_plan *plan, u
         assert_true(chunk->stored_offset >= before);
         if (c > read->chunk_begin && chunk->stored_offset > end) {
             uint64_t gap = chunk->stored_offset - end;
-            assert_true(gap < world->options.coalesce_gap_bytes);
+            assert_true(gap < gap_of(world, chunk->array));
         }
         before = chunk->stored_offset;
         end = end > chunk->stored_offset + chunk->stored_bytes ? end : chunk->stored_offset + chunk->stored_bytes;
@@ -87,7 +97,7 @@ static void check_read(const struct world *world, const struct dmc_plan *plan, u
     }
     assert_int_equal(end, read->length); /* begins and ends with something needed */
     assert_int_equal(plan->chunks[read->chunk_begin].stored_offset, 0);
-    assert_true(read->length <= world->options.coalesce_read_bytes_max || read->length == chunk_max);
+    assert_true(read->length <= read_max_of(world, plan->objects[read->object].array) || read->length == chunk_max);
 }
 
 static void check_reads(const struct world *world, const struct dmc_plan *plan)
@@ -112,10 +122,10 @@ static void check_reads(const struct world *world, const struct dmc_plan *plan)
         assert_true(before->offset <= read->offset);
         uint64_t joined = read->offset + read->length - before->offset;
         bool near = read->offset <= before->offset + before->length ||
-                    read->offset - before->offset - before->length < world->options.coalesce_gap_bytes;
+                    read->offset - before->offset - before->length < gap_of(world, plan->objects[read->object].array);
         uint64_t first = plan->chunks[read->chunk_begin].stored_bytes;
         if (near) /* then only the limit kept them apart */
-            assert_true(joined - read->length + first > world->options.coalesce_read_bytes_max);
+            assert_true(joined - read->length + first > read_max_of(world, plan->objects[read->object].array));
     }
     assert_int_equal(chunks, plan->absent_begin);
     for (uint32_t c = chunks; c < plan->chunk_count; c++)
@@ -133,13 +143,14 @@ static void mark_region(const struct dmc_plan_region *region, const struct world
     for (uint32_t a = 0; a < array->zarr.rank; a++)
         extent[a] = (uint64_t)(region->aabb[a].end - region->aabb[a].begin);
     do {
-        uint64_t number, element = 0;
-        for (uint32_t a = 0; a < array->zarr.rank; a++) {
+        uint64_t number, element = 0, origin[WORLD_RANK], chunk_extent[WORLD_RANK], strides[WORLD_RANK];
+        for (uint32_t a = 0; a < array->zarr.rank; a++)
             position[a] = (uint64_t)region->aabb[a].begin + at[a];
-            element += position[a] % array->chunk[a] * (uint64_t)array->strides[a];
-        }
+        uint64_t chunk_bytes = world_form(array, position, origin, chunk_extent, strides);
+        for (uint32_t a = 0; a < array->zarr.rank; a++)
+            element += (position[a] - origin[a]) * strides[a];
         struct world_object *object = world_find(array, position, &number);
-        uint64_t begin = 0, length = array->chunk_bytes;
+        uint64_t begin = 0, length = chunk_bytes;
         if (array->zarr.sharded) {
             if (object->absent || dmc_shard_entry_absent(object->entries[number]))
                 continue;
@@ -190,13 +201,34 @@ static void run_case(struct world *world)
     world_check(world, &plan);
     uint64_t needed = bytes_needed(world);
     assert_true(plan.bytes_read >= needed);
-    if (world->options.coalesce_gap_bytes <= 1 && world->options.coalesce_read_bytes_max > 1 << 20) {
+    bool exact = true; /* nothing but what is needed may be read */
+    for (uint32_t i = 0; i < world->array_count; i++) {
+        const struct dmc_plan_array *array = &world->arrays[i].plan;
+        exact &= gap_of(world, array) <= 1 && read_max_of(world, array) > 1 << 20;
+    }
+    if (exact) {
         assert_int_equal(plan.bytes_read, needed);
         assert_int_equal(plan.bytes_needed, needed);
     }
 }
 
 /* --- geometries --- */
+
+/* Chunks of random extents along an axis, the last of which may reach beyond the array. */
+static void random_edges(struct world_array *array, uint32_t axis)
+{
+    uint64_t *at = array->edge_lists[axis], count = 0, longest = 0;
+    at[0] = 0;
+    while (at[count] < array->shape[axis]) {
+        uint64_t extent = count + 1 == WORLD_EDGES ? array->shape[axis] - at[count] : world_between(1, array->chunk[axis]);
+        longest = longest > extent ? longest : extent;
+        at[count + 1] = at[count] + extent;
+        count++;
+    }
+    array->edges[axis] = at;
+    array->edge_counts[axis] = (uint32_t)count;
+    array->chunk[axis] = longest;
+}
 
 static void random_array(struct world_array *array, uint32_t id, uint32_t rank, const int64_t *sample_shape)
 {
@@ -213,7 +245,23 @@ static void random_array(struct world_array *array, uint32_t id, uint32_t rank, 
         order[a] = order[other];
         order[other] = a;
     }
-    world_array_init(array, id, rank, world_chance(60), world_chance(50), items[world_random() % 4], transposed ? order : NULL);
+    bool sharded = world_chance(60);
+    array->permuted = sharded && world_chance(40);
+    for (uint32_t a = 0; a < rank; a++) {
+        uint32_t other = (uint32_t)world_between(0, a);
+        array->shard_order[a] = array->shard_order[other];
+        array->shard_order[other] = (uint8_t)a;
+    }
+    array->rectilinear = !sharded && world_chance(50);
+    for (uint32_t a = 0; array->rectilinear && a < rank; a++)
+        if (world_chance(75))
+            random_edges(array, a);
+    world_array_init(array, id, rank, sharded, world_chance(50), items[world_random() % 4], transposed ? order : NULL);
+    static const uint64_t gaps[] = {1, 16, 1000}, limits[] = {1, 100, UINT64_MAX / 2};
+    if (world_chance(30))
+        array->plan.coalesce_gap_bytes = gaps[world_random() % 3];
+    if (world_chance(30))
+        array->plan.coalesce_read_bytes_max = limits[world_random() % 3];
     bool rough = world_chance(15);
     world_array_write(array, world_chance(40) ? 25 : 0, world_chance(60) ? 40 : 0, rough ? 10 : 0, rough ? 10 : 0);
 }
