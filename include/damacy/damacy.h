@@ -88,7 +88,7 @@ struct damacy_error {
     char message[2048];
 };
 
-/* Element types. Sources may be any but NATIVE and BF16; outputs may be any. */
+/* Element types. Sources may be any but NATIVE; outputs may be any. */
 enum damacy_dtype {
     DAMACY_NATIVE = 0, /* the dtype of the field's first sample, in push order, that resolved */
     DAMACY_BOOL = 1,
@@ -453,6 +453,136 @@ DAMACY_API enum damacy_status damacy_codec_register(const char *name, const stru
  * gone, at the latest inside the damacy_destroy() of the last pipeline that has one, or right here.
  * Returns OK or NOTFOUND. Threads: any. */
 DAMACY_API enum damacy_status damacy_codec_unregister(const char *name, struct damacy_error *error);
+
+/* --- What is at a uri --- */
+
+enum damacy_node_kind {
+    DAMACY_NODE_FOLDER = 0,    /* holds others, but is no Zarr node itself */
+    DAMACY_NODE_ARRAY = 1,
+    DAMACY_NODE_GROUP = 2,     /* a group that is none of those below */
+    DAMACY_NODE_IMAGE = 3,     /* OME-Zarr: a multiscale image */
+    DAMACY_NODE_LABEL = 4,     /* OME-Zarr: a multiscale image whose elements are labels */
+    DAMACY_NODE_LABELS = 5,    /* OME-Zarr: the group that holds an image's label images */
+    DAMACY_NODE_PLATE = 6,     /* OME-Zarr: a plate of wells */
+    DAMACY_NODE_WELL = 7,      /* OME-Zarr: a well, which holds images, its fields */
+    DAMACY_NODE_COLLECTION = 8 /* OME-Zarr: several images side by side (bioformats2raw) */
+};
+
+/* "array", "image", ...; "?" for a number that is none. Static storage. Threads: any. */
+DAMACY_API const char *damacy_node_kind_str(enum damacy_node_kind kind);
+
+/* What metadata say about an axis; "" where they say nothing. */
+struct damacy_axis {
+    const char *name; /* e.g. "z" */
+    const char *type; /* e.g. "space", "time", "channel" */
+    const char *unit; /* e.g. "micrometer" */
+};
+
+/* An array. Lists have one entry an axis. Where it is delivered otherwise than it is stored (complex numbers have one more axis of
+ * extent 2) the lists tell what is delivered. */
+struct damacy_array_info {
+    uint32_t rank;
+    const uint64_t *shape;
+    const uint64_t *chunk_shape;     /* the inner chunks' where there are shards; the largest extents of an irregular grid */
+    const uint64_t *shard_shape;     /* NULL: not sharded */
+    enum damacy_dtype dtype;         /* what a field of dtype NATIVE gets; NATIVE where the array cannot be read */
+    uint64_t bytes;                  /* of all elements as `dtype`; UINT64_MAX: beyond counting; 0 where dtype is NATIVE */
+    const char *data_type;           /* as written: "uint16", "<u2", or JSON */
+    const char *fill_value;          /* JSON, as written */
+    const char *codecs;              /* JSON: v3 the list as written, v2 an object of order, filters and compressor */
+    const char *chunk_grid;          /* v3: JSON, as written; v2: "" */
+    const char *chunk_key_encoding;  /* v3: JSON, as written; v2: the separator */
+    const struct damacy_axis *axes;  /* of the array, or of the image whose level it is */
+    const double *scale;             /* of a level: physical size of an element along each axis; NULL: none is told */
+    const double *translation;       /* of a level: where its origin is; NULL: none is told */
+    uint32_t member_count;           /* members of a structured data type; URI#member=NAME reads one of them as an array */
+    const char *const *members;
+};
+
+/* A well of a plate. */
+struct damacy_well {
+    const char *path; /* e.g. "B/03" */
+    const char *uri;  /* for damacy_open() */
+};
+
+/* A node of a hierarchy. Made by damacy_open(), constant, freed as a whole with its root. Texts are never NULL. */
+struct damacy_node {
+    enum damacy_node_kind kind;
+    enum damacy_status status; /* OK, or why this node cannot be read; its other members tell as much as is known */
+    const char *message;       /* the same in words; "" if OK */
+    const char *path;          /* from the root; "" for the root itself */
+    const char *uri;           /* to push it (arrays, images: their first level) or to open it */
+    uint32_t zarr_format;      /* 2 or 3; 0 for folders */
+    const char *attributes;    /* JSON object; "{}": none, or not asked for */
+    const struct damacy_array_info *array; /* of arrays; else NULL */
+    /* images and labels */
+    const char *ome_version; /* e.g. "0.4"; "" for what is not of OME-Zarr */
+    uint32_t axis_count;
+    const struct damacy_axis *axes;
+    uint32_t level_count;
+    const struct damacy_node *const *levels; /* arrays, finest first; they are among the children, too */
+    uint32_t label_count;
+    const struct damacy_node *const *labels; /* label images; also of the group of labels */
+    /* plates and wells */
+    uint32_t well_count;
+    const struct damacy_well *wells;
+    uint32_t field_count;
+    const char *const *fields; /* paths of a well's images */
+    /* what lies below, by name, a level's arrays by resolution */
+    uint64_t child_count;
+    const struct damacy_node *const *children;
+    bool consolidated; /* the children are known from consolidated metadata */
+    /* the root only */
+    uint64_t array_count; /* all arrays of the hierarchy, in the order of the children */
+    const struct damacy_node *const *arrays;
+    bool cut; /* a limit of the options was reached: there may be more; `message` tells which although `status` is OK */
+};
+
+/* How damacy_open() goes about it. Zero takes defaults. */
+struct damacy_open_options {
+    size_t struct_size;
+    const char *storage_options; /* as in damacy_config */
+    uint64_t timeout_ns;         /* of the whole call; 0: 60 seconds; DAMACY_FOREVER */
+    bool shallow;                /* children are not looked for, except an image's levels and labels */
+    bool wells;                  /* the images of all wells of plates, too */
+    bool attributes_never;       /* spares reading the attributes of v2 arrays, which are objects of their own */
+    uint32_t depth_max;          /* of the hierarchy; 0: 16 */
+    uint64_t nodes_max;          /* looked at; 0: 200,000 */
+    uint64_t memory_max;         /* bytes of the result; 0: 1 GiB. More is BUDGET */
+    uint32_t reads_in_flight;    /* requests at once; 0: 64 */
+    bool (*poll)(void *poll_user); /* called ten times a second; false ends the call with SHUTDOWN. NULL: none */
+    void *poll_user;
+};
+#define DAMACY_OPEN_OPTIONS_INIT {.struct_size = sizeof(struct damacy_open_options)}
+
+/* Say what is at a uri: an array, a group with all that is below it, an OME-Zarr image, plate or well, or a folder of such.
+ *
+ * uri      as for push, and also of what cannot be pushed: groups, plates, folders.
+ * options  NULL: all defaults.
+ * node     out: yours until damacy_node_free(); untouched on failure.
+ * Returns OK; NOTFOUND; INVAL for a uri that makes no sense; UNSUPPORTED for a scheme without a store; IO; DECODE for metadata of the
+ * root that are damaged (deeper ones say so in their own node); TIMEOUT; SHUTDOWN; BUDGET; OOM. An array that is well described but
+ * cannot be read (an unknown codec, ...) is no failure: its node says so.
+ * Threads: any; needs no pipeline and starts no thread that outlives the call. Stores that block (listing a folder, opening a file)
+ * may hold the call beyond its timeout.
+ * Cost: one request for a v3 array, two round trips for a v2 one; requests overlap. Children come from consolidated metadata where there
+ * are some, else from listing the store; names that begin with a dot are passed over.
+ */
+DAMACY_API enum damacy_status damacy_open(const char *uri, const struct damacy_open_options *options, struct damacy_node **node,
+                                          struct damacy_error *error);
+
+/* The same for many uris at once, with one set of connections and requests that overlap.
+ *
+ * nodes   out: `count` of them, NULL where a uri failed; free each.
+ * errors  optional: `count` of them, filled where a uri failed.
+ * Returns OK if none failed; else the status of the first that did; TIMEOUT, SHUTDOWN or OOM, with all nodes NULL, when the whole call
+ * failed.
+ */
+DAMACY_API enum damacy_status damacy_open_many(const char *const *uris, size_t count, const struct damacy_open_options *options,
+                                               struct damacy_node **nodes, struct damacy_error *errors, struct damacy_error *error);
+
+/* Free a root with all below it. NULL is allowed. */
+DAMACY_API void damacy_node_free(struct damacy_node *node);
 
 enum damacy_log_level { DAMACY_LOG_ERROR = 0, DAMACY_LOG_WARN = 1, DAMACY_LOG_INFO = 2, DAMACY_LOG_DEBUG = 3 };
 

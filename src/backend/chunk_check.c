@@ -27,8 +27,9 @@ static enum dmc_chunk_verdict check_bytes(const struct dmc_backend_batch *batch,
         return wrong_size(error, "the object ends before the chunk does", "", read->offset + chunk->stored_offset + stored_bytes, " bytes",
                           read->offset + request->bytes_read);
     bool sharded = batch->plan.objects[read->object].sharded;
-    if (chain->raw && !sharded && request->object_bytes != UINT64_MAX && request->object_bytes != chain->chunk_bytes)
-        return wrong_size(error, "an uncompressed chunk has the wrong size", "", chain->chunk_bytes, " bytes", request->object_bytes);
+    if (chain->raw && !sharded && request->object_bytes != UINT64_MAX && request->object_bytes != chunk->chunk_bytes)
+        return wrong_size(error, "an uncompressed chunk has the wrong size", "", chunk->chunk_bytes, " bytes",
+                          request->object_bytes);
     return DMC_CHUNK_USE;
 }
 

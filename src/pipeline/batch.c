@@ -109,7 +109,8 @@ static void fill_row(struct damacy_batch *batch, struct dmc_backend *backend, ui
         for (uint32_t a = 1; a < tensor->rank; a++)
             elements *= (uint64_t)tensor->shape[a];
         uint8_t *target = (uint8_t *)tensor->data + row * elements * item_bytes;
-        backend->ops->row_fill(backend, target, elements, tensor->dtype, fill->element, fill->dtype);
+        backend->ops->row_fill(backend, target, elements, tensor->dtype,
+                               (struct dmc_scatter_element){fill->dtype, fill->count, 0, fill->elements});
     }
 }
 

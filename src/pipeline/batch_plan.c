@@ -69,6 +69,7 @@ static struct planned_array *plan_array(struct planning *planning, struct dmc_ar
     *entry = (struct planned_array){
         .plan = {.zarr = array->zarr,
                  .strides = array->chain->strides,
+                 .axes = array->chain->axes,
                  .raw = array->chain->raw,
                  .stored_bytes_max = array->chain->stored_bytes_max,
                  .user = &entry->backend},
@@ -97,6 +98,23 @@ static void fail_dtype(struct planning *planning, uint32_t row, uint32_t field, 
     dmc_row_fail(planning->batch, row, field, 0, &error);
 }
 
+/* The fill value of an array as a box of these extents has it: of a complex array the parts that the box has of the last axis. A box
+ * that does not fit the array may not tell: zeros. */
+static struct dmc_row_fill fill_of(const struct dmc_zarr_array *zarr, const struct damacy_interval *aabb, const struct damacy_field *field)
+{
+    struct dmc_row_fill fill = {.dtype = zarr->dtype, .count = 1};
+    uint32_t first = 0;
+    if (zarr->fill_count > 1) {
+        struct damacy_interval parts = aabb[field->rank - 1];
+        if (field->rank != zarr->rank || parts.begin < 0 || parts.begin >= parts.end || parts.end > 2)
+            return (struct dmc_row_fill){.dtype = DAMACY_NATIVE};
+        first = (uint32_t)parts.begin;
+        fill.count = (uint32_t)(parts.end - parts.begin);
+    }
+    memcpy(fill.elements, zarr->fill + first * zarr->item_bytes, fill.count * zarr->item_bytes);
+    return fill;
+}
+
 /* What the row holds if it turns out bad: the array's fill value, where that is known and can be used, else 0; true: it is. */
 static bool note_fill(const struct damacy *pipeline, const struct dmc_sample_slot *sample, uint32_t field, struct dmc_row_fill *fill)
 {
@@ -108,8 +126,7 @@ static bool note_fill(const struct damacy *pipeline, const struct dmc_sample_slo
     enum damacy_dtype source = array->zarr->dtype;
     if (pipeline->home->fields[field].dtype == DAMACY_NATIVE ? source != output : !dmc_dtype_converts(source, output))
         return false;
-    memcpy(fill->element, array->zarr->fill, sizeof fill->element);
-    fill->dtype = source;
+    *fill = fill_of(array->zarr, sample->regions[field].aabb, &pipeline->home->fields[field]);
     return true;
 }
 

@@ -44,8 +44,9 @@ void dmc_home_release(struct dmc_home *home);
 
 /* What a bad row is filled with (DAMACY_FILL). */
 struct dmc_row_fill {
-    uint8_t element[8];
+    uint8_t elements[16];    /* one, or the two parts of a complex number */
     enum damacy_dtype dtype; /* NATIVE: nothing is known, zeros */
+    uint32_t count;
 };
 
 /* A row as pushed, and how it went. */

@@ -78,14 +78,14 @@ void dmc_assemble_piece(const struct dmc_piece *piece, const struct dmc_piece_di
     while (walk_on(&walk));
 }
 
-void dmc_assemble_fill(const struct dmc_piece *piece, const struct dmc_piece_dim *all_dims, enum damacy_dtype output, const void *fill,
-                       enum damacy_dtype source, void *tensor)
+void dmc_assemble_fill(const struct dmc_piece *piece, const struct dmc_piece_dim *all_dims, enum damacy_dtype output,
+                       struct dmc_scatter_element element, void *tensor)
 {
     const struct dmc_piece_dim *dims = all_dims + piece->dim_begin;
     const struct dmc_piece_dim columns = dims[piece->dim_count - 1], row = rows_of(piece, dims);
     uint8_t *target = (uint8_t *)tensor + piece->target_offset;
     struct walk walk = walk_begin(dims, piece->dim_count > 2 ? piece->dim_count - 2 : 0);
     do
-        dmc_scatter_fill(target + walk.target, row.target_stride, row.extent, columns.extent, output, fill, source);
+        dmc_scatter_fill(target + walk.target, row.target_stride, row.extent, columns.extent, output, element);
     while (walk_on(&walk));
 }

@@ -14,8 +14,8 @@
 void dmc_assemble_piece(const struct dmc_piece *piece, const struct dmc_piece_dim *dims, dmc_scatter_rows rows, const void *decoded,
                         void *tensor);
 
-/* Fill one piece with a fill value of type `source`. */
-void dmc_assemble_fill(const struct dmc_piece *piece, const struct dmc_piece_dim *dims, enum damacy_dtype output, const void *fill,
-                       enum damacy_dtype source, void *tensor);
+/* Fill one piece with an element, or with two in turn along its last dim. */
+void dmc_assemble_fill(const struct dmc_piece *piece, const struct dmc_piece_dim *dims, enum damacy_dtype output,
+                       struct dmc_scatter_element element, void *tensor);
 
 #endif

@@ -148,14 +148,14 @@ static enum damacy_status cpu_memory_alloc(struct dmc_backend *backend, uint64_t
     return DAMACY_OK;
 }
 
-static void cpu_row_fill(struct dmc_backend *backend, void *target, uint64_t elements, enum damacy_dtype output, const void *element,
-                         enum damacy_dtype source)
+static void cpu_row_fill(struct dmc_backend *backend, void *target, uint64_t elements, enum damacy_dtype output,
+                         struct dmc_scatter_element element)
 {
     (void)backend;
-    if (source == DAMACY_NATIVE)
+    if (element.dtype == DAMACY_NATIVE)
         memset(target, 0, elements * damacy_dtype_bytes(output));
     else
-        dmc_scatter_fill(target, 0, 1, elements, output, element, source);
+        dmc_scatter_fill(target, 0, 1, elements, output, element);
 }
 
 static void cpu_row_move(struct dmc_backend *backend, void *to, const void *from, uint64_t bytes)

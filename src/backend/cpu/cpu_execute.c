@@ -2,6 +2,7 @@
 #include "backend/chunk_check.h"
 #include "backend/cpu/assemble.h"
 #include "backend/cpu/cpu_worker.h"
+#include "backend/piece_fill.h"
 #include "base/bytes.h"
 #include "base/clock.h"
 #include "base/error.h"
@@ -18,12 +19,12 @@ static void fail_chunk(struct dmc_cpu_worker *worker, struct dmc_backend_batch *
 static void fill_chunk(struct dmc_cpu_worker *worker, struct dmc_backend_batch *batch, const struct dmc_chunk *chunk)
 {
     uint64_t begin_ns = dmc_clock_ns();
-    const struct dmc_backend_array *array = array_of(chunk);
     uint64_t bytes = 0;
     for (uint32_t i = chunk->piece_begin; i < chunk->piece_end; i++) {
         const struct dmc_piece *piece = &batch->plan.pieces[i];
         const struct dmc_backend_tensor *tensor = &batch->tensors[piece->field];
-        dmc_assemble_fill(piece, batch->plan.dims, tensor->dtype, array->zarr->fill, array->zarr->dtype, tensor->data);
+        struct dmc_scatter_element fill = dmc_piece_fill(array_of(chunk), piece, batch->plan.dims);
+        dmc_assemble_fill(piece, batch->plan.dims, tensor->dtype, fill, tensor->data);
         bytes += piece->elements * damacy_dtype_bytes(tensor->dtype);
     }
     dmc_counter_add(&worker->fill, 1, bytes, dmc_clock_ns() - begin_ns);
@@ -58,6 +59,7 @@ static void execute_chunk(struct dmc_cpu_worker *worker, struct dmc_backend_batc
             .source = data + chunk->stored_offset,
             .source_bytes = stored_bytes,
             .target = worker->decoded, /* dmc_worker_make_space saw to it */
+            .chunk_bytes = chunk->chunk_bytes,
             .need_begin = chunk->need_begin,
             .need_end = chunk->need_end,
             .verify_full = worker->backend->options.verify_full,

@@ -38,12 +38,13 @@ struct dmc_tile_dim {
 
 /* One piece. `dims` of its outer axes follow it in the buffer, outermost first. */
 struct dmc_tile_piece {
-    uint64_t source; /* device address of the first element; DMC_PIECE_FILL: the element's bits in the output type */
+    uint64_t source; /* device address of the first element; DMC_PIECE_FILL: bits of each row's first, in the output type */
     uint64_t target;
     uint64_t rows;
     uint64_t columns;
-    int64_t source_step;   /* bytes from one element of a row to the next; the target's are neighbours */
-    uint32_t status;       /* of its chunk, in the wave's statuses: when that is not 0 the piece is left out; NONE: always good */
+    int64_t source_step; /* bytes from one element of a row to the next; the target's are neighbours. DMC_PIECE_FILL: bits of
+                          * each row's second; the two take turns (parts of complex numbers, or the same) */
+    uint32_t status;     /* of its chunk, in the wave's statuses: when that is not 0 the piece is left out; NONE: always good */
     uint32_t rows_per_tile;
     uint64_t tiles_per_row; /* more than 1: rows_per_tile is 1 */
     uint8_t source_dtype;
@@ -137,7 +138,7 @@ DMC_KERNEL void dmc_tile_row(const struct dmc_tile_dim *dims, uint32_t dim_count
     X(I16, i16, F16, f16) X(I16, i16, BF16, bf16) X(I16, i16, F32, f32)                                                                \
     X(U16, u16, F16, f16) X(U16, u16, BF16, bf16) X(U16, u16, F32, f32)                                                                \
     X(I32, i32, F32, f32) X(U32, u32, F32, f32) X(U32, u32, I64, i64)                                                                  \
-    X(F16, f16, BF16, bf16) X(F16, f16, F32, f32)                                                                                      \
+    X(F16, f16, BF16, bf16) X(F16, f16, F32, f32) X(BF16, bf16, F16, f16) X(BF16, bf16, F32, f32)                                      \
     X(F32, f32, F16, f16) X(F32, f32, BF16, bf16) X(F64, f64, F32, f32)
 
 /* Up to four neighbours, but no more than 16 bytes, leave in one store. */
@@ -347,7 +348,7 @@ DMC_TILE_RARE void dmc_tile_any(const struct dmc_tile_piece *piece, const struct
         int64_t from, to;
         dmc_tile_row(dims, piece->dim_count, tile.row_begin + row, &from, &to);
         uint64_t column = tile.column_begin + (at - row * columns);
-        uint64_t bits = piece->source;
+        uint64_t bits = column % 2 == 0 ? piece->source : (uint64_t)piece->source_step;
         if (!fill)
             bits = dmc_tile_convert(
                 dmc_tile_load(piece->source + (uint64_t)(from + (int64_t)column * piece->source_step), source_bytes, swap),

@@ -373,31 +373,48 @@ static bool cuda_memory_fenced(struct dmc_backend *backend, struct dmc_backend_m
 
 /* Rows of a finished batch: nothing else touches its buffer now. Errors of the driver show at the submitter's next call, too, so here
  * they are only waited for. */
-static void cuda_row_fill(struct dmc_backend *backend, void *target, uint64_t elements, enum damacy_dtype output, const void *element,
-                          enum damacy_dtype source)
+static void cuda_row_fill(struct dmc_backend *backend, void *target, uint64_t elements, enum damacy_dtype output,
+                          struct dmc_scatter_element element)
 {
     struct dmc_cuda_engine *engine = engine_of(backend);
     const struct dmc_cuda_driver *driver = engine->device->driver;
     dmc_cu_address address = (dmc_cu_address)(uintptr_t)target;
-    uint64_t item_bytes = damacy_dtype_bytes(output), bits = 0;
-    if (source != DAMACY_NATIVE)
-        dmc_scatter_select(source, false, output)(&bits, 0, element, 0, (int64_t)damacy_dtype_bytes(source), 1, 1);
+    uint64_t item_bytes = damacy_dtype_bytes(output), bits[2] = {0, 0};
+    if (element.dtype != DAMACY_NATIVE)
+        dmc_scatter_fill_bits(output, element, bits);
+    if (bits[0] != bits[1] && item_bytes < 4) { /* two elements are one, twice as wide */
+        bits[0] |= bits[1] << 8 * item_bytes;
+        bits[1] = bits[0];
+        item_bytes *= 2;
+        elements /= 2;
+    }
     if (dmc_cuda_enter(engine->device, NULL) != DAMACY_OK)
         return;
     dmc_mutex_lock(&engine->rows_lock);
-    if (bits == 0)
-        driver->set_u8(address, 0, elements * item_bytes, engine->rows);
-    else if (item_bytes == 1)
-        driver->set_u8(address, (unsigned char)bits, elements, engine->rows);
-    else if (item_bytes == 2)
-        driver->set_u16(address, (unsigned short)bits, elements, engine->rows);
-    else if (item_bytes == 4 || (uint32_t)bits == bits >> 32)
-        driver->set_u32(address, (unsigned)bits, elements * item_bytes / 4, engine->rows);
-    else { /* 8 bytes: set the first element, then double what is there */
-        driver->set_u32(address, (unsigned)bits, 1, engine->rows);
-        driver->set_u32(address + 4, (unsigned)(bits >> 32), 1, engine->rows);
-        for (uint64_t there = 1; there < elements; there *= 2)
-            driver->copy_on_device(address + 8 * there, address, 8 * dmc_min_u64(there, elements - there), engine->rows);
+    const uint64_t bytes = elements * item_bytes;
+    if ((bits[0] | bits[1]) == 0) {
+        driver->set_u8(address, 0, bytes, engine->rows);
+    } else if (item_bytes == 1) {
+        driver->set_u8(address, (unsigned char)bits[0], elements, engine->rows);
+    } else if (item_bytes == 2) {
+        driver->set_u16(address, (unsigned short)bits[0], elements, engine->rows);
+    } else {
+        unsigned words[4] = {0}; /* what repeats */
+        uint32_t count = 0;
+        for (uint32_t i = 0; i < 2; i++)
+            for (uint64_t part = 0; part < item_bytes; part += 4)
+                words[count++] = (unsigned)(bits[i] >> 8 * part);
+        bool same = true;
+        for (uint32_t i = 1; i < count; i++)
+            same = same && words[i] == words[0];
+        uint64_t there = dmc_min_u64(4 * (uint64_t)count, bytes);
+        if (same)
+            driver->set_u32(address, words[0], bytes / 4, engine->rows);
+        else
+            for (uint64_t i = 0; i < there / 4; i++)
+                driver->set_u32(address + 4 * i, words[i], 1, engine->rows);
+        for (; !same && there < bytes; there *= 2) /* double what is there */
+            driver->copy_on_device(address + there, address, dmc_min_u64(there, bytes - there), engine->rows);
     }
     driver->stream_synchronize(engine->rows);
     dmc_mutex_unlock(&engine->rows_lock);

@@ -81,7 +81,7 @@ static bool device_format(const struct placing *placing, enum dmc_cuda_format *f
     const struct dmc_cuda_engine *engine = placing->reader->engine;
     uint32_t step = 0;
     *stored_bytes = placing->data_bytes;
-    if (engine->options.decode == DMC_CUDA_CPU || placing->job->cpu || chain->chunk_bytes > DMC_CUDA_CHUNK_BYTES_MAX ||
+    if (engine->options.decode == DMC_CUDA_CPU || placing->job->cpu || placing->chunk->chunk_bytes > DMC_CUDA_CHUNK_BYTES_MAX ||
         placing->data_bytes > chain->stored_bytes_max)
         return false;
     for (; dmc_codec_step_name(chain, step) && strcmp(dmc_codec_step_name(chain, step), "crc32c") == 0; step++) {
@@ -119,9 +119,9 @@ static enum device_answer place_stored(struct placing *placing, enum dmc_cuda_fo
     struct dmc_cuda_reader *reader = placing->reader;
     struct dmc_cuda_job *job = placing->job;
     const struct dmc_wave_limits *limits = &reader->engine->options.wave;
-    const struct dmc_codec_chain *chain = placing->array->chain;
+    const uint64_t chunk_bytes = placing->chunk->chunk_bytes;
     for (;;) {
-        struct dmc_wave_room room = {.stored_bytes = stored_bytes, .decoded_bytes = chain->chunk_bytes};
+        struct dmc_wave_room room = {.stored_bytes = stored_bytes, .decoded_bytes = chunk_bytes};
         *piece_end = dmc_wave_measure(limits, job->batch, job->piece, placing->chunk->piece_end, &room);
         if (!dmc_wave_fits(limits, &room) || job->full_count >= FULL_MAX)
             return DEVICE_CANNOT;
@@ -136,9 +136,9 @@ static enum device_answer place_stored(struct placing *placing, enum dmc_cuda_fo
             .stored_bytes = stored_bytes,
             .stored_device = dmc_wave_stored_device(&place),
             .target_device = dmc_wave_decoded_device(&place),
-            .chunk_bytes = chain->chunk_bytes,
+            .chunk_bytes = chunk_bytes,
             .need_begin = reader->engine->options.verify_full ? 0 : placing->chunk->need_begin,
-            .need_end = reader->engine->options.verify_full ? chain->chunk_bytes : placing->chunk->need_end,
+            .need_end = reader->engine->options.verify_full ? chunk_bytes : placing->chunk->need_end,
         };
         enum dmc_cuda_verdict verdict = dmc_cuda_wave_add(place.wave->decode, &chunk, &status);
         if (verdict == DMC_CUDA_OK) {
@@ -174,7 +174,7 @@ static enum dmc_cuda_reader_step place_decoded(struct placing *placing, uint32_t
     const struct dmc_codec_chain *chain = placing->array->chain;
     /* A span begins anywhere in its chunk: keep the chunk's alignment, so that elements stay aligned. */
     uint64_t skew = chain->raw ? placing->chunk->part_begin % 64 : 0;
-    struct dmc_wave_room room = {.stored_bytes = chain->raw ? placing->data_bytes + skew : chain->chunk_bytes};
+    struct dmc_wave_room room = {.stored_bytes = chain->raw ? placing->data_bytes + skew : placing->chunk->chunk_bytes};
     *piece_end = dmc_wave_measure(limits, job->batch, job->piece, placing->chunk->piece_end, &room);
     struct dmc_wave_place place;
     uint32_t entry;
@@ -200,6 +200,7 @@ static enum dmc_cuda_reader_step place_decoded(struct placing *placing, uint32_t
             .source = placing->data,
             .source_bytes = placing->data_bytes,
             .target = target,
+            .chunk_bytes = placing->chunk->chunk_bytes,
             .need_begin = placing->chunk->need_begin,
             .need_end = placing->chunk->need_end,
             .verify_full = reader->engine->options.verify_full,

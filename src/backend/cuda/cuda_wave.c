@@ -1,5 +1,6 @@
 /* See cuda_wave.h. */
 #include "backend/cuda/cuda_wave.h"
+#include "backend/piece_fill.h"
 #include "base/bytes.h"
 #include "base/clock.h"
 #include "base/error.h"
@@ -178,16 +179,9 @@ uint32_t dmc_wave_measure(const struct dmc_wave_limits *limits, const struct dmc
     return i;
 }
 
-static uint64_t fill_bits(const struct dmc_backend_array *array, enum damacy_dtype output)
-{
-    uint64_t bits = 0;
-    dmc_scatter_rows convert = dmc_scatter_select(array->zarr->dtype, false, output); /* the fill is in this machine's byte order */
-    convert(&bits, 0, array->zarr->fill, 0, (int64_t)damacy_dtype_bytes(array->zarr->dtype), 1, 1);
-    return bits;
-}
-
-void dmc_wave_write_pieces(const struct dmc_wave_place *place, const struct dmc_backend_batch *batch, const struct dmc_backend_array *array,
-                           uint32_t begin, uint32_t end, uint64_t chunk_device, uint32_t status, bool fill)
+void dmc_wave_write_pieces(const struct dmc_wave_place *place, const struct dmc_backend_batch *batch,
+                           const struct dmc_backend_array *array, uint32_t begin, uint32_t end, uint64_t chunk_device,
+                           uint32_t status, bool fill)
 {
     struct dmc_wave *wave = place->wave;
     struct dmc_tile_index *index = (struct dmc_tile_index *)(wave->pinned + wave->index_at) + place->piece;
@@ -208,7 +202,13 @@ void dmc_wave_write_pieces(const struct dmc_wave_place *place, const struct dmc_
         record->source_dtype = (uint8_t)array->zarr->dtype;
         record->output_dtype = (uint8_t)tensor->dtype;
         record->dim_count = (uint8_t)(piece->dim_count - 1);
-        record->source = fill ? fill_bits(array, tensor->dtype) : chunk_device + piece->source_offset;
+        record->source = chunk_device + piece->source_offset;
+        if (fill) {
+            uint64_t bits[2];
+            dmc_scatter_fill_bits(tensor->dtype, dmc_piece_fill(array, piece, batch->plan.dims), bits);
+            record->source = bits[0];
+            record->source_step = (int64_t)bits[1];
+        }
         record->flags = (uint8_t)((fill ? DMC_PIECE_FILL : 0) | (array->chain->swap ? DMC_PIECE_SWAP : 0));
         uint64_t odd = record->source | (uint64_t)record->source_step;
         for (uint32_t d = 0; d < record->dim_count; d++) {

@@ -102,54 +102,69 @@ dmc_scatter_rows dmc_scatter_select_simd(const char *simd, enum damacy_dtype sou
 
 /* --- fill --- */
 
-typedef uint16_t memory_u16 __attribute__((aligned(1), may_alias));
-typedef uint32_t memory_u32 __attribute__((aligned(1), may_alias));
-typedef uint64_t memory_u64 __attribute__((aligned(1), may_alias));
+/* Two elements in turn, the same one twice where there is but one. */
+#define FILL_ROW(type)                                                                                                         \
+    do {                                                                                                                       \
+        typedef type item __attribute__((aligned(1), may_alias));                                                              \
+        const type even = (type)bits[0], odd = (type)bits[1];                                                                  \
+        item *items = (item *)target;                                                                                          \
+        uint64_t i = 0;                                                                                                        \
+        for (; i + 1 < columns; i += 2) {                                                                                      \
+            items[i] = even;                                                                                                   \
+            items[i + 1] = odd;                                                                                                \
+        }                                                                                                                      \
+        if (i < columns)                                                                                                       \
+            items[i] = even;                                                                                                   \
+    } while (0)
 
-static void fill_row(char *target, uint64_t columns, size_t item_bytes, uint64_t item)
+static void fill_row(char *target, uint64_t columns, size_t item_bytes, const uint64_t bits[2])
 {
     switch (item_bytes) {
     case 1:
-        memset(target, (int)item, columns);
+        FILL_ROW(uint8_t);
         break;
     case 2:
-        for (uint64_t i = 0; i < columns; i++)
-            ((memory_u16 *)target)[i] = (uint16_t)item;
+        FILL_ROW(uint16_t);
         break;
     case 4:
-        for (uint64_t i = 0; i < columns; i++)
-            ((memory_u32 *)target)[i] = (uint32_t)item;
+        FILL_ROW(uint32_t);
         break;
     default:
-        for (uint64_t i = 0; i < columns; i++)
-            ((memory_u64 *)target)[i] = item;
+        FILL_ROW(uint64_t);
         break;
     }
 }
 
-void dmc_scatter_fill(void *target, int64_t target_row, uint64_t rows, uint64_t columns, enum damacy_dtype output, const void *element,
-                      enum damacy_dtype source)
+void dmc_scatter_fill_bits(enum damacy_dtype output, struct dmc_scatter_element element, uint64_t bits[2])
 {
-    dmc_scatter_rows convert = dmc_scatter_select(source, false, output);
-    assert(convert);
-    size_t item_bytes = damacy_dtype_bytes(output);
-    uint8_t bytes[8];
-    convert(bytes, 0, element, 0, (int64_t)damacy_dtype_bytes(source), 1, 1);
+    dmc_scatter_rows convert = dmc_scatter_select(element.dtype, false, output);
+    assert(convert && element.count <= 2 && element.first < element.count);
+    int64_t source_bytes = (int64_t)damacy_dtype_bytes(element.dtype);
+    for (uint32_t i = 0; i < 2; i++) {
+        const uint8_t *source = (const uint8_t *)element.elements + (element.first + i) % element.count * source_bytes;
+        bits[i] = 0;
+        convert(&bits[i], 0, source, 0, source_bytes, 1, 1); /* little-endian: the low bytes */
+    }
+}
 
-    bool same = true; /* all bytes alike, zero above all: memset, which also writes around the cache when there is much */
+void dmc_scatter_fill(void *target, int64_t target_row, uint64_t rows, uint64_t columns, enum damacy_dtype output,
+                      struct dmc_scatter_element element)
+{
+    size_t item_bytes = damacy_dtype_bytes(output);
+    uint64_t bits[2];
+    dmc_scatter_fill_bits(output, element, bits);
+    bool same = bits[0] == bits[1]; /* all bytes alike, zero above all: memset, which writes much around the cache */
     for (size_t i = 1; i < item_bytes; i++)
-        same = same && bytes[i] == bytes[0];
-    uint64_t item = 0;
-    memcpy(&item, bytes, item_bytes); /* little-endian: the low bytes */
-    if (target_row == (int64_t)(columns * item_bytes)) {
+        same = same && (uint8_t)(bits[0] >> 8 * i) == (uint8_t)bits[0];
+    if (target_row == (int64_t)(columns * item_bytes) && (bits[0] == bits[1] || columns % 2 == 0)) {
         columns *= rows;
         rows = rows != 0;
     }
     for (uint64_t row = 0; row < rows; row++) {
         char *begin = (char *)target + (int64_t)row * target_row;
         if (same)
-            memset(begin, bytes[0], columns * item_bytes);
+            memset(begin, (uint8_t)bits[0], columns * item_bytes);
         else
-            fill_row(begin, columns, item_bytes, item);
+            fill_row(begin, columns, item_bytes, bits);
     }
 }

@@ -31,8 +31,21 @@ const char *dmc_scatter_simd(void);
 /* For tests and benchmarks: the function of a given set, NULL if this machine cannot run it. */
 dmc_scatter_rows dmc_scatter_select_simd(const char *simd, enum damacy_dtype source, bool swap, enum damacy_dtype output);
 
-/* Convert one element (native byte order) and fill `rows` rows of `columns` elements with it. */
-void dmc_scatter_fill(void *target, int64_t target_row, uint64_t rows, uint64_t columns, enum damacy_dtype output, const void *element,
-                      enum damacy_dtype source);
+/* What a fill repeats along a row: one element, or two in turn (the parts of complex numbers, whose axis of two is a row's
+ * last). */
+struct dmc_scatter_element {
+    enum damacy_dtype dtype; /* of the elements, in this machine's byte order */
+    uint32_t count;          /* 1 or 2 */
+    uint32_t first;          /* which of them rows begin with */
+    const void *elements;
+};
+
+/* Convert the elements and fill `rows` rows of `columns` elements with them. */
+void dmc_scatter_fill(void *target, int64_t target_row, uint64_t rows, uint64_t columns, enum damacy_dtype output,
+                      struct dmc_scatter_element element);
+
+/* The same elements as bits in the output type, in the order of a row, for whoever writes them in another way; where there is
+ * one, both are it. */
+void dmc_scatter_fill_bits(enum damacy_dtype output, struct dmc_scatter_element element, uint64_t bits[2]);
 
 #endif

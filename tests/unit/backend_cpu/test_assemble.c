@@ -1,8 +1,11 @@
 /* Goal: a piece lands in the tensor element by element where its axes say, for any number of axes, any strides of the source
- * (contiguous, transposed, negative) and any offset, and nothing else is touched; fills likewise.
- * Method: random boxes out of random chunks, compared with a loop that computes each element's place from its coordinates. The
- * source holds its own element numbers, so that a wrong place is a wrong number. DAMACY_TEST_SEED repeats a run. */
+ * (contiguous, transposed, negative) and any offset, and nothing else is touched; fills likewise, also those of complex
+ * numbers, whichever parts of them a piece has. Method: random boxes out of random chunks, compared with a loop that computes
+ * each element's place from its coordinates. The source holds its own element numbers, so that a wrong place is a wrong number.
+ * DAMACY_TEST_SEED repeats a run. */
 #include "backend/cpu/assemble.h"
+#include "backend/piece_fill.h"
+#include "plan/pieces.h"
 
 #include <setjmp.h>
 #include <stdarg.h>
@@ -140,8 +143,9 @@ static void check_scene(uint32_t rank, enum damacy_dtype output)
         struct copy copy = {(const uint8_t *)chunk, expected, fill};
         each_element(&scene, output == DAMACY_F32 ? put_u16_as_f32 : put_u16, &copy);
         uint16_t fill_element = 777;
+        struct dmc_scatter_element element = {DAMACY_U16, 1, 0, &fill_element};
         if (fill)
-            dmc_assemble_fill(&scene.piece, scene.dims, output, &fill_element, DAMACY_U16, tensor);
+            dmc_assemble_fill(&scene.piece, scene.dims, output, element, tensor);
         else
             dmc_assemble_piece(&scene.piece, scene.dims, dmc_scatter_select(DAMACY_U16, false, output), chunk, tensor);
         if (memcmp(tensor, expected, scene.tensor_elements * out) != 0) {
@@ -184,6 +188,66 @@ static void test_piece_of_a_raw_span(void **state)
     assert_true(tensor[0] == 11.0f && tensor[1] == 12.0f && tensor[2] == 13.0f);
 }
 
+/* Random boxes of absent chunks of complex arrays, as the planner makes pieces of them and as cutting takes pieces apart: each
+ * element must be the part that its place in the tensor says. */
+static void check_complex_fill(void)
+{
+    struct dmc_codec_chain chain = {0};
+    struct dmc_zarr_array zarr = {.dtype = DAMACY_U16, .item_bytes = 2, .fill_count = 2};
+    struct dmc_backend_array array = {.zarr = &zarr, .chain = &chain};
+    const uint16_t parts[2] = {100, 200};
+    memcpy(zarr.fill, parts, sizeof parts);
+    uint32_t rank = zarr.rank = 2 + (uint32_t)random_below(3), order[5];
+    uint64_t chunk[5], extent[5], begin[5], source_strides[5], target_strides[5], elements = 1;
+    for (uint32_t a = 0; a < rank; a++) {
+        chunk[a] = a + 1 < rank ? 1 + random_below(6) : 2;
+        extent[a] = 1 + random_below(chunk[a]);
+        begin[a] = random_below(chunk[a] - extent[a] + 1);
+        elements *= extent[a];
+        order[a] = a;
+    }
+    for (uint32_t a = rank - 1; random_below(2) && a-- > 1;) { /* the axis of parts stays the last */
+        uint32_t other = (uint32_t)random_below(a + 1), keep = order[a];
+        order[a] = order[other];
+        order[other] = keep;
+    }
+    uint64_t stride = 1;
+    for (uint32_t k = rank; k-- > 0; stride *= chunk[order[k]]) {
+        chain.strides[order[k]] = (int64_t)stride;
+        source_strides[order[k]] = 2 * stride;
+    }
+    stride = 2;
+    for (uint32_t a = rank; a-- > 0; stride *= extent[a])
+        target_strides[a] = stride;
+    struct dmc_piece piece = {0};
+    struct dmc_piece_dim dims[5];
+    for (uint32_t a = 0; a < rank; a++)
+        piece.source_offset += begin[a] * source_strides[a];
+    piece.dim_count = dmc_piece_dims(rank, extent, source_strides, target_strides, 2, 2, dims);
+    uint16_t tensor[432 * 2];
+    memset(tensor, 0xee, sizeof tensor);
+    struct dmc_piece_dim whole = dims[piece.dim_count - 1];
+    uint64_t block = random_below(2) ? whole.extent : 1 + random_below(whole.extent); /* the last dim as it is, or in blocks */
+    for (uint64_t at = 0; at < whole.extent; at += block) {
+        struct dmc_piece part = piece;
+        dims[piece.dim_count - 1].extent = whole.extent - at < block ? whole.extent - at : block;
+        part.source_offset += at * (uint64_t)whole.source_stride;
+        part.target_offset += at * (uint64_t)whole.target_stride;
+        dmc_assemble_fill(&part, dims, DAMACY_U16, dmc_piece_fill(&array, &part, dims), tensor);
+    }
+    for (uint64_t i = 0; i < elements; i++)
+        if (tensor[i] != parts[(begin[rank - 1] + i % extent[rank - 1]) % 2])
+            fail_msg("element %" PRIu64 " of %" PRIu64 " is %u", i, elements, tensor[i]);
+    assert_int_equal(tensor[elements], 0xeeee);
+}
+
+static void test_fill_of_complex_numbers(void **state)
+{
+    (void)state;
+    for (int round = 0; round < 20000; round++)
+        check_complex_fill();
+}
+
 int main(void)
 {
     const char *given = getenv("DAMACY_TEST_SEED");
@@ -195,6 +259,7 @@ int main(void)
         cmocka_unit_test(test_random_pieces_against_a_naive_loop),
         cmocka_unit_test(test_many_axes),
         cmocka_unit_test(test_piece_of_a_raw_span),
+        cmocka_unit_test(test_fill_of_complex_numbers),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

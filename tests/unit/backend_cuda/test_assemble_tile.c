@@ -88,7 +88,8 @@ static void expect(const struct record *record)
             rows(place, 0, (const uint8_t *)(uintptr_t)piece->source + from, 0, piece->source_step, 1, piece->columns);
         else
             for (uint64_t c = 0; c < piece->columns; c++)
-                memcpy(place + c * damacy_dtype_bytes(piece->output_dtype), &piece->source, damacy_dtype_bytes(piece->output_dtype));
+                memcpy(place + c * damacy_dtype_bytes(piece->output_dtype),
+                       c % 2 ? (const void *)&piece->source_step : &piece->source, damacy_dtype_bytes(piece->output_dtype));
     }
 }
 
@@ -152,6 +153,7 @@ static void fills_agree(void **state)
                 continue;
             record.piece.flags = DMC_PIECE_FILL;
             record.piece.source = random_below(UINT64_MAX);
+            record.piece.source_step = (int64_t)(random_below(2) ? record.piece.source : random_below(UINT64_MAX));
             memset(target, 0, sizeof target);
             memset(expected, 0, sizeof expected);
             expect(&record);

@@ -484,10 +484,13 @@ static void test_fill(void **state)
                 continue;
             size_t in = damacy_dtype_bytes(source), out = damacy_dtype_bytes(output);
             for (int round = 0; round < 12; round++) {
-                uint64_t bits = round == 0 ? 0 : random_u64();
-                uint8_t element[8];
-                put(element, bits, in, false);
-                bits = get(element, in);
+                uint64_t bits[2] = {round == 0 ? 0 : random_u64(), round == 1 ? 0 : random_u64()};
+                uint8_t elements[16];
+                uint32_t count = 1 + (uint32_t)random_below(2), first = (uint32_t)random_below(count);
+                for (uint32_t i = 0; i < 2; i++) {
+                    put(elements + i * in, bits[i], in, false);
+                    bits[i] = get(elements + i * in, in);
+                }
                 uint64_t rows = random_below(5), columns = random_below(90);
                 size_t row_bytes = columns * out + (round % 2 ? random_below(20) : 0), shift = random_below(8);
                 size_t bytes = 2 * GUARD + shift + rows * row_bytes;
@@ -496,8 +499,10 @@ static void test_fill(void **state)
                 memset(expected, 0x5a, bytes);
                 for (uint64_t r = 0; r < rows; r++)
                     for (uint64_t c = 0; c < columns; c++)
-                        put(expected + GUARD + shift + r * row_bytes + c * out, reference(source, bits, output), out, false);
-                dmc_scatter_fill(block + GUARD + shift, (int64_t)row_bytes, rows, columns, output, element, source);
+                        put(expected + GUARD + shift + r * row_bytes + c * out,
+                            reference(source, bits[(first + c) % count], output), out, false);
+                struct dmc_scatter_element element = {source, count, first, elements};
+                dmc_scatter_fill(block + GUARD + shift, (int64_t)row_bytes, rows, columns, output, element);
                 assert_memory_equal(block, expected, bytes);
                 free(block);
                 free(expected);
