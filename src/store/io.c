@@ -172,7 +172,6 @@ enum dmc_start dmc_store_start(struct dmc_io *io, struct dmc_request *request)
     request->fault = DMC_FAULT_NONE;
     request->frame_count = 0;
     request->cache_data = NULL;
-    request->cache_data = NULL;
     atomic_store_explicit(&request->state, DMC_REQUEST_PENDING, memory_order_relaxed);
     if (store->ops->start(store, io, request) == DMC_START_DONE) {
         atomic_store_explicit(&request->state, DMC_REQUEST_FREE, memory_order_relaxed);
