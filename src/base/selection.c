@@ -43,7 +43,8 @@ static int hex_digit(char c)
     return c >= '0' && c <= '9' ? c - '0' : c >= 'a' && c <= 'f' ? c - 'a' + 10 : c >= 'A' && c <= 'F' ? c - 'A' + 10 : -1;
 }
 
-static enum damacy_status wrong(struct damacy_error *error, enum key key, const char *expected, const char *value, const char *end)
+static enum damacy_status wrong(struct damacy_error *error, enum key key, const char *expected, const char *value,
+                                const char *end)
 {
     char found[DMC_SELECTION_TEXT_BYTES];
     size_t bytes = (size_t)(end - value) < sizeof found ? (size_t)(end - value) : sizeof found - 1;
@@ -76,7 +77,8 @@ static enum damacy_status read_text(enum key key, const char *value, const char 
     return length ? DAMACY_OK : wrong(error, key, "a name", value, end);
 }
 
-static enum damacy_status read_index(enum key key, const char *value, const char *end, uint32_t *index, struct damacy_error *error)
+static enum damacy_status read_index(enum key key, const char *value, const char *end, uint32_t *index,
+                                     struct damacy_error *error)
 {
     uint32_t number = 0;
     const char *p = value;
@@ -123,7 +125,8 @@ static bool read_number(const char **at, const char *end, double *number)
     return digits > 0 && *number > 0 && *number < 1e300;
 }
 
-static enum damacy_status read_scale(const char *value, const char *end, struct dmc_selection *selection, struct damacy_error *error)
+static enum damacy_status read_scale(const char *value, const char *end, struct dmc_selection *selection,
+                                     struct damacy_error *error)
 {
     for (const char *p = value;; p++) {
         if (selection->scale_count == DMC_SELECTION_SCALES_MAX)
@@ -183,7 +186,8 @@ enum damacy_status dmc_selection_parse(const char *uri, struct dmc_selection *se
         part = end + 1;
     }
     if (selection->has_level && selection->scale_count)
-        return dmc_error_set(error, DAMACY_INVAL, "config", "the uri's fragment says both level and scale: one of them names the level");
+        return dmc_error_set(error, DAMACY_INVAL, "config",
+                             "the uri's fragment says both level and scale: one of them names the level");
     *uri_bytes = (size_t)(hash - uri);
     return DAMACY_OK;
 }

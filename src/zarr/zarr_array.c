@@ -1,21 +1,11 @@
 #include "zarr/zarr_array.h"
 
-#include "base/bytes.h"
 #include "base/error.h"
 #include "base/mem.h"
 #include "zarr/zarr_parse.h"
 
 #include <stdio.h>
 #include <string.h>
-
-static const struct {
-    const char *name;
-    enum damacy_dtype dtype;
-} data_types[] = {
-    {"bool", DAMACY_BOOL},  {"int8", DAMACY_I8},     {"int16", DAMACY_I16},   {"int32", DAMACY_I32},
-    {"int64", DAMACY_I64},  {"uint8", DAMACY_U8},    {"uint16", DAMACY_U16},  {"uint32", DAMACY_U32},
-    {"uint64", DAMACY_U64}, {"float16", DAMACY_F16}, {"float32", DAMACY_F32}, {"float64", DAMACY_F64},
-};
 
 /* An array in the group, where its metadata name one: the first level of an OME-Zarr image, or a member that is consolidated.
  */
@@ -63,91 +53,6 @@ static enum damacy_status check_kind(dmc_json *root, struct damacy_error *error)
     return DAMACY_OK;
 }
 
-static enum damacy_status read_data_type(dmc_json *value, struct dmc_zarr_array *array, struct damacy_error *error)
-{
-    static const char *const known[] = {NULL};
-    struct dmc_zarr_named named;
-    enum damacy_status status = dmc_zarr_named_read(value, "data_type", &named, error);
-    if (status != DAMACY_OK)
-        return status;
-    for (size_t i = 0; i < sizeof data_types / sizeof *data_types; i++) {
-        if (strcmp(named.name, data_types[i].name) != 0)
-            continue;
-        array->dtype = data_types[i].dtype;
-        array->item_bytes = (uint32_t)damacy_dtype_bytes(array->dtype);
-        return dmc_zarr_members_check(named.configuration, "data_type.configuration", known, error);
-    }
-    char quoted[DMC_ZARR_QUOTE_BYTES];
-    return dmc_zarr_wrong_text(error, DAMACY_UNSUPPORTED, "data_type",
-                               "bool, int8 to int64, uint8 to uint64, float16, float32 or float64",
-                               dmc_zarr_quote(quoted, named.name, strlen(named.name)));
-}
-
-static enum damacy_status read_shape(dmc_json *value, struct dmc_zarr_draft *draft, struct damacy_error *error)
-{
-    size_t rank = dmc_json_count(value);
-    if (dmc_json_type(value) != DMC_JSON_ARRAY)
-        return dmc_zarr_wrong(error, DAMACY_DECODE, "shape", "a list of integers", value);
-    if (rank > DAMACY_RANK_MAX) {
-        char expected[32], found[32];
-        snprintf(expected, sizeof expected, "at most %d axes", DAMACY_RANK_MAX);
-        snprintf(found, sizeof found, "%zu axes", rank);
-        return dmc_zarr_wrong_text(error, DAMACY_UNSUPPORTED, "shape", expected, found);
-    }
-    draft->array.rank = draft->array.key_rank = (uint32_t)rank;
-    draft->array.zarr_format = 3;
-    draft->array.fill_count = 1;
-    draft->array.data_type = "";
-    return dmc_zarr_extents_read(value, "shape", draft->array.rank, 0, draft->shape, error);
-}
-
-/* The product of the extents; false when it, times item_bytes, exceeds what positions in a chunk may be. */
-static bool count_elements(const uint64_t *extents, uint32_t rank, uint32_t item_bytes, uint64_t *elements)
-{
-    uint64_t bytes = item_bytes;
-    for (uint32_t axis = 0; axis < rank; axis++)
-        if (!dmc_mul_u64(bytes, extents[axis], &bytes) || bytes > DMC_ZARR_CHUNK_BYTES_MAX)
-            return false;
-    *elements = bytes / item_bytes;
-    return true;
-}
-
-/* The number of an array's chunks, those past its end included, must be countable: messages and planning number them. */
-static bool grid_is_countable(const uint64_t *shape, const uint64_t *chunk_shape, uint32_t rank, uint64_t elements_per_chunk)
-{
-    uint64_t count = elements_per_chunk;
-    for (uint32_t axis = 0; axis < rank; axis++)
-        if (!dmc_mul_u64(count, dmc_max_u64(1, dmc_ceil_div(shape[axis], chunk_shape[axis])), &count) || count > INT64_MAX)
-            return false;
-    return true;
-}
-
-static enum damacy_status read_grid(dmc_json *value, struct dmc_zarr_draft *draft, struct damacy_error *error)
-{
-    static const char *const known[] = {"chunk_shape", NULL};
-    static const char member[] = "chunk_grid.configuration.chunk_shape";
-    struct dmc_zarr_array *array = &draft->array;
-    struct dmc_zarr_named named;
-    enum damacy_status status = dmc_zarr_named_read(value, "chunk_grid", &named, error);
-    if (status != DAMACY_OK)
-        return status;
-    if (strcmp(named.name, "regular") != 0) {
-        char quoted[DMC_ZARR_QUOTE_BYTES];
-        return dmc_zarr_wrong_text(error, DAMACY_UNSUPPORTED, "chunk_grid", "regular",
-                                   dmc_zarr_quote(quoted, named.name, strlen(named.name)));
-    }
-    status = dmc_zarr_members_check(named.configuration, "chunk_grid.configuration", known, error);
-    if (status != DAMACY_OK)
-        return status;
-    status = dmc_zarr_extents_read(dmc_json_get(named.configuration, "chunk_shape"), member, array->rank, 1, draft->grid_shape,
-                                   error);
-    if (status != DAMACY_OK)
-        return status;
-    if (!count_elements(draft->grid_shape, array->rank, array->item_bytes, &array->chunk_elements))
-        return dmc_zarr_wrong_text(error, DAMACY_UNSUPPORTED, member, "chunks of at most 2^62 bytes", "larger ones");
-    return DAMACY_OK;
-}
-
 static enum damacy_status check_dimension_names(dmc_json *value, uint32_t rank, struct damacy_error *error)
 {
     if (dmc_json_type(value) == DMC_JSON_NULL)
@@ -190,53 +95,90 @@ static enum damacy_status check_side_members(dmc_json *root, uint32_t rank, stru
     return check_dimension_names(dmc_json_get(root, "dimension_names"), rank, error);
 }
 
-/* The order is that in which members need each other: extents need the rank, sizes the dtype, sharding the grid. */
-static enum damacy_status read_array(dmc_json *root, struct dmc_zarr_draft *draft, struct damacy_error *error)
+/* The order is that in which members need each other: the rank needs the dtype, extents the rank, sharding the grid. */
+static enum damacy_status read_array(dmc_json *root, const struct dmc_selection *selection, struct dmc_zarr_draft *draft,
+                                     struct damacy_error *error)
 {
     static const char *const known[] = {"zarr_format",        "node_type",  "shape",  "data_type",  "chunk_grid",
                                         "chunk_key_encoding", "fill_value", "codecs", "attributes", "storage_transformers",
                                         "dimension_names",    NULL};
-    struct dmc_zarr_array *array = &draft->array;
+    draft->array.zarr_format = 3;
     enum damacy_status status = check_kind(root, error);
     if (status == DAMACY_OK)
         status = dmc_zarr_members_check(root, "", known, error);
     if (status == DAMACY_OK)
-        status = read_shape(dmc_json_get(root, "shape"), draft, error);
+        status = dmc_zarr_dtype_read(dmc_json_get(root, "data_type"), 3, selection, draft, error);
     if (status == DAMACY_OK)
-        status = check_side_members(root, array->rank, error);
+        status = dmc_zarr_shape_read(dmc_json_get(root, "shape"), draft, error);
     if (status == DAMACY_OK)
-        status = read_data_type(dmc_json_get(root, "data_type"), array, error);
+        status = check_side_members(root, draft->array.key_rank, error);
     if (status == DAMACY_OK)
-        status = read_grid(dmc_json_get(root, "chunk_grid"), draft, error);
+        status = dmc_zarr_grid_read(dmc_json_get(root, "chunk_grid"), draft, error);
     if (status == DAMACY_OK)
-        status = dmc_zarr_key_encoding_read(dmc_json_get(root, "chunk_key_encoding"), &array->key_encoding, error);
+        status = dmc_zarr_key_encoding_read(dmc_json_get(root, "chunk_key_encoding"), draft, error);
     if (status == DAMACY_OK)
-        status = dmc_zarr_fill_read(dmc_json_get(root, "fill_value"), array->dtype, array->fill, error);
+        status = dmc_zarr_fill_read(dmc_json_get(root, "fill_value"), 3, draft, error);
     if (status == DAMACY_OK)
         status = dmc_zarr_codecs_read(dmc_json_get(root, "codecs"), draft, error);
-    if (status != DAMACY_OK)
-        return status;
-
-    if (array->sharded) /* chunks are smaller than the shard, which was checked: this cannot fail */
-        count_elements(draft->chunk_shape, array->rank, array->item_bytes, &array->chunk_elements);
-    if (!grid_is_countable(draft->shape, draft->grid_shape, array->rank, array->chunks_per_shard))
-        return dmc_zarr_wrong_text(error, DAMACY_UNSUPPORTED, "shape", "an array of fewer than 2^63 chunks", "more");
-    return DAMACY_OK;
+    return status ? status : dmc_zarr_grid_finish(draft, error);
 }
 
-/* From the draft to one allocation: the struct, the extents, the texts. */
+/* Moves a text of the draft to the copy of its texts. */
+static const char *moved(const char *text, const struct dmc_zarr_draft *draft, const char *copy)
+{
+    return text ? copy + (text - draft->text) : NULL;
+}
+
+/* How a draft lies in one allocation: the struct, pointers to boundaries, extents, boundaries, their counts, the order of
+ * shards, texts; wider things first, so that all are aligned. */
+struct layout {
+    size_t pointers, extents, edges, counts, order, text, bytes;
+    bool rectilinear;
+};
+
+static struct layout layout_of(const struct dmc_zarr_draft *draft)
+{
+    size_t rank = draft->array.rank;
+    struct layout layout = {.pointers = sizeof(struct dmc_zarr_array)};
+    for (size_t axis = 0; axis < rank; axis++)
+        layout.rectilinear = layout.rectilinear || draft->edge_counts[axis];
+    layout.extents = layout.pointers + (layout.rectilinear ? rank * sizeof(uint64_t *) : 0);
+    layout.edges = layout.extents + rank * (draft->array.sharded ? 3 : 2) * sizeof(uint64_t);
+    layout.counts = layout.edges + draft->edge_total * sizeof(uint64_t);
+    layout.order = layout.counts + (layout.rectilinear ? rank * sizeof(uint32_t) : 0);
+    layout.text = layout.order + (draft->has_shard_order ? rank : 0);
+    layout.bytes = layout.text + draft->text_bytes;
+    return layout;
+}
+
+static void freeze_edges(const struct dmc_zarr_draft *draft, const struct layout *layout, struct dmc_zarr_array *array)
+{
+    char *base = (char *)array;
+    const uint64_t **pointers = (const uint64_t **)(base + layout->pointers);
+    uint64_t *edges = (uint64_t *)(base + layout->edges);
+    uint32_t rank = array->rank, *counts = (uint32_t *)(base + layout->counts), used = 0;
+    memcpy(edges, draft->edges, draft->edge_total * sizeof *edges);
+    for (uint32_t axis = 0; axis < rank; axis++) {
+        counts[axis] = draft->edge_counts[axis];
+        pointers[axis] = counts[axis] ? edges + used : NULL;
+        used += counts[axis] ? counts[axis] + 1 : 0;
+    }
+    array->chunk_edges = pointers;
+    array->edge_counts = counts;
+}
+
 static struct dmc_zarr_array *freeze(const struct dmc_zarr_draft *draft)
 {
     uint32_t rank = draft->array.rank;
-    size_t extent_count = (size_t)rank * (draft->array.sharded ? 3 : 2);
-    size_t bytes = sizeof(struct dmc_zarr_array) + extent_count * sizeof(uint64_t) + draft->text_bytes;
-    struct dmc_zarr_array *array = dmc_malloc(bytes);
+    struct layout layout = layout_of(draft);
+    struct dmc_zarr_array *array = dmc_malloc(layout.bytes);
     if (!array)
         return NULL;
+    char *base = (char *)array;
     *array = draft->array;
-    array->memory_bytes = bytes;
+    array->memory_bytes = layout.bytes;
 
-    uint64_t *extents = (uint64_t *)(array + 1);
+    uint64_t *extents = (uint64_t *)(base + layout.extents);
     memcpy(extents, draft->shape, rank * sizeof *extents);
     memcpy(extents + rank, draft->chunk_shape, rank * sizeof *extents);
     array->shape = extents;
@@ -246,44 +188,63 @@ static struct dmc_zarr_array *freeze(const struct dmc_zarr_draft *draft)
         memcpy(extents + 2 * rank, draft->grid_shape, rank * sizeof *extents);
         array->grid_shape = extents + 2 * rank;
     }
+    if (layout.rectilinear)
+        freeze_edges(draft, &layout, array);
+    if (draft->has_shard_order) {
+        memcpy(base + layout.order, draft->shard_order, rank);
+        array->shard_order = (const uint8_t *)(base + layout.order);
+    }
 
-    char *text = (char *)(extents + extent_count);
+    char *text = base + layout.text;
     memcpy(text, draft->text, draft->text_bytes);
+    array->data_type = moved(array->data_type, draft, text);
+    struct dmc_zarr_key_encoding *encoding = &array->key_encoding;
+    encoding->text = moved(encoding->text, draft, text);
+    encoding->joint = moved(encoding->joint, draft, text);
+    encoding->prefix = moved(encoding->prefix, draft, text);
+    encoding->suffix = moved(encoding->suffix, draft, text);
     for (uint32_t i = 0; i < array->codecs.count; i++) {
         struct dmc_codec_desc *codec = &array->codecs.list[i];
-        codec->name = text + (codec->name - draft->text);
-        if (codec->configuration)
-            codec->configuration = text + (codec->configuration - draft->text);
+        codec->name = moved(codec->name, draft, text);
+        codec->configuration = moved(codec->configuration, draft, text);
     }
     return array;
 }
 
-enum damacy_status dmc_zarr_array_parse_v2(const char *text, size_t bytes, const struct dmc_selection *selection,
-                                           struct dmc_zarr_array **array, struct damacy_error *error)
+static enum damacy_status parse(const char *text, size_t bytes, uint32_t format, const struct dmc_selection *selection,
+                                struct dmc_zarr_array **array, struct damacy_error *error)
 {
-    (void)text, (void)bytes, (void)selection, (void)array;
-    return dmc_error_set(error, DAMACY_UNSUPPORTED, "metadata", "this is a Zarr v2 array");
-}
-
-enum damacy_status dmc_zarr_array_parse(const char *text, size_t bytes, const struct dmc_selection *selection,
-                                        struct dmc_zarr_array **array, struct damacy_error *error)
-{
-    (void)selection;
     struct dmc_json_doc *document;
     enum damacy_status status = dmc_json_parse(text, bytes, &document, error);
     if (status != DAMACY_OK)
         return status;
     struct dmc_zarr_draft draft;
     memset(&draft, 0, offsetof(struct dmc_zarr_draft, text));
-    status = read_array(dmc_json_root(document), &draft, error);
+    dmc_json *root = dmc_json_root(document);
+    status = format == 2 ? dmc_zarr_v2_read(root, selection, &draft, error) : read_array(root, selection, &draft, error);
     dmc_json_free(document);
-    if (status != DAMACY_OK)
-        return status;
-    struct dmc_zarr_array *made = freeze(&draft);
-    if (!made)
-        return dmc_error_set(error, DAMACY_OOM, "metadata", "no memory for the metadata of an array");
-    *array = made;
-    return DAMACY_OK;
+    if (status == DAMACY_OK && draft.text_full) /* found where it happened, except for what the dtype needs */
+        status = dmc_error_set(error, DAMACY_UNSUPPORTED, "metadata",
+                               "the names and configurations of all codecs may have %d bytes", DMC_ZARR_TEXT_BYTES_MAX);
+    struct dmc_zarr_array *made = status == DAMACY_OK ? freeze(&draft) : NULL;
+    if (status == DAMACY_OK && !made)
+        status = dmc_error_set(error, DAMACY_OOM, "metadata", "no memory for the metadata of an array");
+    dmc_free(draft.edges);
+    if (made)
+        *array = made;
+    return status;
+}
+
+enum damacy_status dmc_zarr_array_parse(const char *text, size_t bytes, const struct dmc_selection *selection,
+                                        struct dmc_zarr_array **array, struct damacy_error *error)
+{
+    return parse(text, bytes, 3, selection, array, error);
+}
+
+enum damacy_status dmc_zarr_array_parse_v2(const char *text, size_t bytes, const struct dmc_selection *selection,
+                                           struct dmc_zarr_array **array, struct damacy_error *error)
+{
+    return parse(text, bytes, 2, selection, array, error);
 }
 
 void dmc_zarr_array_free(struct dmc_zarr_array *array)
@@ -293,5 +254,7 @@ void dmc_zarr_array_free(struct dmc_zarr_array *array)
 
 size_t dmc_zarr_array_memory_max(void)
 {
-    return sizeof(struct dmc_zarr_array) + 3 * DAMACY_RANK_MAX * sizeof(uint64_t) + DMC_ZARR_TEXT_BYTES_MAX;
+    return sizeof(struct dmc_zarr_array) +
+           DAMACY_RANK_MAX * (sizeof(uint64_t *) + 3 * sizeof(uint64_t) + sizeof(uint32_t) + 1) +
+           DMC_ZARR_EDGES_MAX * sizeof(uint64_t) + DMC_ZARR_TEXT_BYTES_MAX;
 }

@@ -20,7 +20,7 @@
 #define DMC_ZARR_NESTING_MAX 4
 
 /* Boundaries of a rectilinear grid, of all axes together. */
-#define DMC_ZARR_EDGES_MAX 8192
+#define DMC_ZARR_EDGES_MAX 4096
 
 /* Bytes of the record of a structured dtype. */
 #define DMC_ZARR_RECORD_BYTES_MAX (UINT32_C(1) << 20)
@@ -35,12 +35,12 @@ enum dmc_zarr_keys {
 
 struct dmc_zarr_key_encoding {
     enum dmc_zarr_keys kind;
-    char separator;       /* default, v2: between coordinates */
-    uint32_t base;        /* fanout */
-    const char *text;     /* template: its text; else NULL */
-    const char *joint;    /* template: what stands between coordinates of {*}; else NULL */
-    const char *prefix;   /* in front of every key; NULL none */
-    const char *suffix;   /* behind every key, e.g. ".tiff"; NULL none */
+    char separator;     /* default, v2: between coordinates */
+    uint32_t base;      /* fanout */
+    const char *text;   /* template: its text; else NULL */
+    const char *joint;  /* template: what stands between coordinates of {*}; else NULL */
+    const char *prefix; /* in front of every key; NULL none */
+    const char *suffix; /* behind every key, e.g. ".tiff"; NULL none */
 };
 
 /* A list of codecs in the order of encoding, as Zarr v3 has it. Names are those of v3; v2's are "numcodecs.ID". Of v2 the list
@@ -54,9 +54,8 @@ struct dmc_zarr_key_encoding {
  *                     the trailing axes; "endian" is their byte order, missing for single bytes. `bytes` then has no endian.
  *
  * Sharding that is not the outermost level stays a codec, "sharding_indexed". Its configuration is that of the metadata, with
- * the trailing axes of complex numbers and members added to chunk_shape and to inner transposes, with damacy.widen and
- * damacy.member put first in the innermost chain instead of the outer one, with index_location present, and with one more member,
- * "damacy.fill": the fill value for absent inner chunks as hexadecimal bytes in this machine's order, fill_count elements. */
+ * the trailing axes of complex numbers and members added to chunk_shape and to inner transposes, and with damacy.widen and
+ * damacy.member first in the innermost chain instead of the outer one: so what is around them sees elements of `dtype`. */
 struct dmc_zarr_codecs {
     uint32_t count;
     struct dmc_codec_desc list[DMC_ZARR_CODECS_MAX];
@@ -70,21 +69,21 @@ struct dmc_zarr_codecs {
  * Complex numbers have one more, last, axis of extent 2 (real, imaginary), which lies whole in every chunk; a member of a
  * structured dtype that has a shape has its axes there. They count in rank and in every shape; keys know `key_rank` axes. */
 struct dmc_zarr_array {
-    uint32_t rank;             /* 0 to DAMACY_RANK_MAX; a rank-0 array parses (and later fails as RANK) */
-    uint32_t key_rank;         /* axes that coordinates in keys have; at most rank */
-    uint32_t zarr_format;      /* 2 or 3 */
-    enum damacy_dtype dtype;   /* of the elements once decoded; never NATIVE */
+    uint32_t rank;           /* 0 to DAMACY_RANK_MAX; a rank-0 array parses (and later fails as RANK) */
+    uint32_t key_rank;       /* axes that coordinates in keys have; at most rank */
+    uint32_t zarr_format;    /* 2 or 3 */
+    enum damacy_dtype dtype; /* of the elements once decoded; never NATIVE */
     bool sharded;
-    bool index_at_start;       /* sharded: where the index is */
-    bool index_crc32c;         /* sharded: 4 bytes of checksum follow the index */
-    bool index_big_endian;     /* sharded: byte order of the index entries */
+    bool index_at_start;   /* sharded: where the index is */
+    bool index_crc32c;     /* sharded: 4 bytes of checksum follow the index */
+    bool index_big_endian; /* sharded: byte order of the index entries */
     struct dmc_zarr_key_encoding key_encoding;
     const uint64_t *shape;       /* rank extents; may be 0 */
     const uint64_t *chunk_shape; /* of chunks (inner ones when sharded); each at least 1; of a rectilinear grid: the largest */
     const uint64_t *grid_shape;  /* of grid chunks: shards when sharded, else the same as chunk_shape */
-    const uint8_t *shard_order;  /* sharded: NULL, or the rank axes from slowest to fastest in which a shard counts its chunks */
-    /* Rectilinear grid: rank pointers, each NULL (chunks of chunk_shape's extent) or edge_counts + 1 rising boundaries, the first
-     * 0, the last the first that is not below shape's extent. NULL for regular grids. Never when sharded. */
+    const uint8_t *shard_order; /* sharded: NULL, or the rank axes from slowest to fastest in which a shard counts its chunks */
+    /* Rectilinear grid: rank pointers, each NULL (chunks of chunk_shape's extent) or edge_counts + 1 rising boundaries, the
+     * first 0, the last the first that is not below shape's extent. NULL for regular grids. Never when sharded. */
     const uint64_t *const *chunk_edges;
     const uint32_t *edge_counts; /* beside chunk_edges: chunks along an axis that has boundaries */
     uint64_t chunk_elements;     /* product of chunk_shape; times item_bytes it fits 62 bits */
@@ -94,20 +93,19 @@ struct dmc_zarr_array {
     uint8_t fill[16];            /* the fill value, in this machine's byte order; with fill_count 2 the last axis alternates */
     const char *data_type;       /* as in the metadata, for people: "uint16", "<u2"; objects as JSON, long ones cut */
     struct dmc_zarr_codecs codecs; /* of the chunks (the inner ones when sharded) */
-    uint64_t memory_bytes;       /* of this allocation; at most dmc_zarr_array_memory_max() */
+    uint64_t memory_bytes;         /* of this allocation; at most dmc_zarr_array_memory_max() */
 };
 
 /* Parse the text of a zarr.json (dmc_zarr_array_parse) or of a .zarray (dmc_zarr_array_parse_v2).
  *
- * selection  NULL, or what the uri's fragment says; `member` names a member of a structured dtype, "outer.inner" one in a nested
- *            one. The rest of it is not for here.
- * array      out: freed with dmc_zarr_array_free().
- * Returns OK; DECODE (not JSON, or a member missing or wrong: the message names it, what was expected and what was found);
- * UNSUPPORTED by name: a group, the other format, a dtype (strings, objects, raw bits, structured ones without a member named),
- * a grid or key encoding that zarr_tables.h has not, sharding of a rectilinear grid, storage transformers, unknown members of
- * zarr.json that do not say must_understand false; more than 31 axes, chunks or shards of more than 2^62 bytes, shards of more
- * than 2^28 chunks, 2^63 chunks in all, the limits above, names and configurations of more than 4 KB; INVAL: a member was named
- * that the dtype has not; OOM. Codec names are not looked at here beyond sharding and transpose: src/codec does. */
+ * selection  NULL, or what the uri's fragment says; `member` names a member of a structured dtype, "outer.inner" one in a
+ * nested one. The rest of it is not for here. array      out: freed with dmc_zarr_array_free(). Returns OK; DECODE (not JSON,
+ * or a member missing or wrong: the message names it, what was expected and what was found); UNSUPPORTED by name: a group, the
+ * other format, a dtype (strings, objects, raw bits, structured ones without a member named), a grid or key encoding that
+ * zarr_tables.h has not, sharding of a rectilinear grid, storage transformers, unknown members of zarr.json that do not say
+ * must_understand false; more than 31 axes, chunks or shards of more than 2^62 bytes, shards of more than 2^28 chunks, 2^63
+ * chunks in all, the limits above, names and configurations of more than 4 KB; INVAL: a member was named that the dtype has
+ * not; OOM. Codec names are not looked at here beyond sharding and transpose: src/codec does. */
 enum damacy_status dmc_zarr_array_parse(const char *text, size_t bytes, const struct dmc_selection *selection,
                                         struct dmc_zarr_array **array, struct damacy_error *error);
 enum damacy_status dmc_zarr_array_parse_v2(const char *text, size_t bytes, const struct dmc_selection *selection,

@@ -3,6 +3,7 @@
 #include "base/error.h"
 #include "base/mem.h"
 
+#include <stdarg.h>
 #include <stdio.h>
 #include <string.h>
 
@@ -122,11 +123,10 @@ bool dmc_zarr_string_is(dmc_json *value, const char *text)
     return dmc_json_string(value, &found, &bytes) && bytes == strlen(text) && memcmp(found, text, bytes) == 0;
 }
 
-/* A name is compared, copied and printed as a C string: zeros inside would make it look like another. */
-static bool read_name(dmc_json *value, const char **name)
+bool dmc_zarr_text(dmc_json *value, const char **text)
 {
     size_t bytes;
-    return dmc_json_string(value, name, &bytes) && bytes > 0 && strlen(*name) == bytes;
+    return dmc_json_string(value, text, &bytes) && bytes > 0 && strlen(*text) == bytes;
 }
 
 enum damacy_status dmc_zarr_named_read(dmc_json *value, const char *member, struct dmc_zarr_named *named,
@@ -135,13 +135,13 @@ enum damacy_status dmc_zarr_named_read(dmc_json *value, const char *member, stru
     static const char *const known[] = {"name", "configuration", "must_understand", NULL};
     char path[160];
     named->configuration = NULL;
-    if (read_name(value, &named->name))
+    if (dmc_zarr_text(value, &named->name))
         return DAMACY_OK;
     if (dmc_json_type(value) != DMC_JSON_OBJECT)
         return dmc_zarr_wrong(error, DAMACY_DECODE, member, "a name, or an object with name and configuration", value);
 
     snprintf(path, sizeof path, "%s.name", member);
-    if (!read_name(dmc_json_get(value, "name"), &named->name))
+    if (!dmc_zarr_text(dmc_json_get(value, "name"), &named->name))
         return dmc_zarr_wrong(error, DAMACY_DECODE, path, "a name", dmc_json_get(value, "name"));
     enum damacy_status status = dmc_zarr_members_check(value, member, known, error);
     if (status != DAMACY_OK)
@@ -201,4 +201,50 @@ enum damacy_status dmc_zarr_extents_read(dmc_json *value, const char *member, ui
         return dmc_zarr_wrong(error, DAMACY_DECODE, path, expected, extent);
     }
     return DAMACY_OK;
+}
+
+uint32_t dmc_zarr_text_begin(const struct dmc_zarr_draft *draft)
+{
+    return draft->text_bytes;
+}
+
+void dmc_zarr_text_put(struct dmc_zarr_draft *draft, const char *text)
+{
+    size_t bytes = strlen(text);
+    if (draft->text_full || bytes > sizeof draft->text - draft->text_bytes) {
+        draft->text_full = true;
+        return;
+    }
+    memcpy(draft->text + draft->text_bytes, text, bytes);
+    draft->text_bytes += (uint32_t)bytes;
+}
+
+void dmc_zarr_text_format(struct dmc_zarr_draft *draft, const char *format, ...)
+{
+    char text[160]; /* numbers and fixed words */
+    va_list arguments;
+    va_start(arguments, format);
+    vsnprintf(text, sizeof text, format, arguments);
+    va_end(arguments);
+    dmc_zarr_text_put(draft, text);
+}
+
+enum damacy_status dmc_zarr_text_put_json(struct dmc_zarr_draft *draft, dmc_json *value, struct damacy_error *error)
+{
+    char *dump = dmc_json_dump(value);
+    if (!dump)
+        return dmc_error_set(error, DAMACY_OOM, "metadata", "no memory for the configuration of a codec");
+    dmc_zarr_text_put(draft, dump);
+    dmc_free(dump);
+    return DAMACY_OK;
+}
+
+const char *dmc_zarr_text_end(struct dmc_zarr_draft *draft, uint32_t begin)
+{
+    if (draft->text_full || draft->text_bytes == sizeof draft->text) {
+        draft->text_full = true;
+        return NULL;
+    }
+    draft->text[draft->text_bytes++] = 0;
+    return draft->text + begin;
 }
