@@ -26,6 +26,7 @@ ARRAY_COUNT = 2
 SMALL_SHAPE = (512, 512)
 SMALL_CHUNK = (128, 128)
 SMALL_COUNT = 2000
+MANY_COUNT = 10000
 
 
 @dataclass(frozen=True)
@@ -33,11 +34,17 @@ class DataSet:
     """One folder of arrays: how their chunks are cut and compressed."""
 
     name: str
-    codec: str  # zstd, blosc-zstd, blosc-lz4 or none
+    codec: str  # zstd, blosc-zstd, blosc-lz4, gzip or none
     chunk: tuple[int, ...]
-    shard: tuple[int, ...]
+    shard: tuple[int, ...]  # the same as chunk: not sharded, each chunk is a file
     shape: tuple[int, ...]
     count: int
+    zarr_format: int = 3
+    empty: bool = False  # metadata only: every chunk is missing
+
+    @property
+    def sharded(self) -> bool:
+        return self.shard != self.chunk
 
 
 CHUNK_128K = (1, 16, 64, 64)
@@ -53,6 +60,10 @@ DATA_SETS: dict[str, DataSet] = {
         DataSet("zstd-1m", "zstd", CHUNK_1M, SHARD_SHAPE, ARRAY_SHAPE, ARRAY_COUNT),
         DataSet("blosc-zstd-1m", "blosc-zstd", CHUNK_1M, SHARD_SHAPE, ARRAY_SHAPE, ARRAY_COUNT),
         DataSet("small", "zstd", SMALL_CHUNK, SMALL_SHAPE, SMALL_SHAPE, SMALL_COUNT),
+        DataSet("plain-128k", "zstd", CHUNK_128K, CHUNK_128K, ARRAY_SHAPE, ARRAY_COUNT),
+        DataSet("v2-gzip-128k", "gzip", CHUNK_128K, CHUNK_128K, ARRAY_SHAPE, ARRAY_COUNT, zarr_format=2),
+        DataSet("v2-blosc-lz4-128k", "blosc-lz4", CHUNK_128K, CHUNK_128K, ARRAY_SHAPE, ARRAY_COUNT, zarr_format=2),
+        DataSet("many", "zstd", SMALL_CHUNK, SMALL_SHAPE, SMALL_SHAPE, MANY_COUNT, empty=True),
     )
 }
 
@@ -65,6 +76,9 @@ def array_path(root: Path, data_set: DataSet, index: int) -> Path:
 def stamp_of(data_set: DataSet) -> dict[str, Any]:
     """What a finished set's stamp file says; anything else is written anew."""
     stamp: dict[str, Any] = json.loads(json.dumps({"version": VERSION, "seed": SEED, **asdict(data_set)}))
+    for name, default in (("zarr_format", 3), ("empty", False)):  # left out, so that data from before these existed stay good
+        if stamp[name] == default:
+            del stamp[name]
     return stamp
 
 
@@ -100,11 +114,16 @@ def volume(time_point: int) -> Any:
     return np.clip(np.rint(signal + noise), 0, 65535).astype(np.uint16)
 
 
-def compressors_of(codec: str) -> Any:
+def compressors_of(codec: str, zarr_format: int) -> Any:
     """zarr-python's spelling of a set's codec."""
+    import numcodecs
     from zarr.codecs import BloscCodec, ZstdCodec
 
-    match codec:
+    match codec if zarr_format == 3 else f"v2 {codec}":
+        case "v2 gzip":
+            return numcodecs.GZip(level=5)
+        case "v2 blosc-lz4":  # what zarr-python 2 took when nothing was said
+            return numcodecs.Blosc(cname="lz4", clevel=5, shuffle=numcodecs.Blosc.SHUFFLE)
         case "zstd":
             return [ZstdCodec(level=3)]
         case "blosc-zstd":
@@ -125,11 +144,22 @@ def create_array(root: Path, data_set: DataSet, index: int) -> Any:
         shape=data_set.shape,
         dtype="uint16",
         chunks=data_set.chunk,
-        shards=data_set.shard,
-        compressors=compressors_of(data_set.codec),
+        shards=data_set.shard if data_set.sharded else None,
+        compressors=compressors_of(data_set.codec, data_set.zarr_format),
         filters=None,
         fill_value=0,
+        zarr_format=data_set.zarr_format,
     )
+
+
+def write_empty(root: Path, data_set: DataSet) -> None:
+    """Arrays without chunks: zarr-python writes the first, the others are like it."""
+    create_array(root, data_set, 0)
+    written = array_path(root, data_set, 0) / "zarr.json"
+    for index in range(1, data_set.count):
+        path = array_path(root, data_set, index)
+        path.mkdir()
+        shutil.copyfile(written, path / "zarr.json")
 
 
 def write_sets(root: Path, data_sets: list[DataSet]) -> None:
@@ -139,12 +169,15 @@ def write_sets(root: Path, data_sets: list[DataSet]) -> None:
     for data_set in data_sets:
         shutil.rmtree(root / data_set.name, ignore_errors=True)
         (root / data_set.name).mkdir(parents=True)
-        zarr.create_group(str(root / data_set.name))  # z5py opens arrays only through a group
+        # z5py opens arrays only through a group
+        zarr.create_group(str(root / data_set.name), zarr_format=data_set.zarr_format)
+        if data_set.empty:
+            write_empty(root, data_set)
     stacks = [data_set for data_set in data_sets if len(data_set.shape) == 4]
-    planes = [data_set for data_set in data_sets if len(data_set.shape) == 2]
+    planes = [data_set for data_set in data_sets if len(data_set.shape) == 2 and not data_set.empty]
     small_index = 0
     arrays: dict[str, Any] = {}
-    for time_point in range(ARRAY_COUNT * ARRAY_SHAPE[0]):
+    for time_point in range(ARRAY_COUNT * ARRAY_SHAPE[0] if stacks or planes else 0):
         index, t = divmod(time_point, ARRAY_SHAPE[0])
         print(f"  stack {time_point + 1} of {ARRAY_COUNT * ARRAY_SHAPE[0]}", flush=True)
         stack = volume(time_point)
@@ -167,7 +200,8 @@ def write_sets(root: Path, data_sets: list[DataSet]) -> None:
 
 def data_files(root: Path, data_set: DataSet) -> list[Path]:
     """The files that hold pixels (not metadata)."""
-    return sorted(p for p in (root / data_set.name).rglob("*") if p.is_file() and p.suffix != ".json")
+    metadata = (".zarray", ".zgroup", ".zattrs")
+    return sorted(p for p in (root / data_set.name).rglob("*") if p.is_file() and p.suffix != ".json" and p.name not in metadata)
 
 
 def main() -> int:
@@ -188,7 +222,7 @@ def main() -> int:
         pixels = data_set.count * 2
         for extent in data_set.shape:
             pixels *= extent
-        print(f"  {data_set.name}: {data_set.count} arrays, {stored / 1e6:.0f} MB stored, ratio {pixels / stored:.2f}")
+        print(f"  {data_set.name}: {data_set.count} arrays, {stored / 1e6:.0f} MB stored, ratio {pixels / max(1, stored):.2f}")
     return 0
 
 

@@ -49,6 +49,10 @@ class Reader:
         for first in range(0, len(crops), self.batch):
             yield crops[first : first + self.batch]
 
+    def describe(self, arrays: Sequence[int]) -> int:
+        """Open arrays by their numbers as fast as the library can, and look at each one's shape; returns the sum of their ranks."""
+        raise NotImplementedError("this reader does not take part in opening")
+
     def close(self) -> None:
         """Let go of threads."""
 
@@ -77,15 +81,22 @@ class Tensorstore(Reader):
     def want(self, arrays: list[int]) -> None:
         """Open, at the same time, those arrays that are not open yet."""
         missing = [array for array in dict.fromkeys(arrays) if array not in self.stores]
-        spec = {"driver": "zarr3", "recheck_cached_data": False, "recheck_cached_metadata": False}
-        futures = [
+        for array, future in zip(missing, self.opened(missing)):
+            self.stores[array] = self.ts.cast(future.result(), self.ts.float32)
+
+    def opened(self, arrays: Sequence[int]) -> list[Any]:
+        """Futures of the arrays, all under way at once."""
+        driver = "zarr" if os.path.exists(os.path.join(self.uris[0], ".zarray")) else "zarr3"
+        spec = {"driver": driver, "recheck_cached_data": False, "recheck_cached_metadata": False}
+        return [
             self.ts.open(
                 {**spec, "kvstore": {"driver": "file", "path": self.uris[array]}}, read=True, open=True, context=self.context
             )
-            for array in missing
+            for array in arrays
         ]
-        for array, future in zip(missing, futures):
-            self.stores[array] = self.ts.cast(future.result(), self.ts.float32)
+
+    def describe(self, arrays: Sequence[int]) -> int:
+        return sum(len(future.result().shape) for future in self.opened(arrays))
 
     def batches(self, crops: Sequence[Crop]) -> Iterator[np.ndarray]:
         # Tried and no faster: a tensorstore.Batch around these reads, one batch at a time, more copy threads, fewer I/O
@@ -136,6 +147,17 @@ class ZarrPython(Reader):
         if index not in self.arrays:
             self.arrays[index] = self.zarr.open_array(self.uris[index], mode="r")
         return self.arrays[index]
+
+    def describe(self, arrays: Sequence[int]) -> int:
+        # All at once through the asynchronous interface; one after the other takes about as long.
+        import asyncio
+
+        from zarr.api.asynchronous import open_array
+
+        async def opened() -> list[Any]:
+            return await asyncio.gather(*(open_array(store=self.uris[array], mode="r") for array in arrays))
+
+        return sum(len(array.shape) for array in asyncio.run(opened()))
 
     def batches(self, crops: Sequence[Crop]) -> Iterator[np.ndarray]:
         for number, part in enumerate(self.split(crops)):
@@ -208,7 +230,7 @@ class Zarrista(Threaded):
         array = self.arrays.get(index)
         if array is None:
             array = self.arrays[index] = self.open_array(self.uris[index])
-        # One thread a crop: the pool above already keeps every core busy.
+        # One thread a crop: the pool already keeps every core busy.
         row[...] = array.retrieve_array_subset(self.slices(begin), concurrent_target=1).to_numpy()
 
 
@@ -250,6 +272,10 @@ class Damacy(Reader):
     def close(self) -> None:
         if hasattr(self, "pipeline"):
             self.pipeline.close()
+
+    def describe(self, arrays: Sequence[int]) -> int:
+        with ThreadPoolExecutor(self.threads) as pool:
+            return sum(pool.map(lambda array: len(self.damacy.open(self.uris[array]).shape), arrays, chunksize=64))
 
     def push(self, crops: Sequence[Crop]) -> None:
         sample, shape, uris = self.damacy.Sample, self.sample, self.uris
@@ -336,6 +362,16 @@ class Session:
             reader.open()
         return timed(lambda: deliver(reader, crops)) | {"samples": count}
 
+    def opening(self, first: int, count: int) -> dict[str, Any]:
+        """Describe the arrays of samples; everything is new, as in `fresh`."""
+        reader, arrays = self.ready(), [array for array, _ in self.crops[first : first + count]]
+        reader.open()
+        found: list[int] = []
+        reply = timed(lambda: found.append(reader.describe(arrays)))
+        if found != [count * len(self.sample)]:
+            raise RuntimeError(f"{found} axes in {count} arrays")
+        return reply | {"samples": count}
+
     def first(self, count: int) -> dict[str, Any]:
         made: list[Reader] = []
 
@@ -351,6 +387,8 @@ class Session:
         match command:
             case "round" | "fresh":
                 return self.round(int(words[0]), int(words[1]), command == "fresh")
+            case "open":
+                return self.opening(int(words[0]), int(words[1]))
             case "first":
                 return self.first(int(words[0]))
             case "check":

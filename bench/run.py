@@ -1,7 +1,7 @@
 """The benchmark, one command: `make bench`, or `python bench/run.py` with options for quick looks.
 
-It needs Python 3.11 or newer with venv, a C compiler, cmake, libzstd and libblosc with headers. The first run makes an
-environment (.venv-bench) from bench/requirements.txt and writes about 4 GB of data (data/bench); later runs use them again. A
+It needs Python 3.11 or newer with venv, a C compiler, cmake, libzstd, libblosc and libdeflate with headers. The first run makes an
+environment (.venv-bench) from bench/requirements.txt and writes about 6 GB of data (data/bench); later runs use them again. A
 whole run ends by writing bench/RESULTS.md; a run that was narrowed down by options only prints.
 
 How it measures. Every reader is a process that lives as long as its scenario and does rounds on command
@@ -44,6 +44,7 @@ from data import DATA_SETS, data_files, is_ready  # noqa: E402
 BARE, BARE_OPEN, DAMACY_C, DAMACY_PY = "bare loop", "bare loop, opening", "damacy (C)", "damacy (Python)"
 PEERS = ["tensorstore", "tensorstore-cache", "zarr-python", "zarr-fused", "zarrs", "zarrista", "z5py"]
 READERS = [BARE, DAMACY_C, DAMACY_PY, *PEERS]
+OPENERS = [DAMACY_C, DAMACY_PY, "tensorstore", "zarr-python"]  # those that describe arrays
 TRUTH = "zarr-python"
 CHECK_SAMPLES = 48
 FIRST_SAMPLES = 16
@@ -52,6 +53,7 @@ SLOW = 2.5  # a peer this many times slower than the best one does fewer and sho
 REPLY_SECONDS_MAX = 300
 
 WARM, PARTIAL, OPENING = "warm, C / bare loop", "1 MiB chunks, C / bare loop", "opening 2,000 arrays, C / bare loop"
+DESCRIBE = "describing 10,000 arrays, C / best peer"
 PEER, PYTHON = "warm, C / best peer", "Python / C"
 COLD, COLD_MEAN, BYTES = "cold, C / best peer", "cold, geometric mean of C / best peer", "cold, bytes read / needed"
 FIRST, GROWTH = "first batch, ms", "resident growth beyond batch buffers, MB"
@@ -59,6 +61,7 @@ PROMISES = {  # the limit, and whether it is the least (True) or the most that i
     WARM: (0.95, True),
     PARTIAL: (1.25, True),
     OPENING: (0.90, True),
+    DESCRIBE: (1.0, True),
     PEER: (1.0, True),
     PYTHON: (0.97, True),
     COLD: (1.0, True),
@@ -391,6 +394,8 @@ def measure(
     warm_cache(files)
     if scenario.fresh:
         names = [BARE, BARE_OPEN, *names[1:]] if names[:1] == [BARE] else names
+    if scenario.opens:
+        names = [name for name in names if name in OPENERS]
     processes = plan.start(workload, threads, names, result.problems)
     try:
         check_readers(processes, find_truth(plan, workload, folder), folder, result.problems)
@@ -402,8 +407,8 @@ def measure(
         slow = {name for name, reply in warm_up.items() if name in PEERS and reply["wall"] > SLOW * best}
 
         def warm_command(name: str, index: int) -> str:
-            count = few if name in slow else scenario.round_samples
-            kind = "fresh" if scenario.fresh and name != BARE else "round"
+            count = few if name in slow and not scenario.opens else scenario.round_samples
+            kind = "open" if scenario.opens else "fresh" if scenario.fresh and name != BARE else "round"
             return f"{kind} {workload.slice_of(index, count)} {count}"
 
         def cold_command(_name: str, index: int) -> str:
@@ -530,6 +535,10 @@ def targets(results: list[Result]) -> list[list[Any]]:
     gains: list[float] = []
     for r in results:
         where = f"{r.scenario}, {threads_text(r.threads)}"
+        if SCENARIOS[r.scenario].opens:
+            peer = best_peer(r.warm)
+            note(DESCRIBE, ratio(r.warm, DAMACY_C, peer) if peer else None, f"{where}, {peer}")
+            continue
         scenario, bare, peer = SCENARIOS[r.scenario], ratio(r.warm, DAMACY_C, BARE), best_peer(r.warm)
         if scenario.fresh:
             note(OPENING, bare, where)
@@ -569,7 +578,7 @@ def report(results: list[Result], facts: dict[str, str]) -> str:
     out: list[str] = []
     title = {scenario.name: scenario.title for scenario in SCENARIOS.values()}
     full = max((r.threads for r in results), default=1)
-    steady = [r for r in results if not SCENARIOS[r.scenario].fresh]
+    steady = [r for r in results if not SCENARIOS[r.scenario].fresh and not SCENARIOS[r.scenario].opens]
     whole = [r for r in steady if r.threads == full]
 
     out.append(
@@ -646,6 +655,19 @@ def report(results: list[Result], facts: dict[str, str]) -> str:
                     ],
                 )
             )
+
+    described = [r for r in results if SCENARIOS[r.scenario].opens]
+    if described:
+        out.append("## Describing 10,000 arrays: metadata only, each array opened anew\n")
+        out.append(
+            "damacy.open(), from as many threads as there are cores; tensorstore with all opens under way at once; zarr-python through "
+            "its asynchronous interface, all at once, too.\n"
+        )
+        for r in described:
+            present = [name for name in OPENERS if any(name in found for found in r.warm)]
+            against = [None if name == DAMACY_C else ratio(r.warm, DAMACY_C, name) for name in present]
+            speeds = ["arrays per second", *(number(speed(r.warm, name)) for name in present)]
+            out.append(table(["", *present], [speeds, ["damacy (C) against it", *against]]))
 
     cold = [r for r in whole if r.cold]
     if cold:
@@ -795,7 +817,7 @@ def main() -> int:
     plan = Plan(python, PROGRAMS / "bare_loop", PROGRAMS / "bench_damacy", names, args.data / "work" / "logs")
     if not args.no_build:
         print("building", flush=True)
-        compile_c("bare_loop.c", plan.bare_loop, "-lzstd", "-lblosc", "-lpthread")
+        compile_c("bare_loop.c", plan.bare_loop, "-lzstd", "-lblosc", "-ldeflate", "-lpthread")
         for name, step in ((DAMACY_C, lambda: build_damacy_c(folder)), (DAMACY_PY, lambda: install_damacy_python(python))):
             if name in names:
                 try:
@@ -821,7 +843,7 @@ def main() -> int:
         for threads in args.threads or sorted({cores, 1}, reverse=True):
             # At fewer threads than cores the question is whether damacy keeps its ratio; the peers answered theirs already.
             everyone = bool(args.threads or args.readers) or threads == cores
-            if not everyone and scenario.fresh:
+            if not everyone and (scenario.fresh or scenario.opens):
                 continue
             readers = names if everyone else [name for name in names if name in (BARE, DAMACY_C, "tensorstore")]
             print(f"{scenario.title}, {threads_text(threads)}", flush=True)

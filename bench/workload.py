@@ -12,7 +12,8 @@ Two files come out per scenario. NAME.crops is text and goes to every reader:
     0 3 17 405 66          (index of the uri, then where the crop begins)
 
 NAME.chunks is binary and only for the bare loop; bench/c/bare_loop.c describes it. Making it means reading every shard index,
-here with struct from the standard library: the yardstick shares no code with what it measures.
+here with struct from the standard library: the yardstick shares no code with what it measures. Where chunks are files of their own
+it has their names and sizes instead.
 """
 
 from __future__ import annotations
@@ -43,6 +44,7 @@ class Scenario:
     align: tuple[int, ...] | None = None  # crops begin at multiples of this
     fresh: bool = False  # everything is opened anew inside the round
     whole_chunks: bool = False  # the bare loop decodes much that crops do not need, and damacy need not
+    opens: bool = False  # nothing is read but metadata: a sample is an array that gets described
 
     @property
     def data_set(self) -> DataSet:
@@ -64,6 +66,10 @@ SCENARIOS: dict[str, Scenario] = {
         Scenario("small-open", "opening 2,000 arrays inside the run", "small", PLANE, 2000, 0, fresh=True),
         Scenario("zstd-1m", "zstd, 1 MiB chunks", "zstd-1m", CROP, 80, 32, whole_chunks=True),
         Scenario("blosc-zstd-1m", "blosc-zstd, 1 MiB chunks", "blosc-zstd-1m", CROP, 120, 32, whole_chunks=True),
+        Scenario("plain", "v3 without shards, zstd, 128 KiB chunks", "plain-128k", CROP, 256, 64),
+        Scenario("v2-gzip", "v2, gzip, 128 KiB chunks", "v2-gzip-128k", CROP, 112, 64),
+        Scenario("v2-blosc-lz4", "v2, blosc-lz4, 128 KiB chunks", "v2-blosc-lz4-128k", CROP, 960, 64),
+        Scenario("open", "describing 10,000 arrays (metadata only)", "many", PLANE, 10000, 0, opens=True),
     )
 }
 
@@ -106,14 +112,32 @@ def draw_crops(scenario: Scenario, count: int) -> list[tuple[int, tuple[int, ...
     return crops
 
 
-class Shards:
-    """Where the inner chunks of sharded arrays lie: (file, offset, bytes), read from the shard indexes."""
+class Chunks:
+    """Where the chunks of arrays lie: (file, offset, bytes), read from the shard indexes, or a file each."""
 
     def __init__(self, root: Path, data_set: DataSet) -> None:
         self.root, self.data_set = root, data_set
         self.grid = tuple(s // c for s, c in zip(data_set.shard, data_set.chunk))
         self.files: list[str] = []
         self.known: dict[tuple[int, tuple[int, ...]], tuple[int, list[tuple[int, int]]]] = {}
+        self.separators: dict[int, str] = {}
+
+    def _load_plain(self, array: int, chunk: tuple[int, ...]) -> tuple[int, list[tuple[int, int]]]:
+        """A chunk that is a file."""
+        folder = array_path(self.root, self.data_set, array)
+        if self.data_set.zarr_format == 2:
+            if array not in self.separators:
+                metadata = json.loads((folder / ".zarray").read_text())
+                if metadata["order"] != "C" or metadata["filters"]:
+                    raise RuntimeError(f"{folder}: written in a way that the benchmark does not expect")
+                self.separators[array] = metadata.get("dimension_separator") or "."
+            path = folder / self.separators[array].join(map(str, chunk))
+        else:
+            path = folder / "c" / "/".join(map(str, chunk))
+        if not path.exists():
+            raise RuntimeError(f"{path} is missing, and the bare loop knows no fill value")
+        self.files.append(str(path))
+        return len(self.files) - 1, [(0, path.stat().st_size)]
 
     def _load(self, array: int, shard: tuple[int, ...]) -> tuple[int, list[tuple[int, int]]]:
         path = array_path(self.root, self.data_set, array) / "c" / "/".join(map(str, shard))
@@ -140,7 +164,8 @@ class Shards:
         """The file, offset and length of a chunk, given by its place in the array's grid of inner chunks."""
         shard = tuple(c // g for c, g in zip(chunk, self.grid))
         if (array, shard) not in self.known:
-            self.known[array, shard] = self._load(array, shard)
+            load = self._load if self.data_set.sharded else self._load_plain
+            self.known[array, shard] = load(array, shard)
         file, index = self.known[array, shard]
         position = 0
         for c, g in zip(chunk, self.grid):
@@ -171,7 +196,7 @@ def product(extents: tuple[int, ...]) -> int:
 def write_chunks(root: Path, scenario: Scenario, crops: list[tuple[int, tuple[int, ...]]], path: Path) -> tuple[int, int]:
     """Write the bare loop's list; returns its number of chunks and their stored bytes."""
     data_set, sample = scenario.data_set, scenario.sample
-    shards = Shards(root, data_set)
+    shards = Chunks(root, data_set)
     chunk_stride, sample_stride, sample_elements = strides(data_set.chunk), strides(sample), product(sample)
     batch_begin, chunk_records, piece_records = [0], bytearray(), bytearray()
     chunk_count = piece_count = needed_bytes = 0
@@ -195,7 +220,7 @@ def write_chunks(root: Path, scenario: Scenario, crops: list[tuple[int, tuple[in
             piece_count += len(found)
             needed_bytes += size
         batch_begin.append(chunk_count)
-    codec = {"none": 0, "zstd": 1, "blosc-zstd": 2, "blosc-lz4": 2}[data_set.codec]
+    codec = {"none": 0, "zstd": 1, "blosc-zstd": 2, "blosc-lz4": 2, "gzip": 3}[data_set.codec]
     header = struct.pack(
         "<8s2I4I4I2I2Q",
         b"DMCBARE1",
@@ -231,6 +256,8 @@ def make_workload(root: Path, folder: Path, scenario: Scenario, rounds: int) -> 
     ]
     lines += [" ".join(map(str, (array, *begin))) for array, begin in crops]
     crops_path.write_text("\n".join(lines) + "\n")
+    if scenario.opens:  # nothing for the bare loop
+        return Workload(scenario, root / scenario.data, uris, crops, crops_path, chunks_path, len(crops), 0)
     chunk_count, needed_bytes = write_chunks(root, scenario, crops, chunks_path)
     return Workload(scenario, root / scenario.data, uris, crops, crops_path, chunks_path, chunk_count, needed_bytes)
 

@@ -76,17 +76,24 @@ case $purpose in build | bench) exit 0 ;; esac
 
 python=python3
 python_fits python3 || python=/usr/bin/python3
-requirements=scripts/requirements_dev.txt
-images=examples/requirements.txt # real images; what they depend on is a viewer, so without dependencies
-stamp=.venv/.installed
-wanted=$("$python" -c 'import sys; print(sys.version)'; cat "$requirements" "$images")
-if [ -f "$stamp" ] && [ "$(cat "$stamp")" = "$wanted" ] && .venv/bin/python -c '' 2>/dev/null; then
-    exit 0
-fi
-# An environment of another interpreter is made anew.
-[ "$(head -n 1 "$stamp" 2>/dev/null)" = "$(printf '%s' "$wanted" | head -n 1)" ] && .venv/bin/python -m pip --version >/dev/null 2>&1 ||
-    "$python" -m venv --clear .venv
-echo "installing Python packages of $requirements and $images into .venv"
-.venv/bin/python -m pip install -q --disable-pip-version-check -r "$requirements"
-.venv/bin/python -m pip install -q --disable-pip-version-check --no-deps -r "$images"
-printf '%s\n' "$wanted" >"$stamp"
+
+# environment FOLDER FILE [FILE_WITHOUT_DEPENDENCIES]: a virtual environment with what the files list, made once. A file of the second
+# kind lists packages whose own wishes (a viewer) are none of ours.
+environment() {
+    stamp=$1/.installed
+    wanted=$("$python" -c 'import sys; print(sys.version)'; cat "$2" ${3:+"$3"})
+    if [ -f "$stamp" ] && [ "$(cat "$stamp")" = "$wanted" ] && "$1/bin/python" -c '' 2>/dev/null; then
+        return 0
+    fi
+    # One of another interpreter is made anew.
+    [ "$(head -n 1 "$stamp" 2>/dev/null)" = "$(printf '%s' "$wanted" | head -n 1)" ] && "$1/bin/python" -m pip --version >/dev/null 2>&1 ||
+        "$python" -m venv --clear "$1"
+    echo "installing Python packages of $2${3:+ and $3} into $1"
+    "$1/bin/python" -m pip install -q --disable-pip-version-check -r "$2"
+    [ -z "${3:-}" ] || "$1/bin/python" -m pip install -q --disable-pip-version-check --no-deps -r "$3"
+    printf '%s\n' "$wanted" >"$stamp"
+}
+
+environment .venv scripts/requirements_dev.txt examples/requirements.txt
+# zarr-python 2, which excludes zarr-python 3, only writes arrays for the tests.
+[ "$purpose" != test ] || environment .venv-zarr2 scripts/requirements_zarr2.txt

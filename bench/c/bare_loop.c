@@ -12,7 +12,7 @@
  * The list, little-endian, in this order:
  *
  *     8 bytes  "DMCBARE1"
- *     u32      codec: 0 none, 1 zstd, 2 blosc
+ *     u32      codec: 0 none, 1 zstd, 2 blosc, 3 gzip (libdeflate)
  *     u32      samples a batch
  *     u32[4]   chunk shape     (shapes are padded with ones in front to four axes)
  *     u32[4]   sample shape
@@ -30,6 +30,7 @@
 #include <blosc.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <libdeflate.h>
 #include <pthread.h>
 #include <stdatomic.h>
 #include <sys/mman.h>
@@ -40,7 +41,7 @@
 #include <immintrin.h>
 #endif
 
-enum bare_codec { BARE_NONE = 0, BARE_ZSTD = 1, BARE_BLOSC = 2 };
+enum bare_codec { BARE_NONE = 0, BARE_ZSTD = 1, BARE_BLOSC = 2, BARE_GZIP = 3 };
 
 struct bare_chunk {
     uint64_t offset;
@@ -92,6 +93,7 @@ struct bare_worker {
     uint8_t *packed;
     uint16_t *decoded;
     ZSTD_DCtx *zstd;
+    struct libdeflate_decompressor *deflate;
 };
 
 static _Noreturn void die(const char *what, const char *detail)
@@ -325,6 +327,11 @@ static void load_chunk(struct bare_worker *worker, const struct bare_chunk *chun
         if (ZSTD_decompressDCtx(worker->zstd, worker->decoded, want, worker->packed, chunk->bytes) != want) {
             die("zstd", "damaged chunk");
         }
+    } else if (plan->codec == BARE_GZIP) {
+        if (libdeflate_gzip_decompress(worker->deflate, worker->packed, chunk->bytes, worker->decoded, want, NULL) !=
+            LIBDEFLATE_SUCCESS) {
+            die("gzip", "damaged chunk");
+        }
     } else if (blosc_decompress_ctx(worker->packed, worker->decoded, want, 1) != (int)want) {
         die("blosc", "damaged chunk");
     }
@@ -476,12 +483,14 @@ int main(int argc, char **argv)
         workers[i].packed = buffer_create(loop.plan.read_bytes_max);
         workers[i].decoded = buffer_create(loop.plan.chunk_elements * sizeof(uint16_t));
         workers[i].zstd = ZSTD_createDCtx();
+        workers[i].deflate = libdeflate_alloc_decompressor();
         if (i > 0 && pthread_create(&workers[i].thread, NULL, worker_main, &workers[i]) != 0) {
             die("thread", "cannot be started");
         }
     }
 
-    printf("{\"ready\": true, \"version\": \"zstd %s, blosc %s\"}\n", ZSTD_versionString(), blosc_get_version_string());
+    printf("{\"ready\": true, \"version\": \"zstd %s, blosc %s, libdeflate %s\"}\n", ZSTD_versionString(),
+           blosc_get_version_string(), LIBDEFLATE_VERSION_STRING);
     struct bench_command command;
     while (bench_next_command(&command)) {
         if (strcmp(command.name, "round") == 0) {

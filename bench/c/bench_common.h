@@ -5,6 +5,7 @@
  *
  *     round FIRST COUNT   deliver samples [FIRST, FIRST + COUNT) of the workload in batches; time it
  *     fresh FIRST COUNT   the same with everything opened anew
+ *     open FIRST COUNT    describe the arrays of these samples (shape, dtype, chunks, codecs), each opened anew; time it
  *     first COUNT         time from creating the reader to its first batch, of COUNT samples
  *     check COUNT PATH    deliver the first COUNT samples and write the hash of each to PATH; not timed
  *     memory              resident bytes now and at most
