@@ -252,10 +252,11 @@ static enum damacy_status wait_slice(struct dmc_pipeline_object *self, enum dmc_
     return status;
 }
 
-/* A status that is about the call, not about a batch that came out. */
-static bool is_own(enum damacy_status status)
+/* Is the error about the call, not about a batch that came out and is used up? A batch's error names the array of a bad sample; that
+ * of a lost CUDA device, which every pop repeats from then on, names none. */
+static bool is_own(const struct damacy_error *error)
 {
-    return status == DAMACY_STARVED || status == DAMACY_SHUTDOWN || status == DAMACY_FORKED;
+    return error->status == DAMACY_CUDA || !error->uri[0];
 }
 
 PyObject *dmc_pipeline_pop(struct dmc_pipeline_object *self, uint64_t deadline_ns, bool flush_at_end)
@@ -279,7 +280,7 @@ PyObject *dmc_pipeline_pop(struct dmc_pipeline_object *self, uint64_t deadline_n
         if (status == DAMACY_END && !more)
             return NULL;
         if (status != DAMACY_TIMEOUT && status != DAMACY_END) {
-            if (!is_own(status))
+            if (!is_own(&error))
                 note_popped(self);
             return dmc_raise(&error);
         }
