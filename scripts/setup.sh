@@ -14,6 +14,7 @@ packages="gcc libc6-dev cmake ninja-build pkg-config libzstd-dev liblz4-dev libb
 packages="$packages libsnappy-dev zlib1g-dev"
 if [ "$purpose" = test ]; then
     packages="$packages libcmocka-dev clang clang-format cppcheck ccache util-linux"
+    packages="$packages nginx openssl" # for tests/python/remote
 fi
 
 # A Python of 3.11 or newer from PATH, or else Debian's.
