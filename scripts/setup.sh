@@ -9,7 +9,8 @@ cd "$(dirname "$0")/.."
 purpose=${1:-test}
 
 # The library itself.
-packages="gcc libc6-dev cmake ninja-build pkg-config libzstd-dev liblz4-dev libblosc-dev libdeflate-dev libisal-dev liburing-dev"
+packages="gcc libc6-dev cmake ninja-build pkg-config libzstd-dev liblz4-dev libblosc-dev libdeflate-dev libisal-dev liburing-dev libbz2-dev
+    liblzma-dev"
 # libblosc-dev is a static library, too; these are what that one wants.
 packages="$packages libsnappy-dev zlib1g-dev"
 if [ "$purpose" = test ]; then

@@ -68,11 +68,13 @@ static uint64_t ranges_compute(const struct dmc_codec_chain *chain, const struct
             bytes = step->ops->encoded_bytes(step->config, bytes);
         if (i == 0)
             break;
+        uint64_t source_bytes = usual ? chain->steps[i - 1].decoded_bytes : bytes;
         if (step->ops->need) {
             step->ops->need(step->config, &begin, &end);
+            end = dmc_min_u64(end, source_bytes);
         } else {
             begin = 0;
-            end = usual ? chain->steps[i - 1].decoded_bytes : bytes;
+            end = source_bytes;
         }
     }
     return usual ? chain->stored_bytes_max : bytes;
