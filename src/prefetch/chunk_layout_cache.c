@@ -67,7 +67,8 @@ enum dmc_fetch_step dmc_chunk_layout_begin(struct dmc_fetch *fetch, const struct
     const struct dmc_array *array = fetch->array;
     const struct dmc_zarr_array *zarr = array->zarr;
     fetch->uri = array->uri;
-    fetch->prefix_bytes = 0;
+    fetch->prefix_bytes = fetch->root_bytes = 0;
+    fetch->twin_name = NULL;
     fetch->key[0] = 0;
     if (!begins_with_blosc(&zarr->codecs))
         return finish(fetch, NULL);
@@ -88,6 +89,7 @@ enum dmc_fetch_step dmc_chunk_layout_begin(struct dmc_fetch *fetch, const struct
     }
     fetch->request.store = array->store;
     fetch->prefix_bytes = array->prefix_bytes;
+    fetch->root_bytes = array->root_bytes;
     memcpy(fetch->key, array->prefix, array->prefix_bytes);
     fetch->key[array->prefix_bytes] = '/';
     dmc_zarr_chunk_key(zarr, coordinates, fetch->key + array->prefix_bytes + 1, DMC_ZARR_KEY_BYTES_MAX);

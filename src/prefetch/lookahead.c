@@ -116,7 +116,6 @@ void dmc_lookahead_push(struct dmc_lookahead *lookahead, const struct damacy_sam
     slot->resolved = false;
     slot->error = NULL;
     slot->error_field = 0;
-    slot->work = NULL;
     uint64_t bytes = 0;
     for (uint32_t field = 0; field < lookahead->field_count; field++) {
         slot->regions[field].uri_bytes = (uint32_t)strlen(sample->regions[field].uri);

@@ -33,7 +33,6 @@ struct dmc_sample_slot {
     bool resolved;                   /* lock: the prefetcher is done with it, well or not */
     struct damacy_error *error;      /* prefetcher's: what failed (dmc_malloc'd, moved to the batch by the planner), or NULL */
     uint32_t error_field;            /* prefetcher's: the field that it is about */
-    void *work;                      /* prefetcher's */
     struct dmc_slot_region *regions; /* field_count of them */
 };
 

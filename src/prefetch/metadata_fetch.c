@@ -27,7 +27,7 @@ enum dmc_fetch_step dmc_fetch_fail(struct dmc_fetch *fetch, uint64_t range_begin
 {
     const char *stage = fetch->metadata == DMC_METADATA_INDEX ? "index" : "metadata";
     dmc_text_copy(fetch->error.stage, sizeof fetch->error.stage, stage);
-    const char *key = fetch->key[fetch->prefix_bytes] ? fetch->key + fetch->prefix_bytes + 1 : NULL;
+    const char *key = fetch->key[fetch->root_bytes] ? fetch->key + fetch->root_bytes + 1 : NULL;
     dmc_error_where(&fetch->error, fetch->uri, key, range_begin, range_end);
     dmc_prefetch_cache_fail(fetch->cache, fetch->entry, &fetch->error);
     return DMC_FETCH_ENDED;
@@ -55,8 +55,19 @@ void dmc_fetch_push(struct dmc_fetch_list *list, struct dmc_fetch *fetch)
     list->count++;
 }
 
+static void drop_twin_buffer(struct dmc_prefetcher *prefetcher, struct dmc_fetch *fetch)
+{
+    if (fetch->twin_buffer_bytes == 0)
+        return;
+    dmc_free(fetch->twin_buffer);
+    dmc_budget_unreserve(prefetcher->env.budget, fetch->twin_buffer_bytes);
+    fetch->twin_buffer = NULL;
+    fetch->twin_buffer_bytes = 0;
+}
+
 void dmc_fetch_drop_buffer(struct dmc_prefetcher *prefetcher, struct dmc_fetch *fetch)
 {
+    drop_twin_buffer(prefetcher, fetch);
     if (fetch->buffer_bytes == 0)
         return;
     dmc_free(fetch->buffer);
@@ -140,12 +151,49 @@ static enum dmc_fetch_step next_step(struct dmc_prefetcher *prefetcher, struct d
 static bool answered(struct dmc_prefetcher *prefetcher, struct dmc_fetch *fetch)
 {
     uint64_t bytes = fetch->request.outcome == DMC_OUTCOME_OK ? fetch->request.bytes_read : 0;
+    if (fetch->twin_name && fetch->twin.outcome == DMC_OUTCOME_OK)
+        bytes += fetch->twin.bytes_read;
     atomic_fetch_add_explicit(&prefetcher->metadata_bytes, bytes, memory_order_relaxed);
     if (prefetcher->options.latency_ns == 0)
         return true;
     fetch->due_ns = dmc_clock_ns() + prefetcher->options.latency_ns; /* never before the one in front of it */
     dmc_fetch_push(&prefetcher->delayed, fetch);
     return false;
+}
+
+static void start(struct dmc_prefetcher *prefetcher, struct dmc_fetch *fetch, struct dmc_request *request, struct iovec *part)
+{
+    request->key_hash = 0;
+    request->parts = part;
+    request->part_count = 1;
+    request->user = fetch;
+    fetch->pending += dmc_store_start(prefetcher->io, request) == DMC_START_PENDING;
+}
+
+/* Ask for the twin, too, if there is memory for it. */
+static void start_twin(struct dmc_prefetcher *prefetcher, struct dmc_fetch *fetch)
+{
+    uint64_t bytes = dmc_min_u64(DMC_ARRAY_META_READ_BYTES, prefetcher->env.metadata_object_bytes_max);
+    if (!fetch->twin_buffer && dmc_budget_reserve(prefetcher->env.budget, bytes)) {
+        fetch->twin_buffer = dmc_malloc(bytes);
+        fetch->twin_buffer_bytes = bytes;
+        if (!fetch->twin_buffer)
+            drop_twin_buffer(prefetcher, fetch);
+    }
+    if (!fetch->twin_buffer) {
+        fetch->twin_name = NULL;
+        return;
+    }
+    memcpy(fetch->twin_key, fetch->key, fetch->prefix_bytes);
+    fetch->twin_key[fetch->prefix_bytes] = '/';
+    dmc_text_copy(fetch->twin_key + fetch->prefix_bytes + 1, sizeof fetch->twin_key - fetch->prefix_bytes - 1,
+                  fetch->twin_name);
+    fetch->twin_part = (struct iovec){.iov_base = fetch->twin_buffer, .iov_len = fetch->twin_buffer_bytes};
+    fetch->twin.store = fetch->request.store;
+    fetch->twin.key = fetch->twin_key;
+    fetch->twin.kind = DMC_RANGE_WHOLE;
+    fetch->twin.error = NULL;
+    start(prefetcher, fetch, &fetch->twin, &fetch->twin_part);
 }
 
 void dmc_fetch_run(struct dmc_prefetcher *prefetcher, struct dmc_fetch *fetch, enum dmc_fetch_step step)
@@ -163,12 +211,11 @@ void dmc_fetch_run(struct dmc_prefetcher *prefetcher, struct dmc_fetch *fetch, e
         }
         fetch->part = (struct iovec){.iov_base = fetch->buffer, .iov_len = fetch->want_bytes};
         fetch->request.key = fetch->key;
-        fetch->request.key_hash = 0;
-        fetch->request.parts = &fetch->part;
-        fetch->request.part_count = 1;
         fetch->request.error = &fetch->error;
-        fetch->request.user = fetch;
-        if (dmc_store_start(prefetcher->io, &fetch->request) == DMC_START_PENDING || !answered(prefetcher, fetch))
+        start(prefetcher, fetch, &fetch->request, &fetch->part);
+        if (fetch->twin_name)
+            start_twin(prefetcher, fetch);
+        if (fetch->pending > 0 || !answered(prefetcher, fetch))
             return;
         step = next_step(prefetcher, fetch);
     }
@@ -177,7 +224,7 @@ void dmc_fetch_run(struct dmc_prefetcher *prefetcher, struct dmc_fetch *fetch, e
 
 void dmc_fetch_done(struct dmc_prefetcher *prefetcher, struct dmc_fetch *fetch)
 {
-    if (answered(prefetcher, fetch))
+    if (--fetch->pending == 0 && answered(prefetcher, fetch))
         dmc_fetch_run(prefetcher, fetch, next_step(prefetcher, fetch));
 }
 

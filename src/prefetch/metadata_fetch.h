@@ -7,6 +7,7 @@
 #ifndef DMC_METADATA_FETCH_H
 #define DMC_METADATA_FETCH_H
 
+#include "base/selection.h"
 #include "prefetch/prefetcher.h"
 
 /* The order is that in which a sample passes them. */
@@ -36,19 +37,39 @@ struct dmc_fetch {
     const char *uri;
     uint64_t want_bytes;   /* to read: the size of the buffer */
     uint32_t prefix_bytes; /* of key: the array's; an object's relative key begins one further */
+    uint32_t root_bytes;   /* of key: the uri's own, from which messages tell the key */
     uint32_t attempt;      /* array: which object is being asked for, and how often */
     uint32_t tries;
+    uint32_t steps;                 /* array: from group to group */
+    struct dmc_selection selection; /* array: what is left of the uri's fragment */
+    /* array: the twin, another object of the same node that is asked for at the same time. It has no reserve and no second try:
+     * without memory it is not asked for, and what is not answered well is asked again by itself. */
+    const char *twin_name; /* NULL: there is none */
+    uint32_t twin_attempt;
+    struct dmc_request twin; /* answered when the fetch's own request is */
     /* the prefetcher */
     struct iovec part;
     uint8_t *buffer;
     uint64_t buffer_bytes;
-    bool buffer_reserved;   /* counted by the reserve, not drawn from the budget */
+    bool buffer_reserved; /* counted by the reserve, not drawn from the budget */
+    uint32_t pending;     /* requests: of the fetch itself, of its twin */
+    struct iovec twin_part;
+    uint8_t *twin_buffer;
+    uint64_t twin_buffer_bytes;
     struct dmc_fetch *next; /* free, stalled or delayed */
     uint64_t due_ns;
     uint64_t *waiting; /* bit set of samples in work */
     /* large and rarely touched */
     struct damacy_error error;
     char key[DMC_FETCH_PREFIX_BYTES + 1 + DMC_ZARR_KEY_BYTES_MAX];
+    char twin_key[DMC_FETCH_PREFIX_BYTES + 16];
+};
+
+/* Which format the arrays in a folder had: where v2 was seen its objects are asked for at once. Folders share places, so this
+ * is a matter of speed only. */
+#define DMC_FORMAT_HINTS 1024
+struct dmc_format_hints {
+    uint64_t folders[DMC_FORMAT_HINTS]; /* hash of store and folder; its last bit: v2 */
 };
 
 /* What fetches need of the prefetcher. */
@@ -58,6 +79,7 @@ struct dmc_fetch_env {
     uint64_t metadata_object_bytes_max;
     uint64_t parse_bytes;
     const struct dmc_prefetch_cache *shard_indices;
+    struct dmc_format_hints *hints;
 };
 
 /* Ask next for `bytes` of the object `name` of the fetch's array (name NULL: key is complete already). */

@@ -128,18 +128,20 @@ enum damacy_status dmc_prefetcher_create(const struct dmc_prefetcher_options *op
     }
     prefetcher->options = *options;
     prefetcher->hooks = *hooks;
-    prefetcher->env = (struct dmc_fetch_env){
-        .stores = stores, .budget = budget, .metadata_object_bytes_max = options->metadata_object_bytes_max,
-        .parse_bytes = options->parse_bytes};
+    prefetcher->env = (struct dmc_fetch_env){.stores = stores,
+                                             .budget = budget,
+                                             .metadata_object_bytes_max = options->metadata_object_bytes_max,
+                                             .parse_bytes = options->parse_bytes,
+                                             .hints = &prefetcher->hints};
     prefetcher->memory_bytes = memory_bytes;
     dmc_mutex_init(&prefetcher->wake_mutex);
     enum damacy_status status = make_caches(prefetcher, error);
     if (status == DAMACY_OK)
         status = make_tables(prefetcher, error);
     if (status == DAMACY_OK)
-        status =
-            dmc_io_create(&(struct dmc_io_options){.depth = prefetcher->fetch_count, .io_uring_never = options->io_uring_never},
-                          &prefetcher->io, error);
+        status = dmc_io_create(
+            &(struct dmc_io_options){.depth = 2 * prefetcher->fetch_count, .io_uring_never = options->io_uring_never},
+            &prefetcher->io, error);
     if (status == DAMACY_OK) {
         prefetcher->wake_io = prefetcher->io;
         int failure = dmc_thread_start(&prefetcher->thread, "damacy-prefetch", run, prefetcher);

@@ -28,10 +28,12 @@ struct dmc_array {
     struct dmc_zarr_array *zarr;
     struct dmc_codec_chain *chain;
     struct dmc_store *store;
-    const char *uri;    /* as pushed: for messages */
-    const char *prefix; /* key of the array in its store; an object's key is prefix, '/', chunk key */
+    const char *uri;          /* as pushed: for messages */
+    const char *prefix;       /* key of the array in its store; an object's key is prefix, '/', chunk key */
+    const char *metadata_key; /* of its zarr.json or .zarray, from the uri on: "zarr.json", "0/.zarray" */
     uint32_t uri_bytes;
     uint32_t prefix_bytes;
+    uint32_t root_bytes;  /* of prefix: what the uri names; the rest is where a group there led to */
     uint64_t fingerprint; /* of the metadata's text: an index read for other metadata is never used for these */
     uint64_t memory_bytes;
 };
@@ -65,7 +67,7 @@ struct dmc_prefetcher_options {
     uint64_t array_meta_cache_bytes, shard_index_cache_bytes, chunk_layout_cache_bytes;
     uint64_t metadata_object_bytes_max;
     uint64_t parse_bytes; /* transient memory of a parse, beyond a fixed reserve; the caller has set it aside */
-    uint32_t latency_ns; /* injected into every metadata request, for measuring; 0: none */
+    uint32_t latency_ns;  /* injected into every metadata request, for measuring; 0: none */
 };
 
 /* What the prefetcher asks of its owner. All are called on the prefetcher's thread and may take the owner's lock. */

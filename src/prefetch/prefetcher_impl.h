@@ -84,14 +84,15 @@ struct dmc_prefetcher {
     struct dmc_fetch_list free, stalled, delayed;
     bool reserve_taken;                   /* a fetch reads into DMC_METADATA_READ_RESERVE */
     uint32_t filling[DMC_METADATA_COUNT]; /* fetches in use, by cache */
-    struct damacy_error error;            /* scratch */
+    struct dmc_format_hints hints;
+    struct damacy_error error; /* scratch */
 };
 
 /* --- metadata_fetch.c --- */
 
 /* Run a fetch as far as it goes now. */
 void dmc_fetch_run(struct dmc_prefetcher *prefetcher, struct dmc_fetch *fetch, enum dmc_fetch_step step);
-/* Its request is done. */
+/* One of its requests is done. */
 void dmc_fetch_done(struct dmc_prefetcher *prefetcher, struct dmc_fetch *fetch);
 /* Go on with those whose delay is over, and those that waited for memory. */
 void dmc_fetch_run_delayed(struct dmc_prefetcher *prefetcher);

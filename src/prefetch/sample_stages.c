@@ -116,16 +116,17 @@ static bool inside(const struct damacy_interval *interval, uint64_t extent)
     return interval->begin >= 0 && interval->begin < interval->end && (uint64_t)interval->end <= extent;
 }
 
-static enum damacy_status check_region(const struct dmc_slot_region *region, const struct dmc_zarr_array *zarr, uint32_t rank,
+static enum damacy_status check_region(const struct dmc_slot_region *region, const struct dmc_array *array, uint32_t rank,
                                        struct damacy_error *error)
 {
+    const struct dmc_zarr_array *zarr = array->zarr;
     char expected[128], found[128];
     if (zarr->rank != rank) {
         dmc_error_set(error, DAMACY_RANK, "metadata", "the array has another number of axes than the field's samples");
         snprintf(expected, sizeof expected, "%u axes", rank);
         snprintf(found, sizeof found, "%u", zarr->rank);
         dmc_error_expected(error, expected, found);
-        dmc_error_where(error, region->uri, "zarr.json", 0, 0);
+        dmc_error_where(error, region->uri, array->metadata_key, 0, 0);
         return DAMACY_RANK;
     }
     for (uint32_t axis = 0; axis < rank; axis++) {
@@ -174,7 +175,7 @@ static void settle_arrays(struct dmc_prefetcher *prefetcher, struct dmc_sample_w
         struct dmc_slot_region *region = &work->slot->regions[field];
         if (region->array->state == DMC_ENTRY_FAILED) {
             fail_sample(work, field, region->array->error);
-        } else if (check_region(region, dmc_prefetcher_array(region)->zarr, prefetcher->ranks[field], &prefetcher->error)) {
+        } else if (check_region(region, dmc_prefetcher_array(region), prefetcher->ranks[field], &prefetcher->error)) {
             fail_sample(work, field, &prefetcher->error);
         }
     }

@@ -54,6 +54,8 @@ enum dmc_fetch_step dmc_shard_index_begin(struct dmc_fetch *fetch, const uint64_
     fetch->uri = array->uri;
     fetch->request.store = array->store;
     fetch->prefix_bytes = array->prefix_bytes;
+    fetch->root_bytes = array->root_bytes;
+    fetch->twin_name = NULL;
     memcpy(fetch->key, array->prefix, array->prefix_bytes);
     fetch->key[array->prefix_bytes] = '/';
     dmc_zarr_chunk_key(array->zarr, coordinates, fetch->key + array->prefix_bytes + 1, DMC_ZARR_KEY_BYTES_MAX);

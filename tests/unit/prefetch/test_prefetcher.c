@@ -225,12 +225,13 @@ static void test_missing_arrays(void **state)
     world_push(world, "memory://nothing", 0, 4, 0, 4);
     world_push(world, "gopher://x", 0, 4, 0, 4);
     world_wait(world, 5);
-    assert_error(world, 0, DAMACY_NOTFOUND, "memory://nothing: zarr.json: no zarr.json there; the uri must name an array");
+    assert_error(world, 0, DAMACY_NOTFOUND,
+                 "memory://nothing: zarr.json: no zarr.json there, and no .zarray either; the uri must name an array");
     assert_string_equal(world_error(world, 0)->key, "zarr.json");
     assert_string_equal(world_error(world, 0)->uri, "memory://nothing");
     assert_string_equal(world_error(world, 0)->stage, "metadata");
-    assert_error(world, 1, DAMACY_NOTFOUND, "this is a Zarr v2 array");
-    assert_error(world, 2, DAMACY_NOTFOUND, "this is a Zarr v2 group");
+    assert_error(world, 1, DAMACY_DECODE, "memory://v2: .zarray: ");
+    assert_error(world, 2, DAMACY_NOTFOUND, "memory://v2group: .zgroup: is a group");
     assert_error(world, 3, DAMACY_NOTFOUND, "no zarr.json there");
     assert_int_equal(world_requests(world, "nothing/zarr.json"), 1);
     assert_error(world, 4, DAMACY_UNSUPPORTED, "gopher");
@@ -255,7 +256,7 @@ static void test_bad_metadata(void **state)
     world_wait(world, 5);
     assert_error(world, 0, DAMACY_DECODE, "memory://junk: zarr.json: JSON line 1");
     assert_error(world, 1, DAMACY_DECODE, "memory://empty: zarr.json: ");
-    assert_error(world, 2, DAMACY_UNSUPPORTED, "group");
+    assert_error(world, 2, DAMACY_NOTFOUND, "memory://group: zarr.json: is a group");
     assert_error(world, 3, DAMACY_UNSUPPORTED, "wavelet9");
     assert_error(world, 4, DAMACY_UNSUPPORTED, "wavelet9");
     assert_int_equal(world_requests(world, "codec/zarr.json"), 1); /* a failure is kept like a result */
@@ -387,14 +388,14 @@ static void test_the_lowest_field_tells(void **state)
         const char *const first[2] = {"missing/zarr.json", "s/zarr.json"};
         gate_open(&world->gate, first[order]);
         if (order == 0)
-            for (int i = 0; i < 2; i++) { /* .zarray, .zgroup */
+            for (int i = 0; i < 3; i++) { /* .zarray, .zattrs, .zgroup */
                 gate_wait(&world->gate, 3);
                 gate_open(&world->gate, "missing/");
             }
         gate_open(&world->gate, "good");
         gate_open(&world->gate, "s/zarr.json");
         if (order == 1)
-            for (int i = 0; i < 3; i++) {
+            for (int i = 0; i < 4; i++) {
                 gate_wait(&world->gate, 1);
                 gate_open(&world->gate, "missing/");
             }
