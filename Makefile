@@ -4,6 +4,7 @@
 #   make test     everything that must hold, from lint to Python (what .ci/run calls)
 #   make demo     stream crops of real images, and save a picture of a batch
 #   make bench    the benchmark table
+#   make bench-remote   the same over a network, with injected latency
 #   make lint     the checks that need no run
 #   make format   let clang-format write what lint wants
 #   make fuzz     every fuzz target for FUZZ_SECONDS
@@ -19,7 +20,7 @@ JOBS ?= $(shell nproc)
 
 export COVERAGE_LINES_MIN FUZZ_SECONDS FORMAT_ENFORCED JOBS
 
-.PHONY: build test demo bench lint format fuzz setup clean
+.PHONY: build test demo bench bench-remote lint format fuzz setup clean
 
 build:
 	@scripts/setup.sh build
@@ -33,6 +34,10 @@ demo:
 
 bench:
 	@scripts/bench.sh
+
+bench-remote:
+	@scripts/setup.sh bench-remote
+	@python3 bench/remote/run_remote.py
 
 lint:
 	@scripts/setup.sh test

@@ -1,7 +1,7 @@
 #!/bin/sh
 # Install what is missing: Debian packages, and for `test` and `demo` a Python environment in .venv. (The benchmark makes one of its
 # own, for the many readers that it compares with.)
-# Usage: scripts/setup.sh build|test|demo|bench
+# Usage: scripts/setup.sh build|test|demo|bench|bench-remote
 #
 # What is there already is left alone, so a second run needs neither root nor a network.
 set -eu
@@ -16,6 +16,9 @@ packages="$packages libsnappy-dev zlib1g-dev"
 if [ "$purpose" = test ]; then
     packages="$packages libcmocka-dev clang clang-format cppcheck ccache util-linux"
     packages="$packages nginx openssl" # for tests/python/remote
+fi
+if [ "$purpose" = bench-remote ]; then
+    packages="$packages nginx libcurl4-openssl-dev"
 fi
 
 # A Python of 3.11 or newer from PATH, or else Debian's.
@@ -74,7 +77,7 @@ else
         }
     done
 fi
-case $purpose in build | bench) exit 0 ;; esac
+case $purpose in build | bench | bench-remote) exit 0 ;; esac
 
 python=python3
 python_fits python3 || python=/usr/bin/python3
