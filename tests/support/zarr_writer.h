@@ -24,6 +24,7 @@
 #include <zstd.h>
 
 #define ZW_RANK 5
+#define ZW_CELLS 32
 
 /* Works in any thread, where cmocka's assertions do not. */
 #define zw_require(condition)                                                                                                  \
@@ -46,7 +47,13 @@ struct zw_array {
     uint64_t shard[ZW_RANK]; /* multiples of chunk; shard[0] == 0: not sharded */
     bool big_endian;
     bool transposed;
-    uint32_t order[ZW_RANK]; /* axis i of the stored chunk is axis order[i] of the array */
+    uint32_t order[ZW_RANK]; /* axis i of the stored chunk is axis order[i] of what its codecs see: the array, or its shards */
+    bool shard_transposed;   /* a transpose around sharding */
+    uint32_t shard_order[ZW_RANK]; /* axis i of what the sharding codec sees is axis shard_order[i] of the array */
+    bool complex;     /* pairs of `dtype` along the last axis, whose extents are 2 everywhere; it is last in both orders */
+    bool rectilinear; /* not sharded: chunks differ in extent; `chunk` is the largest */
+    uint32_t cell_count[ZW_RANK];      /* 0: chunks along this axis are alike */
+    uint64_t cells[ZW_RANK][ZW_CELLS]; /* extents */
     enum zw_compressor compressor;
     const char *blosc_name; /* NULL: lz4 */
     int blosc_shuffle;      /* BLOSC_NOSHUFFLE, ... */
@@ -93,15 +100,59 @@ static inline void zw_value(const struct zw_array *array, uint64_t linear, uint8
     memcpy(value, &bits, 8);
 }
 
-static inline void zw_fill(const struct zw_array *array, uint8_t fill[8])
+/* The fill value; of complex arrays, that of one part. */
+static inline void zw_fill_part(const struct zw_array *array, uint64_t part, uint8_t fill[8])
 {
     memset(fill, 0, 8);
     if (!array->fill_nonzero)
         return;
-    uint64_t bits = zw_hash(array->number, 0xf111);
+    uint64_t bits = zw_hash(array->number, 0xf111 + part);
     if (array->dtype == DAMACY_BOOL)
         bits = 1;
     memcpy(fill, &bits, damacy_dtype_bytes(array->dtype));
+}
+
+static inline void zw_fill(const struct zw_array *array, uint8_t fill[8])
+{
+    zw_fill_part(array, 0, fill);
+}
+
+/* The axes that metadata and keys tell of. */
+static inline uint32_t zw_key_rank(const struct zw_array *array)
+{
+    return array->rank - (array->complex ? 1 : 0);
+}
+
+/* Which axis of the array is axis i of what codecs inside shards see, and of a stored chunk. */
+static inline uint32_t zw_shard_axis(const struct zw_array *array, uint32_t i)
+{
+    return array->shard_transposed ? array->shard_order[i] : i;
+}
+static inline uint32_t zw_chunk_axis(const struct zw_array *array, uint32_t i)
+{
+    return zw_shard_axis(array, array->transposed ? array->order[i] : i);
+}
+
+/* The chunk that an element is in along one axis, or where a chunk begins and how long it is. */
+static inline uint64_t zw_cell_of(const struct zw_array *array, uint32_t axis, uint64_t position)
+{
+    if (!array->rectilinear || array->cell_count[axis] == 0)
+        return position / array->chunk[axis];
+    uint64_t cell = 0;
+    for (uint64_t end = array->cells[axis][0]; position >= end; end += array->cells[axis][cell])
+        cell++;
+    return cell;
+}
+static inline uint64_t zw_cell_begin(const struct zw_array *array, uint32_t axis, uint64_t cell, uint64_t *extent)
+{
+    *extent = array->chunk[axis];
+    if (!array->rectilinear || array->cell_count[axis] == 0)
+        return cell * array->chunk[axis];
+    uint64_t begin = 0;
+    for (uint64_t i = 0; i < cell; i++)
+        begin += array->cells[axis][i];
+    *extent = array->cells[axis][cell];
+    return begin;
 }
 
 static inline uint64_t zw_linear(const uint64_t *at, const uint64_t *shape, uint32_t rank)
@@ -178,6 +229,14 @@ static inline void zw_convert(const uint8_t *source, enum damacy_dtype from, uin
         is_float = true;
         negative = u >> 15;
         break;
+    case DAMACY_BF16: {
+        uint32_t wide = (uint32_t)u << 16;
+        memcpy(&f32, &wide, 4);
+        f = f32;
+        is_float = true;
+        negative = u >> 15;
+        break;
+    }
     case DAMACY_F32:
         memcpy(&f32, source, 4);
         f = f32;
@@ -221,11 +280,11 @@ static inline void zw_expect(const struct zw_array *array, const uint64_t *at, e
     uint64_t chunk[ZW_RANK], shard[ZW_RANK];
     uint8_t value[8];
     for (uint32_t a = 0; a < array->rank; a++) {
-        chunk[a] = at[a] / array->chunk[a];
+        chunk[a] = zw_cell_of(array, a, at[a]);
         shard[a] = at[a] / zw_grid(array)[a];
     }
     if (zw_missing(array, chunk, false) || (zw_sharded(array) && zw_missing(array, shard, true)))
-        zw_fill(array, value);
+        zw_fill_part(array, array->complex ? at[array->rank - 1] : 0, value);
     else
         zw_value(array, zw_linear(at, array->shape, array->rank), value);
     zw_convert(value, array->dtype, target, output);
@@ -262,7 +321,7 @@ static inline void zw_key(const struct zw_array *array, const uint64_t *coordina
     key[0] = 0;
     if (!array->v2_keys)
         at += (size_t)snprintf(key, capacity, "c");
-    for (uint32_t a = 0; a < array->rank; a++) {
+    for (uint32_t a = 0; a < zw_key_rank(array); a++) {
         char text[2] = {separator, 0};
         at += (size_t)snprintf(key + at, capacity - at, "%s%llu", at ? text : "", (unsigned long long)coordinates[a]);
     }
@@ -270,10 +329,20 @@ static inline void zw_key(const struct zw_array *array, const uint64_t *coordina
 
 static inline const char *zw_dtype_name(enum damacy_dtype dtype)
 {
-    static const char *const names[DAMACY_DTYPE_COUNT] = {"",        "bool",  "int8",    "int16",  "int32",
-                                                          "int64",   "uint8", "uint16",  "uint32", "uint64",
-                                                          "float16", "",      "float32", "float64"};
+    static const char *const names[DAMACY_DTYPE_COUNT] = {"",        "bool",     "int8",    "int16",  "int32",
+                                                          "int64",   "uint8",    "uint16",  "uint32", "uint64",
+                                                          "float16", "bfloat16", "float32", "float64"};
     return names[dtype];
+}
+
+static inline const char *zw_type_name(const struct zw_array *array)
+{
+    if (!array->complex)
+        return zw_dtype_name(array->dtype);
+    return array->dtype == DAMACY_F32   ? "complex64"
+           : array->dtype == DAMACY_F64 ? "complex128"
+           : array->dtype == DAMACY_F16 ? "complex_float16"
+                                        : "complex_bfloat16";
 }
 
 static inline size_t zw_list(char *text, size_t capacity, const uint64_t *numbers, uint32_t count)
@@ -287,16 +356,21 @@ static inline size_t zw_list(char *text, size_t capacity, const uint64_t *number
 /* The zarr.json. Returns its length. */
 static inline size_t zw_metadata(const struct zw_array *array, char *text, size_t capacity)
 {
-    char list[256], codecs[2048], fill_text[64];
+    char list[1024], codecs[2048], fill_text[64];
     size_t at = 0;
-    uint8_t fill[8];
+    uint8_t fill[16];
     zw_fill(array, fill);
-    uint64_t bits;
+    zw_fill_part(array, 1, fill + 8);
+    uint64_t bits, second;
     memcpy(&bits, fill, 8);
-    uint32_t item = (uint32_t)damacy_dtype_bytes(array->dtype);
+    memcpy(&second, fill + 8, 8);
+    uint32_t item = (uint32_t)damacy_dtype_bytes(array->dtype), key_rank = zw_key_rank(array);
     if (array->dtype == DAMACY_BOOL)
         snprintf(fill_text, sizeof fill_text, "%s", bits ? "true" : "false");
-    else if (array->dtype == DAMACY_F16 || array->dtype == DAMACY_F32 || array->dtype == DAMACY_F64)
+    else if (array->complex)
+        snprintf(fill_text, sizeof fill_text, "[\"0x%0*llx\",\"0x%0*llx\"]", (int)(2 * item), (unsigned long long)bits,
+                 (int)(2 * item), (unsigned long long)second);
+    else if (array->dtype >= DAMACY_F16)
         snprintf(fill_text, sizeof fill_text, "\"0x%0*llx\"", (int)(2 * item), (unsigned long long)bits);
     else if (array->dtype >= DAMACY_U8)
         snprintf(fill_text, sizeof fill_text, "%llu", (unsigned long long)bits);
@@ -307,7 +381,7 @@ static inline size_t zw_metadata(const struct zw_array *array, char *text, size_
         uint64_t order[ZW_RANK];
         for (uint32_t a = 0; a < array->rank; a++)
             order[a] = array->order[a];
-        zw_list(list, sizeof list, order, array->rank);
+        zw_list(list, sizeof list, order, key_rank);
         at += (size_t)snprintf(codecs + at, sizeof codecs - at, "{\"name\":\"transpose\",\"configuration\":{\"order\":%s}},",
                                list);
     }
@@ -342,26 +416,45 @@ static inline size_t zw_metadata(const struct zw_array *array, char *text, size_
     if (array->extra_codec)
         at += (size_t)snprintf(codecs + at, sizeof codecs - at, ",%s", array->extra_codec);
     if (zw_sharded(array)) {
-        char inner[2048];
+        char inner[2048], around[300] = "";
+        uint64_t extents[ZW_RANK], order[ZW_RANK];
         snprintf(inner, sizeof inner, "%s", codecs);
-        zw_list(list, sizeof list, array->chunk, array->rank);
+        for (uint32_t i = 0; i < array->rank; i++) {
+            order[i] = zw_shard_axis(array, i);
+            extents[i] = array->chunk[order[i]];
+        }
+        zw_list(list, sizeof list, order, key_rank);
+        if (array->shard_transposed)
+            snprintf(around, sizeof around, "{\"name\":\"transpose\",\"configuration\":{\"order\":%.200s}},", list);
+        zw_list(list, sizeof list, extents, key_rank);
         at = (size_t)snprintf(
             codecs, sizeof codecs,
-            "{\"name\":\"sharding_indexed\",\"configuration\":{\"chunk_shape\":%s,\"codecs\":[%.600s],\"index_codecs\":["
+            "%s{\"name\":\"sharding_indexed\",\"configuration\":{\"chunk_shape\":%s,\"codecs\":[%.600s],\"index_codecs\":["
             "{\"name\":\"bytes\",\"configuration\":{\"endian\":\"%s\"}}%s],\"index_location\":\"%s\"}}",
-            list, inner, array->index_big_endian ? "big" : "little", array->index_crc32c ? ",{\"name\":\"crc32c\"}" : "",
-            array->index_at_start ? "start" : "end");
+            around, list, inner, array->index_big_endian ? "big" : "little",
+            array->index_crc32c ? ",{\"name\":\"crc32c\"}" : "", array->index_at_start ? "start" : "end");
     }
     char shape[256];
-    zw_list(shape, sizeof shape, array->shape, array->rank);
-    zw_list(list, sizeof list, zw_grid(array), array->rank);
+    zw_list(shape, sizeof shape, array->shape, key_rank);
+    zw_list(list, sizeof list, zw_grid(array), key_rank);
+    for (uint32_t a = 0, used = 0; array->rectilinear && a < key_rank; a++) {
+        char cells[256];
+        snprintf(cells, sizeof cells, "%llu", (unsigned long long)array->chunk[a]);
+        if (array->cell_count[a])
+            zw_list(cells, sizeof cells, array->cells[a], array->cell_count[a]);
+        used +=
+            (uint32_t)snprintf(list + used, sizeof list - used, "%s%s%s", a ? "," : "[", cells, a + 1 == key_rank ? "]" : "");
+        zw_require(used < sizeof list);
+    }
     char separator = array->separator ? array->separator : array->v2_keys ? '.' : '/';
-    int bytes = snprintf(
-        text, capacity,
-        "{\"zarr_format\":3,\"node_type\":\"array\",\"shape\":%s,\"data_type\":\"%s\",\"chunk_grid\":{\"name\":\"regular\","
-        "\"configuration\":{\"chunk_shape\":%s}},\"chunk_key_encoding\":{\"name\":\"%s\",\"configuration\":{\"separator\":"
-        "\"%c\"}},\"fill_value\":%s,\"codecs\":[%s],\"attributes\":{}}",
-        shape, zw_dtype_name(array->dtype), list, array->v2_keys ? "v2" : "default", separator, fill_text, codecs);
+    int bytes =
+        snprintf(text, capacity,
+                 "{\"zarr_format\":3,\"node_type\":\"array\",\"shape\":%s,\"data_type\":\"%s\",\"chunk_grid\":{\"name\":\"%s\","
+                 "\"configuration\":{%s:%s}},\"chunk_key_encoding\":{\"name\":\"%s\",\"configuration\":{\"separator\":"
+                 "\"%c\"}},\"fill_value\":%s,\"codecs\":[%s],\"attributes\":{}}",
+                 shape, zw_type_name(array), array->rectilinear ? "rectilinear" : "regular",
+                 array->rectilinear ? "\"kind\":\"inline\",\"chunk_shapes\"" : "\"chunk_shape\"", list,
+                 array->v2_keys ? "v2" : "default", separator, fill_text, codecs);
     zw_require(bytes > 0 && (size_t)bytes < capacity);
     return (size_t)bytes;
 }
@@ -378,17 +471,19 @@ static inline uint64_t zw_elements(const uint64_t *extents, uint32_t rank)
 static inline uint8_t *zw_encode(const struct zw_array *array, const uint64_t *coordinates, size_t *stored)
 {
     uint32_t item = (uint32_t)damacy_dtype_bytes(array->dtype), rank = array->rank;
-    size_t bytes = zw_elements(array->chunk, rank) * item;
+    uint64_t extent[ZW_RANK], origin[ZW_RANK], at[ZW_RANK] = {0}, position[ZW_RANK] = {0}, k = 0;
+    for (uint32_t i = 0; i < rank; i++) {
+        uint32_t a = zw_chunk_axis(array, i);
+        origin[a] = zw_cell_begin(array, a, coordinates[a], &extent[i]);
+    }
+    size_t bytes = zw_elements(extent, rank) * item;
     uint8_t *decoded = malloc(bytes + 8);
-    uint64_t extent[ZW_RANK], at[ZW_RANK] = {0}, position[ZW_RANK] = {0}, k = 0;
-    for (uint32_t i = 0; i < rank; i++)
-        extent[i] = array->chunk[array->transposed ? array->order[i] : i];
     do {
         bool inside = true;
         uint8_t value[8];
         for (uint32_t i = 0; i < rank; i++) {
-            uint32_t a = array->transposed ? array->order[i] : i;
-            position[a] = coordinates[a] * array->chunk[a] + at[i];
+            uint32_t a = zw_chunk_axis(array, i);
+            position[a] = origin[a] + at[i];
             inside &= position[a] < array->shape[a];
         }
         if (inside)
@@ -455,8 +550,8 @@ static inline void zw_write_shard(const struct zw_array *array, const struct zw_
 {
     uint32_t rank = array->rank;
     uint64_t per_axis[ZW_RANK], at[ZW_RANK] = {0}, coordinates[ZW_RANK];
-    for (uint32_t a = 0; a < rank; a++)
-        per_axis[a] = array->shard[a] / array->chunk[a];
+    for (uint32_t k = 0; k < rank; k++) /* in the order in which the shard counts */
+        per_axis[k] = array->shard[zw_shard_axis(array, k)] / array->chunk[zw_shard_axis(array, k)];
     uint64_t count = zw_elements(per_axis, rank);
     size_t index_bytes = 16 * count + (array->index_crc32c ? 4 : 0);
     size_t chunk_bytes = zw_elements(array->chunk, rank) * damacy_dtype_bytes(array->dtype);
@@ -465,8 +560,9 @@ static inline void zw_write_shard(const struct zw_array *array, const struct zw_
     uint64_t size = array->index_at_start ? index_bytes : 0, i = 0;
     do {
         bool inside = true;
-        for (uint32_t a = 0; a < rank; a++) {
-            coordinates[a] = shard[a] * per_axis[a] + at[a];
+        for (uint32_t k = 0; k < rank; k++) {
+            uint32_t a = zw_shard_axis(array, k);
+            coordinates[a] = shard[a] * per_axis[k] + at[k];
             inside &= coordinates[a] * array->chunk[a] < array->shape[a];
         }
         if (!inside || zw_missing(array, coordinates, false)) {
@@ -504,7 +600,8 @@ static inline void zw_write(const struct zw_array *array, const struct zw_sink *
     zw_write_metadata(array, sink);
     uint64_t grid[ZW_RANK], at[ZW_RANK] = {0};
     for (uint32_t a = 0; a < array->rank; a++)
-        grid[a] = (array->shape[a] + zw_grid(array)[a] - 1) / zw_grid(array)[a];
+        grid[a] = zw_sharded(array) ? (array->shape[a] + array->shard[a] - 1) / array->shard[a]
+                                    : zw_cell_of(array, a, array->shape[a] - 1) + 1;
     do {
         char key[256], relative[160];
         zw_key(array, at, relative, sizeof relative);

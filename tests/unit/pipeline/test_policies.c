@@ -211,6 +211,53 @@ static void test_skip(void **state)
     check_policy(DAMACY_SKIP);
 }
 
+static bool damage_chunks(void *user, const char *key, uint8_t *data, size_t *bytes)
+{
+    (void)user;
+    if (!strstr(key, "zarr.json"))
+        data[*bytes / 2] ^= 1;
+    return true;
+}
+
+/* A bad row of a complex array holds both parts of the fill value in turn, or the one that its box has; whatever the size of a part. */
+static void test_fill_of_complex_rows(void **state)
+{
+    (void)state;
+    static const struct {
+        enum damacy_dtype parts, output;
+    } types[] = {{DAMACY_BF16, DAMACY_BF16}, {DAMACY_F32, DAMACY_F32}, {DAMACY_F32, DAMACY_F64}, {DAMACY_F64, DAMACY_NATIVE}};
+    for (uint32_t i = 0; i < 4 * 3; i++) {
+        uint32_t part = i % 3; /* 2: both */
+        struct zw_array array = {.name = "bad", .number = 3, .dtype = types[i / 3].parts, .rank = 3, .shape = {20, 7, 2}, .chunk = {20, 7, 2},
+                                 .complex = true, .crc32c = true, .fill_nonzero = true};
+        struct dmc_store *memory = pw_memory();
+        struct zw_sink sink = {.memory = memory, .alter = damage_chunks};
+        zw_write(&array, &sink);
+        const int64_t shape[3] = {11, 7, part == 2 ? 2 : 1};
+        struct damacy_field field;
+        struct damacy_config config = pw_config(&field, 2, 3, shape, types[i / 3].output);
+        config.on_error = DAMACY_FILL;
+        struct damacy *pipeline = pw_create(&config, memory);
+        struct pw_sample sample = {.arrays = {&array}, .begin = {{3, 0, part == 2 ? 0 : part}}};
+        pw_push(pipeline, "memory://", &sample);
+        pw_push(pipeline, "memory://", &sample);
+        struct damacy_batch *batch = pw_pop(pipeline);
+        struct damacy_batch_info info = pw_info(batch);
+        uint64_t item = damacy_dtype_bytes(info.tensors[0].dtype), row_elements = (uint64_t)(11 * 7 * shape[2]);
+        const uint8_t *found = pw_readable(info.tensors[0].data, 2 * row_elements * item);
+        for (uint64_t k = 0; k < 2 * row_elements; k++) {
+            uint8_t fill[8], expected[8];
+            zw_fill_part(&array, part == 2 ? k % 2 : part, fill);
+            zw_convert(fill, array.dtype, expected, info.tensors[0].dtype);
+            assert_memory_equal(found + k * item, expected, item);
+        }
+        assert_int_equal(info.rows[1].status, DAMACY_DECODE);
+        damacy_release(batch);
+        damacy_destroy(pipeline);
+        dmc_store_destroy(memory);
+    }
+}
+
 /* raise: the batch's pop fails with the first bad sample's story and names them all; the next pop goes on. */
 static void test_raise(void **state)
 {
@@ -406,7 +453,8 @@ int main(void)
 {
     damacy_set_log_quiet(true);
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_fill),       cmocka_unit_test(test_skip),     cmocka_unit_test(test_raise),
+        cmocka_unit_test(test_fill),
+        cmocka_unit_test(test_fill_of_complex_rows),       cmocka_unit_test(test_skip),     cmocka_unit_test(test_raise),
         cmocka_unit_test(test_raise_many), cmocka_unit_test(test_skip_all), cmocka_unit_test(test_deterministic),
         cmocka_unit_test(test_verify),
     };

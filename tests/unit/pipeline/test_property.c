@@ -1,9 +1,10 @@
 /* Random arrays and random crops against the naive reader, under random settings: worker counts, verify, coalescing limits,
  * buffers of one page, small caches.
  *
- * Method: each round makes a few arrays (rank 1 to 5, any dtype, chunks and shards that do not divide, every codec, both byte
- * orders, transposed, index at either end, missing chunks and shards, fill values), streams crops of them through pipelines
- * with different settings, and compares every element. Since all must equal the naive reader, all are equal. */
+ * Method: each round makes a few arrays (rank 1 to 5, any dtype, complex numbers, chunks and shards that do not divide,
+ * rectilinear grids, every codec, both byte orders, transposed inside shards and around them, index at either end, missing
+ * chunks and shards, fill values), streams crops of them through pipelines with different settings, and compares every element.
+ * Since all must equal the naive reader, all are equal. */
 #include "base/dtype.h"
 #include "support/pipeline_world.h"
 
@@ -15,9 +16,10 @@
 
 static enum damacy_dtype random_source(struct pw_random *random)
 {
-    static const enum damacy_dtype types[] = {DAMACY_BOOL, DAMACY_I8,  DAMACY_I16, DAMACY_I32, DAMACY_I64, DAMACY_U8,
-                                              DAMACY_U16,  DAMACY_U32, DAMACY_U64, DAMACY_F16, DAMACY_F32, DAMACY_F64};
-    return types[pw_between(random, 0, 11)];
+    static const enum damacy_dtype types[] = {DAMACY_BOOL, DAMACY_I8,  DAMACY_I16, DAMACY_I32, DAMACY_I64,
+                                              DAMACY_U8,   DAMACY_U16, DAMACY_U32, DAMACY_U64, DAMACY_F16,
+                                              DAMACY_F32,  DAMACY_F64, DAMACY_BF16};
+    return types[pw_between(random, 0, 12)];
 }
 
 /* One that every array's values may become; f16 and bf16 only from themselves, see zw_convert(). */
@@ -38,26 +40,60 @@ static enum damacy_dtype random_output(struct pw_random *random, const struct zw
     return DAMACY_F32;
 }
 
-static void random_array(struct pw_random *random, uint32_t number, uint32_t rank, enum damacy_dtype dtype,
+/* Another order of the first `count` axes. */
+static void shuffle(struct pw_random *random, uint32_t *order, uint32_t count)
+{
+    for (uint32_t a = count; a-- > 1;) {
+        uint32_t other = (uint32_t)pw_between(random, 0, a), axis = order[a];
+        order[a] = order[other];
+        order[other] = axis;
+    }
+}
+
+/* Chunks of random extents along an axis, which may reach beyond the end. */
+static void random_cells(struct pw_random *random, struct zw_array *array, uint32_t axis)
+{
+    uint64_t end = 0, longest = 0, most = array->chunk[axis];
+    uint32_t count = 0;
+    while (end < array->shape[axis] || (count < ZW_CELLS && pw_chance(random, 20))) {
+        bool rest = count + 1 == ZW_CELLS && end < array->shape[axis];
+        uint64_t extent = rest ? array->shape[axis] - end : pw_between(random, 1, most);
+        longest = extent > longest ? extent : longest;
+        array->cells[axis][count++] = extent;
+        end += extent;
+    }
+    array->cell_count[axis] = count;
+    array->chunk[axis] = longest;
+}
+
+/* `pairs`: complex numbers, whose parts are the last axis. */
+static void random_array(struct pw_random *random, uint32_t number, uint32_t rank, enum damacy_dtype dtype, bool pairs,
                          struct zw_array *array)
 {
     static const char *const blosc_names[] = {"lz4", "lz4hc", "zstd", "zlib", "blosclz"};
     static const uint64_t extents_max[] = {0, 700, 40, 14, 8, 6};
-    *array = (struct zw_array){.number = number, .dtype = dtype, .rank = rank};
+    *array = (struct zw_array){.number = number, .dtype = dtype, .rank = rank, .complex = pairs};
+    uint32_t key_rank = zw_key_rank(array);
     snprintf(array->name, sizeof array->name, "a%u", number);
     bool sharded = pw_chance(random, 60);
     for (uint32_t a = 0; a < rank; a++) {
         array->shape[a] = pw_between(random, 2, extents_max[rank]);
         array->chunk[a] = pw_between(random, 1, pw_chance(random, 20) ? array->shape[a] + 3 : 1 + array->shape[a] / 2);
         array->shard[a] = sharded ? array->chunk[a] * pw_between(random, 1, 4) : 0;
-        array->order[a] = a;
+        array->order[a] = array->shard_order[a] = a;
+    }
+    if (pairs) {
+        array->shape[key_rank] = array->chunk[key_rank] = 2;
+        array->shard[key_rank] = sharded ? 2 : 0;
     }
     array->transposed = pw_chance(random, 30);
-    for (uint32_t a = rank; a-- > 1;) {
-        uint32_t other = (uint32_t)pw_between(random, 0, a), axis = array->order[a];
-        array->order[a] = array->order[other];
-        array->order[other] = axis;
-    }
+    shuffle(random, array->order, key_rank);
+    array->shard_transposed = sharded && pw_chance(random, 30);
+    shuffle(random, array->shard_order, key_rank);
+    array->rectilinear = !sharded && pw_chance(random, 50);
+    for (uint32_t a = 0; array->rectilinear && a < key_rank; a++)
+        if (pw_chance(random, 70))
+            random_cells(random, array, a);
     array->big_endian = pw_chance(random, 30);
     array->compressor = (enum zw_compressor)pw_between(random, 0, ZW_BLOSC);
     array->blosc_name = blosc_names[pw_between(random, 0, 4)];
@@ -158,9 +194,14 @@ static void run_round(uint64_t seed, bool files)
     }
     uint32_t rank = (uint32_t)pw_between(&random, 1, ZW_RANK);
     enum damacy_dtype dtype = random_source(&random);
-    bool mixed = pw_chance(&random, 40);
+    bool mixed = pw_chance(&random, 40), numbers = rank >= 2 && pw_chance(&random, 25);
+    static const enum damacy_dtype parts[] = {DAMACY_F32, DAMACY_F64, DAMACY_F16, DAMACY_BF16};
+    if (numbers)
+        dtype = parts[pw_between(&random, 0, 3)];
     for (uint32_t i = 0; i < ARRAYS; i++) {
-        random_array(&random, i, rank, mixed ? random_source(&random) : dtype, &arrays[i]);
+        bool pairs = numbers && (!mixed || i % 2 == 0); /* beside real arrays of as many axes */
+        enum damacy_dtype other = pairs ? parts[pw_between(&random, 0, 3)] : random_source(&random);
+        random_array(&random, i, rank, mixed ? other : dtype, pairs, &arrays[i]);
         zw_write(&arrays[i], &sink);
     }
     for (uint32_t i = 0; i < PIPELINES; i++)
