@@ -48,6 +48,7 @@ struct dmc_codec_chain {
     bool shaped;          /* a step depends on chunk_shape: chunks of other shapes (rectilinear grids) cannot be decoded */
     uint64_t chunk_bytes; /* of a decoded chunk */
     uint64_t array_bytes; /* what was compressed: differs from chunk_bytes where elements are stored in another size */
+    bool stored_exact;          /* no codec compresses: a stored chunk has just stored_bytes_max */
     uint64_t stored_bytes_max;  /* a stored chunk longer than this is damaged (generous: worst case of every codec, with slack) */
     struct dmc_codec_scratch scratch; /* most memory that a context may need beside input and output for a chunk of this chain; what
                                        * it takes is less where blosc blocks are shorter than their chunk */

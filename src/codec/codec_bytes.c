@@ -1,5 +1,5 @@
-/* bytes: elements in C order, in one byte order. Not executed as a rule: assemble swaps while it copies. Only below a codec that computes
- * with elements swapping is a step.
+/* bytes: elements in C order, in one byte order. Not executed as a rule: assemble swaps while it copies. Only below a codec
+ * that computes with elements swapping is a step.
  *
  * Elements of which only the bytes count (records, widened types) say by themselves what their order is. */
 #include "codec/codec_impl.h"

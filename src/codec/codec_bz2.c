@@ -1,4 +1,5 @@
-/* bz2, by libbz2, one or more streams behind one another. The only file that knows libbz2; without it the codec is not in the table.
+/* bz2, by libbz2, one or more streams behind one another. The only file that knows libbz2; without it the codec is not in the
+ * table.
  *
  * A decoder takes up to 3.7 MB for each chunk, which comes from the context's arena. */
 #include "codec/codec_impl.h"
@@ -28,12 +29,13 @@ static enum damacy_status bz2_error(struct damacy_error *error, const struct dmc
     if (code == BZ_MEM_ERROR)
         return dmc_error_set(error, DAMACY_DECODE, "decode", "bz2: the stream wants more memory than the format allows");
     return dmc_error_set(error, DAMACY_DECODE, "decode", "bz2: the data are %s at byte %llu of %llu (libbz2 answers %d)",
-                         code == BZ_OK ? "truncated" : "corrupt", (unsigned long long)taken, (unsigned long long)job->source_bytes, code);
+                         code == BZ_OK ? "truncated" : "corrupt", (unsigned long long)taken,
+                         (unsigned long long)job->source_bytes, code);
 }
 
 /* One stream from byte *taken of the source to byte *decoded of the target. */
-static enum damacy_status stream_decode(struct dmc_codec_context *context, struct dmc_codec_job *job, uint64_t *taken, uint64_t *decoded,
-                                        struct damacy_error *error)
+static enum damacy_status stream_decode(struct dmc_codec_context *context, struct dmc_codec_job *job, uint64_t *taken,
+                                        uint64_t *decoded, struct damacy_error *error)
 {
     bz_stream stream = {.bzalloc = bz2_alloc, .bzfree = bz2_free, .opaque = context};
     enum damacy_status status = dmc_codec_arena_begin(context, BZ2_ARENA_BYTES, error);

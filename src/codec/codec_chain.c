@@ -58,11 +58,12 @@ static enum damacy_status order_check(uint32_t kinds, const char *name, const ch
         if (kinds & DMC_CODEC_ARRAY_BYTES)
             return dmc_error_set(error, DAMACY_DECODE, "metadata",
                                  "codec '%s' comes after '%s': only one may turn elements into bytes", name, serializer);
-        return dmc_error_set(error, DAMACY_DECODE, "metadata", "codec '%s' works on arrays but comes after '%s', which makes bytes",
-                             name, serializer);
+        return dmc_error_set(error, DAMACY_DECODE, "metadata",
+                             "codec '%s' works on arrays but comes after '%s', which makes bytes", name, serializer);
     }
     if (!serializer && !(kinds & (DMC_CODEC_ARRAY_ARRAY | DMC_CODEC_ARRAY_BYTES)))
-        return dmc_error_set(error, DAMACY_DECODE, "metadata", "codec '%s' works on bytes but comes before the codec 'bytes'", name);
+        return dmc_error_set(error, DAMACY_DECODE, "metadata", "codec '%s' works on bytes but comes before the codec 'bytes'",
+                             name);
     return DAMACY_OK;
 }
 
@@ -148,7 +149,8 @@ enum damacy_status dmc_codec_step_add(struct dmc_codec_build *build, const struc
                                       size_t config_bytes, struct damacy_error *error)
 {
     if (build->step_count == DMC_CODEC_STEPS_MAX)
-        return dmc_error_set(error, DAMACY_UNSUPPORTED, "metadata", "more than %d codecs to undo in one chain", DMC_CODEC_STEPS_MAX);
+        return dmc_error_set(error, DAMACY_UNSUPPORTED, "metadata", "more than %d codecs to undo in one chain",
+                             DMC_CODEC_STEPS_MAX);
     struct dmc_codec_step *step = &build->steps[build->step_count];
     *step = (struct dmc_codec_step){.ops = ops, .decoded_bytes = build->bytes, .exact = build->exact};
     if (config) {
@@ -198,7 +200,8 @@ static enum damacy_status codec_configure(const struct dmc_codec_ops *ops, const
 }
 
 /* One codec of the list: ours, or a user's. */
-static enum damacy_status desc_read(const struct dmc_codec_desc *desc, struct dmc_codec_build *build, struct damacy_error *error)
+static enum damacy_status desc_read(const struct dmc_codec_desc *desc, struct dmc_codec_build *build,
+                                    struct damacy_error *error)
 {
     const struct dmc_codec_ops *ops = dmc_codec_find(desc->name);
     struct dmc_codec_user *user = ops ? NULL : dmc_codec_user_acquire(desc->name);
@@ -311,7 +314,8 @@ static enum damacy_status chain_finish(struct dmc_codec_build *build, uint64_t c
     for (uint32_t i = 0; i < build->step_count; i++)
         memory_bytes += build->steps[i].config ? config_room(config_head(build->steps[i].config)->bytes) : 0;
     if (memory_bytes + build->extra_bytes > DMC_CODEC_CHAIN_BYTES_MAX)
-        return dmc_error_set(error, DAMACY_UNSUPPORTED, "metadata", "the configurations of the codecs take more than %llu bytes",
+        return dmc_error_set(error, DAMACY_UNSUPPORTED, "metadata",
+                             "the configurations of the codecs take more than %llu bytes",
                              (unsigned long long)DMC_CODEC_CHAIN_BYTES_MAX);
     struct dmc_codec_chain *made = chain_pack(build, memory_bytes);
     if (!made)
@@ -322,6 +326,7 @@ static enum damacy_status chain_finish(struct dmc_codec_build *build, uint64_t c
     made->chunk_bytes = chunk_bytes;
     made->array_bytes = build->array_bytes;
     made->stored_bytes_max = build->bytes;
+    made->stored_exact = build->exact;
     made->memory_bytes = memory_bytes + build->extra_bytes;
     made->partial = made->raw || made->steps[made->step_count - 1].ops->partial;
     scratch_compute(made, build->level);
@@ -331,13 +336,11 @@ static enum damacy_status chain_finish(struct dmc_codec_build *build, uint64_t c
     return DAMACY_OK;
 }
 
-enum damacy_status dmc_codec_chain_build(const struct dmc_codec_desc *descs, uint32_t count, const struct dmc_codec_inner *inner,
-                                         struct dmc_codec_chain **chain, struct damacy_error *error)
+enum damacy_status dmc_codec_chain_build(const struct dmc_codec_desc *descs, uint32_t count,
+                                         const struct dmc_codec_inner *inner, struct dmc_codec_chain **chain,
+                                         struct damacy_error *error)
 {
-    struct dmc_codec_build build = {.type = inner->type,
-                                    .rank = inner->rank,
-                                    .level = inner->level,
-                                    .exact = true};
+    struct dmc_codec_build build = {.type = inner->type, .rank = inner->rank, .level = inner->level, .exact = true};
     if (inner->rank > DAMACY_RANK_MAX + 1)
         return dmc_error_set(error, DAMACY_UNSUPPORTED, "metadata", "%u axes are more than the %d that are read", inner->rank,
                              DAMACY_RANK_MAX + 1);

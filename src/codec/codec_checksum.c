@@ -1,8 +1,8 @@
-/* Checksums of 32 bits before or behind the bytes, little-endian: numcodecs' crc32, crc32c, adler32, fletcher32 and jenkins_lookup3 (and
- * v3's crc32c in a file of its own). Always checked; stripping them costs no copy.
+/* Checksums of 32 bits before or behind the bytes, little-endian: numcodecs' crc32, crc32c, adler32, fletcher32 and
+ * jenkins_lookup3 (and v3's crc32c in a file of its own). Always checked; stripping them costs no copy.
  *
- * fletcher32 is that of HDF5: sums over big-endian words of 16 bits modulo 65535, an odd last byte being the high one. lookup3 is Bob
- * Jenkins' hashlittle(). */
+ * fletcher32 is that of HDF5: sums over big-endian words of 16 bits modulo 65535, an odd last byte being the high one. lookup3
+ * is Bob Jenkins' hashlittle(). */
 #include "base/crc32c.h"
 #include "codec/codec_impl.h"
 #include <stdio.h>
@@ -109,7 +109,8 @@ static uint32_t lookup3_compute(const uint8_t *data, uint64_t bytes, uint32_t se
     return b; /* the last that was changed */
 }
 
-static enum damacy_status checksum_decode(struct dmc_codec_context *context, struct dmc_codec_job *job, struct damacy_error *error)
+static enum damacy_status checksum_decode(struct dmc_codec_context *context, struct dmc_codec_job *job,
+                                          struct damacy_error *error)
 {
     const struct checksum_config *config = job->config;
     char expected[48], found[48];
@@ -124,7 +125,8 @@ static enum damacy_status checksum_decode(struct dmc_codec_context *context, str
     if (stored != computed) {
         snprintf(expected, sizeof expected, "%s 0x%08x (stored)", config->name, stored);
         snprintf(found, sizeof found, "0x%08x", computed);
-        dmc_error_set(error, DAMACY_DECODE, "decode", "%s: checksum mismatch over %llu bytes", config->name, (unsigned long long)bytes);
+        dmc_error_set(error, DAMACY_DECODE, "decode", "%s: checksum mismatch over %llu bytes", config->name,
+                      (unsigned long long)bytes);
         dmc_error_expected(error, expected, found);
         return DAMACY_DECODE;
     }
@@ -177,7 +179,8 @@ static enum damacy_status adler32_configure(struct dmc_codec_build *build, dmc_j
     return checksum_add(build, configuration, (struct checksum_config){"adler32", true, 0, adler32_compute}, error);
 }
 
-static enum damacy_status fletcher32_configure(struct dmc_codec_build *build, dmc_json *configuration, struct damacy_error *error)
+static enum damacy_status fletcher32_configure(struct dmc_codec_build *build, dmc_json *configuration,
+                                               struct damacy_error *error)
 {
     (void)configuration;
     return checksum_add(build, NULL, (struct checksum_config){"fletcher32", false, 0, fletcher32_compute}, error);
@@ -191,11 +194,17 @@ static enum damacy_status lookup3_configure(struct dmc_codec_build *build, dmc_j
         return dmc_error_set(error, DAMACY_UNSUPPORTED, "metadata", "codec '%s': its member 'prefix' is not read", build->name);
     if (seed && (!dmc_json_u64(seed, &number) || number > UINT32_MAX))
         return dmc_codec_config_error(error, build->name, "initval", "an integer of 32 bits", seed);
-    return checksum_add(build, NULL, (struct checksum_config){"jenkins_lookup3", false, (uint32_t)number, lookup3_compute}, error);
+    return checksum_add(build, NULL, (struct checksum_config){"jenkins_lookup3", false, (uint32_t)number, lookup3_compute},
+                        error);
 }
 
-const struct dmc_codec_ops dmc_codec_crc32_ops = {.name = "numcodecs.crc32", .configure = crc32_configure, .configures_steps = true};
-const struct dmc_codec_ops dmc_codec_numcodecs_crc32c_ops = {.name = "numcodecs.crc32c", .configure = crc32c_configure, .configures_steps = true};
-const struct dmc_codec_ops dmc_codec_adler32_ops = {.name = "numcodecs.adler32", .configure = adler32_configure, .configures_steps = true};
-const struct dmc_codec_ops dmc_codec_fletcher32_ops = {.name = "numcodecs.fletcher32", .configure = fletcher32_configure, .configures_steps = true};
-const struct dmc_codec_ops dmc_codec_lookup3_ops = {.name = "numcodecs.jenkins_lookup3", .configure = lookup3_configure, .configures_steps = true};
+const struct dmc_codec_ops dmc_codec_crc32_ops = {
+    .name = "numcodecs.crc32", .configure = crc32_configure, .configures_steps = true};
+const struct dmc_codec_ops dmc_codec_numcodecs_crc32c_ops = {
+    .name = "numcodecs.crc32c", .configure = crc32c_configure, .configures_steps = true};
+const struct dmc_codec_ops dmc_codec_adler32_ops = {
+    .name = "numcodecs.adler32", .configure = adler32_configure, .configures_steps = true};
+const struct dmc_codec_ops dmc_codec_fletcher32_ops = {
+    .name = "numcodecs.fletcher32", .configure = fletcher32_configure, .configures_steps = true};
+const struct dmc_codec_ops dmc_codec_lookup3_ops = {
+    .name = "numcodecs.jenkins_lookup3", .configure = lookup3_configure, .configures_steps = true};

@@ -16,17 +16,19 @@ enum damacy_status dmc_codec_size_error(struct damacy_error *error, const char *
     return DAMACY_DECODE;
 }
 
-enum damacy_status dmc_codec_job_done(struct dmc_codec_job *job, const char *codec, uint64_t decoded_bytes, struct damacy_error *error)
+enum damacy_status dmc_codec_job_done(struct dmc_codec_job *job, const char *codec, uint64_t decoded_bytes,
+                                      struct damacy_error *error)
 {
     job->decoded_bytes = decoded_bytes;
     if (job->exact ? decoded_bytes != job->target_bytes : decoded_bytes > job->target_bytes)
-        return dmc_codec_size_error(error, codec, "wrong decoded size", job->exact ? "" : "at most ", job->target_bytes, decoded_bytes);
+        return dmc_codec_size_error(error, codec, "wrong decoded size", job->exact ? "" : "at most ", job->target_bytes,
+                                    decoded_bytes);
     return DAMACY_OK;
 }
 
 /* The decoded bytes lie at `view`, of the wrong or the right size: copy what is needed. */
-static enum damacy_status view_copy(const struct dmc_decode *decode, uint64_t chunk_bytes, const uint8_t *view, uint64_t view_bytes,
-                                    struct damacy_error *error)
+static enum damacy_status view_copy(const struct dmc_decode *decode, uint64_t chunk_bytes, const uint8_t *view,
+                                    uint64_t view_bytes, struct damacy_error *error)
 {
     if (view_bytes != chunk_bytes)
         return dmc_codec_size_error(error, "", "wrong size of an uncompressed chunk", "", chunk_bytes, view_bytes);
@@ -42,8 +44,8 @@ struct step_range {
     uint64_t need_begin, need_end;
 };
 
-/* From the array towards the store: the sizes of this chunk, and the range of each step's output that the next one needs. Returns the
- * bound of the stored bytes. */
+/* From the array towards the store: the sizes of this chunk, and the range of each step's output that the next one needs.
+ * Returns the bound of the stored bytes. */
 static uint64_t ranges_compute(const struct dmc_codec_chain *chain, const struct dmc_decode *decode, uint64_t chunk_bytes,
                                struct step_range *ranges)
 {
@@ -91,13 +93,16 @@ enum damacy_status dmc_codec_decode(const struct dmc_codec_chain *chain, struct 
     if (chunk_bytes != chain->chunk_bytes && (chain->shaped || chunk_bytes > chain->chunk_bytes))
         return dmc_error_set(error, DAMACY_UNSUPPORTED, "decode",
                              "a chunk of %llu bytes, where those of the codec '%s' have %llu: it depends on their shape",
-                             (unsigned long long)chunk_bytes, chain->raw ? "bytes" : chain->steps[chain->step_count - 1].ops->name,
+                             (unsigned long long)chunk_bytes,
+                             chain->raw ? "bytes" : chain->steps[chain->step_count - 1].ops->name,
                              (unsigned long long)chain->chunk_bytes);
     uint64_t stored_bytes_max = ranges_compute(chain, decode, chunk_bytes, ranges);
     if (source_bytes > stored_bytes_max)
-        return dmc_codec_size_error(error, "",
-                                    chain->raw ? "wrong size of an uncompressed chunk" : "the stored chunk is too long for its shape",
-                                    chain->raw ? "" : "at most ", stored_bytes_max, source_bytes);
+        return dmc_codec_size_error(
+            error, "", chain->raw ? "wrong size of an uncompressed chunk" : "the stored chunk is too long for its shape",
+            chain->raw ? "" : "at most ", stored_bytes_max, source_bytes);
+    if (chain->stored_exact && source_bytes != stored_bytes_max) /* the first step relies on it */
+        return dmc_codec_size_error(error, "", "wrong size of an uncompressed chunk", "", stored_bytes_max, source_bytes);
     for (uint32_t i = 0; i < chain->step_count; i++) {
         const struct dmc_codec_step *step = &chain->steps[i];
         bool last = i + 1 == chain->step_count;

@@ -1,5 +1,5 @@
-/* The two codecs that only src/zarr writes, always first in a list: damacy.member picks a member out of records, damacy.widen turns
- * elements of less than a byte, or of a float that no machine has, into elements of a usual type. */
+/* The two codecs that only src/zarr writes, always first in a list: damacy.member picks a member out of records, damacy.widen
+ * turns elements of less than a byte, or of a float that no machine has, into elements of a usual type. */
 #include "codec/codec_impl.h"
 #include "codec/element_type.h"
 #include <math.h>
@@ -10,7 +10,8 @@ struct member_config {
     uint32_t record_bytes, offset, item_bytes;
 };
 
-static enum damacy_status member_decode(struct dmc_codec_context *context, struct dmc_codec_job *job, struct damacy_error *error)
+static enum damacy_status member_decode(struct dmc_codec_context *context, struct dmc_codec_job *job,
+                                        struct damacy_error *error)
 {
     const struct member_config *config = job->config;
     uint64_t item = config->item_bytes, record = config->record_bytes, count = job->source_bytes / record, bytes = 0;
@@ -76,8 +77,8 @@ static enum damacy_status member_configure(struct dmc_codec_build *build, dmc_js
         !u32_read(configuration, "item_bytes", &config.item_bytes) || config.item_bytes == 0 ||
         config.offset > config.record_bytes || config.item_bytes > config.record_bytes - config.offset ||
         config.item_bytes % build->type.bytes)
-        return dmc_error_set(error, DAMACY_DECODE, "metadata", "a member of elements of %u bytes does not lie within its record",
-                             build->type.bytes);
+        return dmc_error_set(error, DAMACY_DECODE, "metadata",
+                             "a member of elements of %u bytes does not lie within its record", build->type.bytes);
     if (dmc_json_get(configuration, "endian") && dmc_json_string(dmc_json_get(configuration, "endian"), &endian, NULL)) {
         bool big_machine = __BYTE_ORDER__ == __ORDER_BIG_ENDIAN__;
         build->swap = build->type.bytes > 1 && (strcmp(endian, "big") == 0) != big_machine;
@@ -86,8 +87,8 @@ static enum damacy_status member_configure(struct dmc_codec_build *build, dmc_js
     for (wanted = config.item_bytes / build->type.bytes; elements < wanted && build->rank > 0; build->trail++)
         elements *= build->shape[--build->rank];
     if (elements != wanted || (build->exact && build->bytes % config.item_bytes))
-        return dmc_error_set(error, DAMACY_DECODE, "metadata", "a member of %u bytes is not what the last axes of the array say",
-                             config.item_bytes);
+        return dmc_error_set(error, DAMACY_DECODE, "metadata",
+                             "a member of %u bytes is not what the last axes of the array say", config.item_bytes);
     build->type = (struct dmc_codec_type){.bytes = config.record_bytes, .bits = 8 * config.record_bytes};
     return dmc_codec_step_add(build, &member_step_ops, &config, sizeof config, error);
 }
@@ -117,11 +118,11 @@ static const struct small_float small_floats[] = {
     {"float8_e4m3", 4, 3, 7, IEEE},
     {"float8_e3m4", 3, 4, 3, IEEE},
     {"float8_e5m2", 5, 2, 15, IEEE},
-    {"float8_e4m3fn", 4, 3, 7, FINITE_NAN},            /* no infinities; all ones are NaN */
-    {"float8_e4m3fnuz", 4, 3, 8, UNSIGNED_ZERO},       /* no infinities; minus zero is NaN */
+    {"float8_e4m3fn", 4, 3, 7, FINITE_NAN},      /* no infinities; all ones are NaN */
+    {"float8_e4m3fnuz", 4, 3, 8, UNSIGNED_ZERO}, /* no infinities; minus zero is NaN */
     {"float8_e5m2fnuz", 5, 2, 16, UNSIGNED_ZERO},
     {"float8_e4m3b11fnuz", 4, 3, 11, UNSIGNED_ZERO},
-    {"float8_e8m0fnu", 8, 0, 127, POWERS},             /* powers of two, 255 is NaN */
+    {"float8_e8m0fnu", 8, 0, 127, POWERS}, /* powers of two, 255 is NaN */
     {"float6_e2m3fn", 2, 3, 1, FINITE},
     {"float6_e3m2fn", 3, 2, 3, FINITE},
     {"float4_e2m1fn", 2, 1, 1, FINITE},
@@ -147,13 +148,15 @@ static double small_float_value(const struct small_float *format, uint32_t byte)
 }
 
 /* The table, and what stored elements are. false: no such type. */
-static bool table_fill(const char *name, struct dmc_element_type out, struct widen_config *config, struct dmc_codec_type *stored)
+static bool table_fill(const char *name, struct dmc_element_type out, struct widen_config *config,
+                       struct dmc_codec_type *stored)
 {
     static const struct {
         const char *name;
         uint8_t bits;
         bool is_signed;
-    } integers[] = {{"int2", 2, true}, {"int4", 4, true}, {"uint2", 2, false}, {"uint4", 4, false}, {"uint1", 1, false}, {"int1", 1, true}};
+    } integers[] = {{"int2", 2, true},   {"int4", 4, true},   {"uint2", 2, false},
+                    {"uint4", 4, false}, {"uint1", 1, false}, {"int1", 1, true}};
     for (size_t f = 0; f < sizeof integers / sizeof integers[0]; f++) {
         uint32_t bits = integers[f].bits;
         if (strcmp(integers[f].name, name) != 0)

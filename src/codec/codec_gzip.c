@@ -1,7 +1,7 @@
 /* gzip, zlib (also the streams inside blosc) and two checksums, by libdeflate. The only file that knows libdeflate.
  *
- * A gzip chunk may be several members behind one another, as the format allows; zero bytes after the last are padding. Each member
- * has a CRC-32, so that a chunk is always decoded whole. */
+ * A gzip chunk may be several members behind one another, as the format allows; zero bytes after the last are padding. Each
+ * member has a CRC-32, so that a chunk is always decoded whole. */
 #include "base/mem.h"
 #include "codec/codec_impl.h"
 #include <libdeflate.h>

@@ -1,14 +1,15 @@
 /* What the files of src/codec share: the table's entry for a codec, the building of a chain, and the decoder state of a thread.
  *
- * A chain is built in the order of encoding. Each codec's `configure` reads its configuration and changes the build: it states a fact
- * (transpose, the byte order of `bytes`) or appends a step, which is what decode will run. Decoding runs the steps backwards:
+ * A chain is built in the order of encoding. Each codec's `configure` reads its configuration and changes the build: it states
+ * a fact (transpose, the byte order of `bytes`) or appends a step, which is what decode will run. Decoding runs the steps
+ * backwards:
  *
  *     source -> [step 0] -> between[0] -> [step 1] -> between[1] -> [step 2] -> between[0] ... [last step] -> target
  *
- * Sizes are followed while building: what a step decodes to is known exactly as long as all codecs before it (in the order of encoding)
- * have encodings of a fixed size, which is the case for all but compressors. Where it is known, the step must give just that, and the
- * needed range is handed down to it; where it is not, there is an upper bound and the step decodes everything. A step that only strips
- * bytes (a checksum) answers with a view of its input instead of a copy. */
+ * Sizes are followed while building: what a step decodes to is known exactly as long as all codecs before it (in the order of
+ * encoding) have encodings of a fixed size, which is the case for all but compressors. Where it is known, the step must give
+ * just that, and the needed range is handed down to it; where it is not, there is an upper bound and the step decodes
+ * everything. A step that only strips bytes (a checksum) answers with a view of its input instead of a copy. */
 #ifndef DMC_CODEC_IMPL_H
 #define DMC_CODEC_IMPL_H
 
@@ -49,10 +50,10 @@ struct dmc_codec_build {
     uint64_t shape[DAMACY_RANK_MAX + 2]; /* of the chunk as the next codec of arrays meets it */
     uint8_t axes[DAMACY_RANK_MAX + 1];   /* axes[i]: which of the array's axes is axis i of the encoded chunk */
     bool swap;
-    bool arranged; /* a step above sees elements in their order: transposes are executed from here on */
-    bool native;   /* a step above computes with elements: so they must be in this machine's byte order */
-    bool shaped;   /* some step depends on the chunk's shape */
-    uint32_t trail; /* axes behind these that lie inside an element: of a member that has axes of its own */
+    bool arranged;          /* a step above sees elements in their order: transposes are executed from here on */
+    bool native;            /* a step above computes with elements: so they must be in this machine's byte order */
+    bool shaped;            /* some step depends on the chunk's shape */
+    uint32_t trail;         /* axes behind these that lie inside an element: of a member that has axes of its own */
     const char *serializer; /* the codec that made bytes; NULL before */
     uint64_t bytes;         /* of the chunk as encoded so far */
     bool exact;             /* just that many */
@@ -87,8 +88,8 @@ struct dmc_codec_ops {
     bool needs_deflate;
     bool fixed_size; /* encoded_bytes() is no bound but the size */
     bool shaped;     /* depends on the shape of the chunk */
-    /* Read the configuration (NULL: there is none) and change the build. `configures_steps`: it appends its steps itself; otherwise one
-     * step without config is appended for it. */
+    /* Read the configuration (NULL: there is none) and change the build. `configures_steps`: it appends its steps itself;
+     * otherwise one step without config is appended for it. */
     enum damacy_status (*configure)(struct dmc_codec_build *build, dmc_json *configuration, struct damacy_error *error);
     bool configures_steps;
     /* Size, or upper bound of the size, of what `decoded_bytes` are encoded to; saturates. */
@@ -121,14 +122,16 @@ struct dmc_codec_inner {
     const uint64_t *shape;
     uint32_t level;
 };
-enum damacy_status dmc_codec_chain_build(const struct dmc_codec_desc *descs, uint32_t count, const struct dmc_codec_inner *inner,
-                                         struct dmc_codec_chain **chain, struct damacy_error *error);
+enum damacy_status dmc_codec_chain_build(const struct dmc_codec_desc *descs, uint32_t count,
+                                         const struct dmc_codec_inner *inner, struct dmc_codec_chain **chain,
+                                         struct damacy_error *error);
 /* The least of a chain's memory that its configurations may take in all. */
 #define DMC_CODEC_CHAIN_BYTES_MAX (UINT64_C(64) << 10)
 
-/* "codec 'NAME': member 'MEMBER' of its configuration is ...": DECODE with what was expected and found. `value` NULL: it is missing. */
-enum damacy_status dmc_codec_config_error(struct damacy_error *error, const char *codec, const char *member, const char *expected,
-                                          dmc_json *value);
+/* "codec 'NAME': member 'MEMBER' of its configuration is ...": DECODE with what was expected and found. `value` NULL: it is
+ * missing. */
+enum damacy_status dmc_codec_config_error(struct damacy_error *error, const char *codec, const char *member,
+                                          const char *expected, dmc_json *value);
 /* A member that, if there, must be an integer. Nothing that we decode depends on it, but a wrong type tells of damage. */
 enum damacy_status dmc_codec_config_integer(struct damacy_error *error, const char *codec, dmc_json *configuration,
                                             const char *member);
@@ -140,7 +143,8 @@ enum damacy_status dmc_codec_config_integer_or_null(struct damacy_error *error, 
 enum damacy_status dmc_codec_size_error(struct damacy_error *error, const char *codec, const char *what, const char *bound,
                                         uint64_t expected_bytes, uint64_t found_bytes);
 /* Check what came out against the job's target; sets decoded_bytes. */
-enum damacy_status dmc_codec_job_done(struct dmc_codec_job *job, const char *codec, uint64_t decoded_bytes, struct damacy_error *error);
+enum damacy_status dmc_codec_job_done(struct dmc_codec_job *job, const char *codec, uint64_t decoded_bytes,
+                                      struct damacy_error *error);
 
 /* The bound of compressors: twice the input and something for headers. Real formats stay within a few per cent. */
 uint64_t dmc_codec_compressed_bytes_max(const void *config, uint64_t decoded_bytes);

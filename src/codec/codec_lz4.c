@@ -17,8 +17,8 @@ enum damacy_status dmc_lz4_decode(const uint8_t *source, uint64_t source_bytes, 
         return DAMACY_OK;
     if (decoded < 0)
         return dmc_error_set(error, DAMACY_DECODE, "decode",
-                             "lz4: a stream of %llu bytes is corrupt, or longer than %llu bytes", (unsigned long long)source_bytes,
-                             (unsigned long long)target_bytes);
+                             "lz4: a stream of %llu bytes is corrupt, or longer than %llu bytes",
+                             (unsigned long long)source_bytes, (unsigned long long)target_bytes);
     return dmc_codec_size_error(error, "lz4", "wrong decoded size", "", target_bytes, (uint64_t)decoded);
 }
 

@@ -1,9 +1,9 @@
-/* numcodecs.lzma, by liblzma: the formats .xz (the usual one), .lzma ("alone") and raw, as Python's lzma module writes them. The only file
- * that knows liblzma; without it the codec is not in the table.
+/* numcodecs.lzma, by liblzma: the formats .xz (the usual one), .lzma ("alone") and raw, as Python's lzma module writes them.
+ * The only file that knows liblzma; without it the codec is not in the table.
  *
- * A decoder's dictionary is as large as the encoder's, up to 4 GiB, however small the chunk is. But no match reaches further back than
- * the chunk is long: so we read headers ourselves, lower the dictionary to that, and decode block by block with memory from the
- * context's arena. Several .xz or .lzma streams may follow one another, as they may for Python. */
+ * A decoder's dictionary is as large as the encoder's, up to 4 GiB, however small the chunk is. But no match reaches further
+ * back than the chunk is long: so we read headers ourselves, lower the dictionary to that, and decode block by block with
+ * memory from the context's arena. Several .xz or .lzma streams may follow one another, as they may for Python. */
 #include "codec/codec_impl.h"
 
 #ifdef DMC_HAVE_LZMA
@@ -82,8 +82,8 @@ static enum damacy_status library_error(struct damacy_error *error, const struct
     default:
         break;
     }
-    return dmc_error_set(error, DAMACY_DECODE, "decode", "lzma: the data are %s at byte %zu of %llu (liblzma answers %d)", what, run->taken,
-                         (unsigned long long)run->job->source_bytes, (int)code);
+    return dmc_error_set(error, DAMACY_DECODE, "decode", "lzma: the data are %s at byte %zu of %llu (liblzma answers %d)", what,
+                         run->taken, (unsigned long long)run->job->source_bytes, (int)code);
 }
 
 static void dictionary_lower(lzma_filter *filters, uint32_t bytes)
@@ -347,8 +347,8 @@ static enum damacy_status lzma_configure(struct dmc_codec_build *build, dmc_json
         for (size_t i = 0; good && i < count; i++)
             good = filter_read(dmc_json_at(filters, i), &config.filters[i]);
         if (!good)
-            return dmc_codec_config_error(error, build->name, "filters", "a list of one to four filters of lzma, as the format is raw",
-                                          filters);
+            return dmc_codec_config_error(error, build->name, "filters",
+                                          "a list of one to four filters of lzma, as the format is raw", filters);
         config.filter_count = (uint32_t)count;
     } else if (dmc_json_type(filters) != DMC_JSON_NULL && dmc_json_type(filters) != DMC_JSON_ARRAY) {
         return dmc_codec_config_error(error, build->name, "filters", "a list of filters, or null", filters);

@@ -1,9 +1,10 @@
-/* Codecs that compute with elements, one by one or in a row: astype, quantize, bitround, delta, fixedscaleoffset as numcodecs defines them,
- * and scale_offset and cast_value of zarr-extensions.
+/* Codecs that compute with elements, one by one or in a row: astype, quantize, bitround, delta, fixedscaleoffset as numcodecs
+ * defines them, and scale_offset and cast_value of zarr-extensions.
  *
- * numcodecs' filters say what the elements are: in v2 they stand behind `bytes` and see bytes, so the byte order that their type
- * strings say is that of the bytes. In v3 they stand before `bytes` and get elements; there only the kind and size of a type count.
- * Results are those of numpy (2.x, where it differs from 1.x), to the bit; tests/unit/codec/numeric_vectors.py asks it. */
+ * numcodecs' filters say what the elements are: in v2 they stand behind `bytes` and see bytes, so the byte order that their
+ * type strings say is that of the bytes. In v3 they stand before `bytes` and get elements; there only the kind and size of a
+ * type count. Results are those of numpy (2.x, where it differs from 1.x), to the bit; tests/unit/codec/numeric_vectors.py asks
+ * it. */
 #include "base/dtype.h"
 #include "codec/codec_impl.h"
 #include "codec/element_type.h"
@@ -72,7 +73,8 @@ static size_t block_count(const struct span *span, uint64_t at)
 
 /* A type member of numcodecs; `fallback` where it may be missing. */
 static enum damacy_status type_read(const struct dmc_codec_build *build, dmc_json *configuration, const char *member,
-                                    const struct dmc_element_type *fallback, struct dmc_element_type *type, struct damacy_error *error)
+                                    const struct dmc_element_type *fallback, struct dmc_element_type *type,
+                                    struct damacy_error *error)
 {
     dmc_json *value = dmc_json_get(configuration, member);
     const char *text = NULL;
@@ -83,8 +85,8 @@ static enum damacy_status type_read(const struct dmc_codec_build *build, dmc_jso
     if (!dmc_json_string(value, &text, NULL))
         return dmc_codec_config_error(error, build->name, member, "a numpy type as text, e.g. \"<f4\"", value);
     if (!dmc_element_type_numpy(text, type)) {
-        dmc_error_set(error, DAMACY_UNSUPPORTED, "metadata", "codec '%s': type '%.64s' of its member '%s' is not read", build->name, text,
-                      member);
+        dmc_error_set(error, DAMACY_UNSUPPORTED, "metadata", "codec '%s': type '%.64s' of its member '%s' is not read",
+                      build->name, text, member);
         dmc_error_hint(error, "bool, integers and floats of 16, 32 and 64 bits are");
         return DAMACY_UNSUPPORTED;
     }
@@ -101,14 +103,15 @@ static const struct dmc_element_type *type_around(const struct dmc_codec_build *
 }
 
 /* Append the step; config's `in` and `out` are set. */
-static enum damacy_status numeric_add(struct dmc_codec_build *build, const struct dmc_codec_ops *ops, struct numeric_config *config,
-                                      struct damacy_error *error)
+static enum damacy_status numeric_add(struct dmc_codec_build *build, const struct dmc_codec_ops *ops,
+                                      struct numeric_config *config, struct damacy_error *error)
 {
     config->in_bytes = (uint32_t)damacy_dtype_bytes(config->in.dtype);
     config->out_bytes = (uint32_t)damacy_dtype_bytes(config->out.dtype);
     if (!build->serializer && config->out_bytes != build->type.bytes)
-        return dmc_error_set(error, DAMACY_DECODE, "metadata", "codec '%s': it gives elements of %u bytes, but those before it have %u",
-                             build->name, config->out_bytes, build->type.bytes);
+        return dmc_error_set(error, DAMACY_DECODE, "metadata",
+                             "codec '%s': it gives elements of %u bytes, but those before it have %u", build->name,
+                             config->out_bytes, build->type.bytes);
     if (build->exact && build->bytes % config->out_bytes)
         return dmc_error_set(error, DAMACY_DECODE, "metadata",
                              "codec '%s': a chunk of %llu bytes is no whole number of its elements of %u", build->name,
@@ -123,7 +126,8 @@ static enum damacy_status numeric_add(struct dmc_codec_build *build, const struc
 
 /* ---- astype, quantize, bitround ---- */
 
-static enum damacy_status convert_decode(struct dmc_codec_context *context, struct dmc_codec_job *job, struct damacy_error *error)
+static enum damacy_status convert_decode(struct dmc_codec_context *context, struct dmc_codec_job *job,
+                                         struct damacy_error *error)
 {
     const struct numeric_config *config = job->config;
     union block block;
@@ -350,8 +354,8 @@ static const struct dmc_codec_ops scale_step_ops = {
 };
 
 /* A number of the configuration; `fallback` where it is missing. */
-static enum damacy_status number_read(const struct dmc_codec_build *build, dmc_json *configuration, const char *member, bool required,
-                                      double *number, struct damacy_error *error)
+static enum damacy_status number_read(const struct dmc_codec_build *build, dmc_json *configuration, const char *member,
+                                      bool required, double *number, struct damacy_error *error)
 {
     dmc_json *value = dmc_json_get(configuration, member);
     if (!value && !required)
@@ -364,7 +368,9 @@ static enum damacy_status number_read(const struct dmc_codec_build *build, dmc_j
 /* The scale as the work type has it: half and float round it first. */
 static double in_work_type(enum damacy_dtype work, double number)
 {
-    return work == DAMACY_F16 ? dmc_half_to_double(dmc_double_to_half(number)) : work == DAMACY_F32 ? (double)(float)number : number;
+    return work == DAMACY_F16   ? dmc_half_to_double(dmc_double_to_half(number))
+           : work == DAMACY_F32 ? (double)(float)number
+                                : number;
 }
 
 static enum damacy_status scale_add(struct dmc_codec_build *build, struct numeric_config *config, struct damacy_error *error)
@@ -375,7 +381,8 @@ static enum damacy_status scale_add(struct dmc_codec_build *build, struct numeri
     return numeric_add(build, &scale_step_ops, config, error);
 }
 
-static enum damacy_status fixedscaleoffset_configure(struct dmc_codec_build *build, dmc_json *configuration, struct damacy_error *error)
+static enum damacy_status fixedscaleoffset_configure(struct dmc_codec_build *build, dmc_json *configuration,
+                                                     struct damacy_error *error)
 {
     struct numeric_config config = {0};
     struct dmc_element_type around;
@@ -396,7 +403,8 @@ const struct dmc_codec_ops dmc_codec_fixedscaleoffset_ops = {
 };
 
 /* Integers of scale_offset: what was encoded is a multiple of the scale. */
-static enum damacy_status integer_scale_decode(struct dmc_codec_context *context, struct dmc_codec_job *job, struct damacy_error *error)
+static enum damacy_status integer_scale_decode(struct dmc_codec_context *context, struct dmc_codec_job *job,
+                                               struct damacy_error *error)
 {
     const struct numeric_config *config = job->config;
     union block block;
@@ -411,12 +419,14 @@ static enum damacy_status integer_scale_decode(struct dmc_codec_context *context
         for (size_t i = 0; i < count && scale != 1; i++) {
             uint64_t value = block.integers[i];
             bool negative = is_signed && ((int64_t)value < 0) != (config->integer_scale < 0);
-            uint64_t size = is_signed && (int64_t)value < 0 ? 0 - value : value, by = config->integer_scale < 0 ? 0 - scale : scale;
+            uint64_t size = is_signed && (int64_t)value < 0 ? 0 - value : value,
+                     by = config->integer_scale < 0 ? 0 - scale : scale;
             remainder |= size % by;
             block.integers[i] = negative ? 0 - size / by : size / by;
         }
         if (remainder)
-            return dmc_error_set(error, DAMACY_DECODE, "decode", "scale_offset: not all elements are multiples of the scale %lld",
+            return dmc_error_set(error, DAMACY_DECODE, "decode",
+                                 "scale_offset: not all elements are multiples of the scale %lld",
                                  (long long)config->integer_scale);
         for (size_t i = 0; i < count; i++)
             block.integers[i] += (uint64_t)config->integer_offset;
@@ -434,13 +444,15 @@ static const struct dmc_codec_ops integer_scale_step_ops = {
     .decode = integer_scale_decode,
 };
 
-static enum damacy_status scale_offset_configure(struct dmc_codec_build *build, dmc_json *configuration, struct damacy_error *error)
+static enum damacy_status scale_offset_configure(struct dmc_codec_build *build, dmc_json *configuration,
+                                                 struct damacy_error *error)
 {
     struct numeric_config config = {.scale = 1, .integer_scale = 1};
     enum damacy_dtype dtype = build->type.dtype;
     enum damacy_status status = DAMACY_OK;
     if (dtype == DAMACY_NATIVE || dtype == DAMACY_BF16 || dtype == DAMACY_BOOL)
-        return dmc_error_set(error, DAMACY_UNSUPPORTED, "metadata", "codec '%s' is not read for elements of this type", build->name);
+        return dmc_error_set(error, DAMACY_UNSUPPORTED, "metadata", "codec '%s' is not read for elements of this type",
+                             build->name);
     config.in.dtype = config.out.dtype = dtype;
     if (!dmc_element_is_integer(dtype)) {
         status = number_read(build, configuration, "scale", false, &config.scale, error);
@@ -464,7 +476,8 @@ const struct dmc_codec_ops dmc_codec_scale_offset_ops = {
 
 /* ---- cast_value ---- */
 
-/* Least and greatest value of a type, as doubles that compare right with every double: the greatest of 64 bits is one too far. */
+/* Least and greatest value of a type, as doubles that compare right with every double: the greatest of 64 bits is one too far.
+ */
 struct limits {
     double least, above; /* half-open for integers */
 };
@@ -510,10 +523,8 @@ static bool integer_of(const struct numeric_config *config, double value, uint64
                 *integer = greatest >> spare;
             return true;
         }
-        value = fmod(value, 0x1p64); /* a multiple of every type's modulus */
-        if (value < 0)
-            value += 0x1p64; /* exact: so large values are multiples of their last bit */
-        *integer = value < 0x1p64 ? (uint64_t)value : 0;
+        *integer = (uint64_t)fmod(fabs(value), 0x1p64); /* a multiple of every type's modulus */
+        *integer = value < 0 ? 0 - *integer : *integer;
         return true;
     }
     *integer = value < 0 ? (uint64_t)(int64_t)value : (uint64_t)value;
@@ -616,25 +627,28 @@ static enum damacy_status choice_read(const struct dmc_codec_build *build, dmc_j
     return dmc_codec_config_error(error, build->name, member, expected, value);
 }
 
-static enum damacy_status cast_value_configure(struct dmc_codec_build *build, dmc_json *configuration, struct damacy_error *error)
+static enum damacy_status cast_value_configure(struct dmc_codec_build *build, dmc_json *configuration,
+                                               struct damacy_error *error)
 {
-    static const char *const roundings[] = {"nearest-even", "towards-zero", "towards-positive", "towards-negative", "nearest-away", NULL};
+    static const char *const roundings[] = {"nearest-even",     "towards-zero", "towards-positive",
+                                            "towards-negative", "nearest-away", NULL};
     static const char *const ranges[] = {"error", "clamp", "wrap", NULL};
     struct numeric_config config = {.out.dtype = build->type.dtype};
     dmc_json *value = dmc_json_get(configuration, "data_type");
     const char *text = NULL;
     int choice = 0;
     if (dmc_json_get(configuration, "scalar_map"))
-        return dmc_error_set(error, DAMACY_UNSUPPORTED, "metadata", "codec '%s': its member 'scalar_map' is not read", build->name);
+        return dmc_error_set(error, DAMACY_UNSUPPORTED, "metadata", "codec '%s': its member 'scalar_map' is not read",
+                             build->name);
     if (!dmc_json_string(value, &text, NULL))
         return dmc_codec_config_error(error, build->name, "data_type", "the name of a data type", value);
     if (!dmc_element_type_v3(text, &config.in.dtype) || config.in.dtype == DAMACY_BOOL || config.out.dtype == DAMACY_NATIVE ||
         config.out.dtype == DAMACY_BF16 || config.out.dtype == DAMACY_BOOL)
-        return dmc_error_set(error, DAMACY_UNSUPPORTED, "metadata", "codec '%s': from '%.64s' to %s is not read", build->name, text,
-                             damacy_dtype_str(config.out.dtype));
-    enum damacy_status status = choice_read(build, configuration, "rounding", roundings,
-                                            "nearest-even, towards-zero, towards-positive, towards-negative or nearest-away", &choice,
-                                            error);
+        return dmc_error_set(error, DAMACY_UNSUPPORTED, "metadata", "codec '%s': from '%.64s' to %s is not read", build->name,
+                             text, damacy_dtype_str(config.out.dtype));
+    enum damacy_status status =
+        choice_read(build, configuration, "rounding", roundings,
+                    "nearest-even, towards-zero, towards-positive, towards-negative or nearest-away", &choice, error);
     config.rounding = (enum rounding)choice;
     if (!status)
         status = choice_read(build, configuration, "out_of_range", ranges, "error, clamp or wrap", &choice, error);

@@ -1,10 +1,11 @@
 /* Packed bits, of two kinds.
  *
- * numcodecs.packbits: bools, eight a byte, the first in the highest bit; a first byte says how many bits of the last one are padding.
+ * numcodecs.packbits: bools, eight a byte, the first in the highest bit; a first byte says how many bits of the last one are
+ * padding.
  *
- * packbits of zarr-extensions, in the place of `bytes`: of each element the bits first_bit to last_bit, from the lowest, one behind the
- * other, the first in the lowest bit of a byte; the count of padding bits may stand in front, behind, or nowhere. Decoded elements are
- * in this machine's byte order. */
+ * packbits of zarr-extensions, in the place of `bytes`: of each element the bits first_bit to last_bit, from the lowest, one
+ * behind the other, the first in the lowest bit of a byte; the count of padding bits may stand in front, behind, or nowhere.
+ * Decoded elements are in this machine's byte order. */
 #include "codec/codec_impl.h"
 
 /* ---- numcodecs.packbits ---- */
@@ -117,7 +118,8 @@ static inline uint64_t bits_load(const uint8_t *data, uint64_t data_bytes, uint6
     return bits == 64 ? low : low & ((UINT64_C(1) << bits) - 1);
 }
 
-static enum damacy_status packbits_decode(struct dmc_codec_context *context, struct dmc_codec_job *job, struct damacy_error *error)
+static enum damacy_status packbits_decode(struct dmc_codec_context *context, struct dmc_codec_job *job,
+                                          struct damacy_error *error)
 {
     const struct packbits_config *config = job->config;
     uint64_t extra = config->padding != PADDING_NONE, count = job->target_bytes / config->item_bytes;
@@ -155,8 +157,8 @@ static const struct dmc_codec_ops packbits_step_ops = {
     .decode = packbits_decode,
 };
 
-static enum damacy_status bit_read(const struct dmc_codec_build *build, dmc_json *configuration, const char *member, uint32_t least,
-                                   uint32_t *bit, struct damacy_error *error)
+static enum damacy_status bit_read(const struct dmc_codec_build *build, dmc_json *configuration, const char *member,
+                                   uint32_t least, uint32_t *bit, struct damacy_error *error)
 {
     dmc_json *value = dmc_json_get(configuration, member);
     uint64_t number;
@@ -175,8 +177,8 @@ static enum damacy_status packbits_configure(struct dmc_codec_build *build, dmc_
     const char *text = NULL;
     uint32_t last_bit = build->type.bits - 1;
     if (build->type.bytes > 8)
-        return dmc_error_set(error, DAMACY_UNSUPPORTED, "metadata", "codec '%s': elements of %u bytes are not read", build->name,
-                             build->type.bytes);
+        return dmc_error_set(error, DAMACY_UNSUPPORTED, "metadata", "codec '%s': elements of %u bytes are not read",
+                             build->name, build->type.bytes);
     if (padding) {
         bool known = dmc_json_string(padding, &text, NULL);
         if (known && (strcmp(text, "first_byte") == 0 || strcmp(text, "start_byte") == 0))

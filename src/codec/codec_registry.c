@@ -1,7 +1,7 @@
 /* Codecs that users registered (damacy_codec_register).
  *
- * One list for the process behind one lock, which is held for looking up and counting only. Each step of a chain holds a reference, so
- * unregistering takes a name away at once and the codec when the last array that uses it is gone. */
+ * One list for the process behind one lock, which is held for looking up and counting only. Each step of a chain holds a
+ * reference, so unregistering takes a name away at once and the codec when the last array that uses it is gone. */
 #include "base/mem.h"
 #include "base/thread.h"
 #include "codec/codec_impl.h"
@@ -97,7 +97,8 @@ static enum damacy_status user_error(struct damacy_error *error, const struct dm
     if (status != DAMACY_UNSUPPORTED && status != DAMACY_OOM && status != DAMACY_BUDGET)
         status = DAMACY_DECODE;
     message[MESSAGE_BYTES - 1] = 0;
-    return dmc_error_set(error, status, stage, "codec '%s': %s", user->name, *message ? message : "it failed and does not say why");
+    return dmc_error_set(error, status, stage, "codec '%s': %s", user->name,
+                         *message ? message : "it failed and does not say why");
 }
 
 enum damacy_status dmc_codec_user_add(struct dmc_codec_build *build, struct dmc_codec_user *user, const char *configuration,
@@ -169,7 +170,8 @@ enum damacy_status damacy_codec_register(const char *name, const struct damacy_c
     if (!name || !*name || strlen(name) > USER_NAME_BYTES_MAX)
         return dmc_error_set(error, DAMACY_INVAL, "config", "a codec's name has 1 to %d bytes", USER_NAME_BYTES_MAX);
     if (!codec || codec->struct_size < sizeof *codec || !codec->decode)
-        return dmc_error_set(error, DAMACY_INVAL, "config", "codec '%s': struct_size must be set (DAMACY_CODEC_INIT), and decode", name);
+        return dmc_error_set(error, DAMACY_INVAL, "config",
+                             "codec '%s': struct_size must be set (DAMACY_CODEC_INIT), and decode", name);
     if (dmc_codec_find(name))
         return dmc_error_set(error, DAMACY_INVAL, "config", "codec '%s' is built in and cannot be replaced", name);
     struct dmc_codec_user *user = dmc_calloc(1, sizeof *user);

@@ -1,11 +1,13 @@
-/* sharding_indexed as a codec: shards that the planner does not know as a level of the grid, because they lie inside a chunk (shards in
- * shards) or inside other codecs. Each is decoded as a whole, inner chunk by inner chunk, those outside the needed range left out.
+/* sharding_indexed as a codec: shards that the planner does not know as a level of the grid, because they lie inside a chunk
+ * (shards in shards) or inside other codecs. Each is decoded as a whole, inner chunk by inner chunk, those outside the needed
+ * range left out.
  *
  * The shard is the inner chunks' bytes in any order, and before or behind them the index:
  *
  *     for each inner chunk, in C order: u64 offset, u64 bytes; both all ones: absent, the fill value.    [u32 crc32c of these]
  *
- * src/zarr puts the fill value into the configuration as "damacy.fill", hexadecimal, since a codec is not told of it otherwise. */
+ * src/zarr puts the fill value into the configuration as "damacy.fill", hexadecimal, since a codec is not told of it otherwise.
+ */
 #include "base/crc32c.h"
 #include "base/mem.h"
 #include "codec/codec_impl.h"
@@ -36,15 +38,16 @@ static uint64_t entry_load(const struct sharding_config *config, const uint8_t *
     return config->index_swap ? __builtin_bswap64(value) : value;
 }
 
-static enum damacy_status index_find(const struct sharding_config *config, const struct dmc_codec_job *job, const uint8_t **index,
-                                     struct damacy_error *error)
+static enum damacy_status index_find(const struct sharding_config *config, const struct dmc_codec_job *job,
+                                     const uint8_t **index, struct damacy_error *error)
 {
     uint64_t bytes = 16 * config->inner_count, all = bytes + (config->index_checked ? 4 : 0);
     if (job->source_bytes < all)
         return dmc_codec_size_error(error, "sharding_indexed", "too short for its index", "at least ", all, job->source_bytes);
     *index = job->source + (config->index_at_start ? 0 : job->source_bytes - all);
     if (config->index_checked && dmc_crc32c(*index, bytes) != dmc_load_u32le(*index + bytes))
-        return dmc_error_set(error, DAMACY_DECODE, "decode", "sharding_indexed: the index of a shard inside a chunk fails its checksum");
+        return dmc_error_set(error, DAMACY_DECODE, "decode",
+                             "sharding_indexed: the index of a shard inside a chunk fails its checksum");
     return DAMACY_OK;
 }
 
@@ -52,16 +55,17 @@ static enum damacy_status index_find(const struct sharding_config *config, const
 static void inner_place(const struct sharding_config *config, const uint8_t *decoded, uint8_t *target)
 {
     if (decoded) {
-        dmc_codec_box_copy(config->rank, config->inner_shape, config->item_bytes, config->inner->swap, target, config->strides, decoded,
-                           config->inner_strides);
+        dmc_codec_box_copy(config->rank, config->inner_shape, config->item_bytes, config->inner->swap, target, config->strides,
+                           decoded, config->inner_strides);
         return;
     }
     dmc_codec_box_copy(config->rank, config->inner_shape, config->item_bytes, false, target, config->strides, config->fill,
                        config->fill_strides);
 }
 
-static enum damacy_status inner_decode(struct dmc_codec_context *context, const struct sharding_config *config, struct dmc_codec_job *job,
-                                       const uint8_t *entry, uint8_t *target, struct damacy_error *error)
+static enum damacy_status inner_decode(struct dmc_codec_context *context, const struct sharding_config *config,
+                                       struct dmc_codec_job *job, const uint8_t *entry, uint8_t *target,
+                                       struct damacy_error *error)
 {
     uint64_t offset = entry_load(config, entry), bytes = entry_load(config, entry + 8);
     if (offset == UINT64_MAX && bytes == UINT64_MAX) {
@@ -69,8 +73,8 @@ static enum damacy_status inner_decode(struct dmc_codec_context *context, const 
         return DAMACY_OK;
     }
     if (offset > job->source_bytes || bytes > job->source_bytes - offset)
-        return dmc_codec_size_error(error, "sharding_indexed", "an inner chunk ends behind its shard", "at most ", job->source_bytes,
-                                    offset > UINT64_MAX - bytes ? UINT64_MAX : offset + bytes);
+        return dmc_codec_size_error(error, "sharding_indexed", "an inner chunk ends behind its shard", "at most ",
+                                    job->source_bytes, offset > UINT64_MAX - bytes ? UINT64_MAX : offset + bytes);
     const struct dmc_codec_chain *inner = config->inner;
     if (inner->raw && bytes == inner->chunk_bytes) { /* where it lies */
         inner_place(config, job->source + offset, target);
@@ -96,7 +100,8 @@ static enum damacy_status inner_decode(struct dmc_codec_context *context, const 
     return status;
 }
 
-static enum damacy_status sharding_decode(struct dmc_codec_context *context, struct dmc_codec_job *job, struct damacy_error *error)
+static enum damacy_status sharding_decode(struct dmc_codec_context *context, struct dmc_codec_job *job,
+                                          struct damacy_error *error)
 {
     const struct sharding_config *config = job->config;
     const uint8_t *index = NULL;
@@ -186,7 +191,8 @@ static enum damacy_status inner_chain_build(struct dmc_codec_build *build, dmc_j
         return dmc_codec_config_error(error, build->name, "codecs", "a list of 1 to 16 codecs", codecs);
     for (; !status && count < dmc_json_count(codecs); count++) {
         if (!codec_read(dmc_json_at(codecs, count), &descs[count], &owned[count], &status) && !status)
-            status = dmc_codec_config_error(error, build->name, "codecs", "codecs with their names", dmc_json_at(codecs, count));
+            status =
+                dmc_codec_config_error(error, build->name, "codecs", "codecs with their names", dmc_json_at(codecs, count));
     }
     if (status == DAMACY_OOM)
         dmc_error_set(error, DAMACY_OOM, "metadata", "no memory for the codecs inside '%s'", build->name);
@@ -200,8 +206,8 @@ static enum damacy_status inner_chain_build(struct dmc_codec_build *build, dmc_j
 }
 
 /* bytes, or bytes and crc32c; missing: little-endian and checked, as every writer writes it. */
-static enum damacy_status index_read(const struct dmc_codec_build *build, dmc_json *configuration, struct sharding_config *config,
-                                     struct damacy_error *error)
+static enum damacy_status index_read(const struct dmc_codec_build *build, dmc_json *configuration,
+                                     struct sharding_config *config, struct damacy_error *error)
 {
     static const char expected[] = "bytes, or bytes and crc32c";
     dmc_json *codecs = dmc_json_get(configuration, "index_codecs"), *location = dmc_json_get(configuration, "index_location");
@@ -211,7 +217,8 @@ static enum damacy_status index_read(const struct dmc_codec_build *build, dmc_js
     if (codecs && (dmc_json_type(codecs) != DMC_JSON_ARRAY || count == 0 || count > 2))
         return dmc_codec_config_error(error, build->name, "index_codecs", expected, codecs);
     for (size_t i = 0; i < count; i++) {
-        dmc_json *codec = dmc_json_at(codecs, i), *name = dmc_json_type(codec) == DMC_JSON_OBJECT ? dmc_json_get(codec, "name") : codec;
+        dmc_json *codec = dmc_json_at(codecs, i),
+                 *name = dmc_json_type(codec) == DMC_JSON_OBJECT ? dmc_json_get(codec, "name") : codec;
         if (!dmc_json_string(name, &text, NULL) || strcmp(text, i == 0 ? "bytes" : "crc32c") != 0)
             return dmc_codec_config_error(error, build->name, "index_codecs", expected, codecs);
         config->index_checked = i == 1;
@@ -284,7 +291,8 @@ static enum damacy_status shape_read(const struct dmc_codec_build *build, dmc_js
         stride *= (int64_t)build->shape[i];
     }
     if (config->inner_count > UINT64_C(1) << 28)
-        return dmc_error_set(error, DAMACY_UNSUPPORTED, "metadata", "codec '%s': more than 2^28 chunks in a shard", build->name);
+        return dmc_error_set(error, DAMACY_UNSUPPORTED, "metadata", "codec '%s': more than 2^28 chunks in a shard",
+                             build->name);
     return DAMACY_OK;
 }
 
@@ -292,8 +300,9 @@ static enum damacy_status sharding_configure(struct dmc_codec_build *build, dmc_
 {
     struct sharding_config config = {.rank = build->rank, .item_bytes = build->type.bytes, .level = build->level};
     if (build->level + 1 >= DMC_CODEC_LEVELS)
-        return dmc_error_set(error, DAMACY_UNSUPPORTED, "metadata", "codec '%s': shards within shards more than %d deep are not read",
-                             build->name, DMC_CODEC_LEVELS - 1);
+        return dmc_error_set(error, DAMACY_UNSUPPORTED, "metadata",
+                             "codec '%s': shards within shards more than %d deep are not read", build->name,
+                             DMC_CODEC_LEVELS - 1);
     if (build->trail || (build->type.dtype == DAMACY_NATIVE && build->level == 0 && build->step_count))
         return dmc_error_set(error, DAMACY_UNSUPPORTED, "metadata", "codec '%s': not for elements of this type", build->name);
     enum damacy_status status = shape_read(build, dmc_json_get(configuration, "chunk_shape"), &config, error);

@@ -5,7 +5,8 @@
 /* blosc's limit is 255, and no element that we deliver has more than 8; records may be longer. */
 #define ELEMENT_BYTES_MAX DMC_UNSHUFFLE_TYPESIZE_MAX
 
-static enum damacy_status shuffle_decode(struct dmc_codec_context *context, struct dmc_codec_job *job, struct damacy_error *error)
+static enum damacy_status shuffle_decode(struct dmc_codec_context *context, struct dmc_codec_job *job,
+                                         struct damacy_error *error)
 {
     uint32_t item = *(const uint32_t *)job->config;
     const uint8_t *planes[ELEMENT_BYTES_MAX];

@@ -20,7 +20,7 @@ struct dmc_codec_info {
     const char *kind;                           /* "array -> array", "array -> bytes", "bytes -> bytes", or several */
     const char *library;                        /* that decodes it, "damacy" where that is us */
     enum dmc_codec_state state;
-    const char *note; /* what is special, or why it is refused */
+    const char *note;                /* what is special, or why it is refused */
     const struct dmc_codec_ops *ops; /* NULL: not READ. Private to src/codec */
     uint32_t kinds;                  /* private */
 };

@@ -1,5 +1,5 @@
-/* transpose: axis i of the encoded chunk is axis order[i] of what came before. Not executed as a rule: it becomes the chain's strides.
- * Only below a codec for which the order of elements counts it is a step. */
+/* transpose: axis i of the encoded chunk is axis order[i] of what came before. Not executed as a rule: it becomes the chain's
+ * strides. Only below a codec for which the order of elements counts it is a step. */
 #include "codec/codec_impl.h"
 #include <stdio.h>
 
@@ -11,13 +11,14 @@ struct transpose_config {
     int64_t source_strides[DAMACY_RANK_MAX + 1];
 };
 
-static enum damacy_status transpose_decode(struct dmc_codec_context *context, struct dmc_codec_job *job, struct damacy_error *error)
+static enum damacy_status transpose_decode(struct dmc_codec_context *context, struct dmc_codec_job *job,
+                                           struct damacy_error *error)
 {
     const struct transpose_config *config = job->config;
     (void)context;
     (void)error;
-    dmc_codec_box_copy(config->rank, config->extents, config->item_bytes, false, job->target, config->target_strides, job->source,
-                       config->source_strides);
+    dmc_codec_box_copy(config->rank, config->extents, config->item_bytes, false, job->target, config->target_strides,
+                       job->source, config->source_strides);
     job->decoded_bytes = job->source_bytes;
     return DAMACY_OK;
 }
@@ -71,7 +72,8 @@ static enum damacy_status step_add(struct dmc_codec_build *build, const uint8_t 
     return dmc_codec_step_add(build, &transpose_step_ops, &config, sizeof config, error);
 }
 
-static enum damacy_status transpose_configure(struct dmc_codec_build *build, dmc_json *configuration, struct damacy_error *error)
+static enum damacy_status transpose_configure(struct dmc_codec_build *build, dmc_json *configuration,
+                                              struct damacy_error *error)
 {
     uint8_t order[DAMACY_RANK_MAX + 1];
     uint8_t axes[DAMACY_RANK_MAX + 1];

@@ -10,9 +10,10 @@ bool dmc_element_type_v3(const char *name, enum damacy_dtype *dtype)
         const char *name;
         enum damacy_dtype dtype;
     } names[] = {
-        {"bool", DAMACY_BOOL},   {"int8", DAMACY_I8},     {"int16", DAMACY_I16},   {"int32", DAMACY_I32},       {"int64", DAMACY_I64},
-        {"uint8", DAMACY_U8},    {"uint16", DAMACY_U16},  {"uint32", DAMACY_U32},  {"uint64", DAMACY_U64},      {"float16", DAMACY_F16},
-        {"float32", DAMACY_F32}, {"float64", DAMACY_F64}, {"bfloat16", DAMACY_BF16},
+        {"bool", DAMACY_BOOL},     {"int8", DAMACY_I8},     {"int16", DAMACY_I16},   {"int32", DAMACY_I32},
+        {"int64", DAMACY_I64},     {"uint8", DAMACY_U8},    {"uint16", DAMACY_U16},  {"uint32", DAMACY_U32},
+        {"uint64", DAMACY_U64},    {"float16", DAMACY_F16}, {"float32", DAMACY_F32}, {"float64", DAMACY_F64},
+        {"bfloat16", DAMACY_BF16},
     };
     for (size_t i = 0; i < sizeof names / sizeof names[0]; i++) {
         if (strcmp(names[i].name, name) == 0) {
@@ -29,8 +30,9 @@ bool dmc_element_type_numpy(const char *text, struct dmc_element_type *type)
         const char *code;
         enum damacy_dtype dtype;
     } codes[] = {
-        {"b1", DAMACY_BOOL}, {"?", DAMACY_BOOL}, {"i1", DAMACY_I8},  {"i2", DAMACY_I16}, {"i4", DAMACY_I32}, {"i8", DAMACY_I64}, {"u1", DAMACY_U8},
-        {"u2", DAMACY_U16},  {"u4", DAMACY_U32}, {"u8", DAMACY_U64}, {"f2", DAMACY_F16}, {"f4", DAMACY_F32}, {"f8", DAMACY_F64},
+        {"b1", DAMACY_BOOL}, {"?", DAMACY_BOOL}, {"i1", DAMACY_I8},  {"i2", DAMACY_I16}, {"i4", DAMACY_I32},
+        {"i8", DAMACY_I64},  {"u1", DAMACY_U8},  {"u2", DAMACY_U16}, {"u4", DAMACY_U32}, {"u8", DAMACY_U64},
+        {"f2", DAMACY_F16},  {"f4", DAMACY_F32}, {"f8", DAMACY_F64},
     };
     type->swap = false;
     if (dmc_element_type_v3(text, &type->dtype))
@@ -84,7 +86,8 @@ enum damacy_dtype dmc_element_promote(enum damacy_dtype a, enum damacy_dtype b)
     size_t a_bytes = damacy_dtype_bytes(a), b_bytes = damacy_dtype_bytes(b);
     if (dmc_element_is_signed(a) == dmc_element_is_signed(b))
         return a_bytes >= b_bytes ? a : b;
-    size_t signed_bytes = dmc_element_is_signed(a) ? a_bytes : b_bytes, unsigned_bytes = dmc_element_is_signed(a) ? b_bytes : a_bytes;
+    size_t signed_bytes = dmc_element_is_signed(a) ? a_bytes : b_bytes,
+           unsigned_bytes = dmc_element_is_signed(a) ? b_bytes : a_bytes;
     if (signed_bytes > unsigned_bytes)
         return signed_of[signed_bytes];
     return unsigned_bytes == 8 ? DAMACY_F64 : signed_of[2 * unsigned_bytes];
@@ -219,10 +222,10 @@ static inline uint64_t bits_of_double(double value)
     return bits;
 }
 
-#define EACH(expression)                 \
-    for (size_t i = 0; i < count; i++) { \
-        expression;                      \
-    }                                    \
+#define EACH(expression)                                                                                                       \
+    for (size_t i = 0; i < count; i++) {                                                                                       \
+        expression;                                                                                                            \
+    }                                                                                                                          \
     break
 
 void dmc_element_load_integer(struct dmc_element_type type, const uint8_t *source, size_t count, uint64_t *to)
@@ -316,7 +319,8 @@ static inline float float_of_integer(uint64_t value, bool is_signed)
     return is_signed ? (float)(int64_t)value : (float)value;
 }
 
-void dmc_element_store_integer(struct dmc_element_type type, const uint64_t *from, bool is_signed, size_t count, uint8_t *target)
+void dmc_element_store_integer(struct dmc_element_type type, const uint64_t *from, bool is_signed, size_t count,
+                               uint8_t *target)
 {
     bool swap = type.swap;
     switch (type.dtype) {

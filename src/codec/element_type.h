@@ -1,8 +1,9 @@
 /* Types of stored elements as codecs name them, and loops that load and store elements of any of them, in either byte order.
  *
- * Loops go by blocks: a block becomes doubles, or 64-bit integers (for integers and bool, which doubles cannot all hold), the codec
- * computes with these, and stores them as the other type. Conversions are numpy's: to the bit where C defines them; floats outside
- * the range of an integer become what x86's conversion gives, which is what numpy mostly does there, but no two machines agree on. */
+ * Loops go by blocks: a block becomes doubles, or 64-bit integers (for integers and bool, which doubles cannot all hold), the
+ * codec computes with these, and stores them as the other type. Conversions are numpy's: to the bit where C defines them;
+ * floats outside the range of an integer become what x86's conversion gives, which is what numpy mostly does there, but no two
+ * machines agree on. */
 #ifndef DMC_ELEMENT_TYPE_H
 #define DMC_ELEMENT_TYPE_H
 
@@ -30,7 +31,8 @@ void dmc_element_load_double(struct dmc_element_type type, const uint8_t *source
 void dmc_element_load_integer(struct dmc_element_type type, const uint8_t *source, size_t count, uint64_t *to);
 void dmc_element_store_double(struct dmc_element_type type, const double *from, size_t count, uint8_t *target);
 /* `is_signed`: how `from` is to be understood where it becomes a float. */
-void dmc_element_store_integer(struct dmc_element_type type, const uint64_t *from, bool is_signed, size_t count, uint8_t *target);
+void dmc_element_store_integer(struct dmc_element_type type, const uint64_t *from, bool is_signed, size_t count,
+                               uint8_t *target);
 
 double dmc_half_to_double(uint16_t half);
 /* Rounded to nearest, ties to even. */

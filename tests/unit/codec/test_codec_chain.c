@@ -167,7 +167,7 @@ static void test_chain_bad_metadata(void **state)
          DAMACY_UNSUPPORTED,
          "'lzx'",
          "transpose, zstd, gzip, blosc, crc32c"},
-        {{{"sharding_indexed", "{}"}}, DAMACY_UNSUPPORTED, "'sharding_indexed'", ""},
+        {{{"sharding_indexed", "{}"}}, DAMACY_DECODE, "'sharding_indexed'", "'chunk_shape'"},
         {{{"", NULL}}, DAMACY_UNSUPPORTED, "''", ""},
         {{{"bytes", "{\"endian\":\"big\""}}, DAMACY_DECODE, "'bytes'", "no JSON"},
         {{{"bytes", "[]"}}, DAMACY_DECODE, "'bytes'", "an object"},
