@@ -35,6 +35,8 @@ void dmc_frame_pop(struct dmc_request *request)
     request->parts = frame->parts;
     request->part_count = frame->part_count;
     request->holder = frame->store;
+    request->part_begin = 0;
+    request->read_bytes = 0;
 }
 
 static enum dmc_start start_inner(struct dmc_store *inner, struct dmc_io *io, struct dmc_request *request)

@@ -63,6 +63,7 @@ struct dmc_request {
     struct iovec *parts;    /* where the bytes go, in order; the store may change them while it works */
     uint32_t part_count;
     struct damacy_error *error; /* the caller's, or NULL; written only for FAILED, without uri, which the caller adds */
+    bool metadata;          /* small, and something waits for it: network stores let it pass chunks */
     void *user;
     /* the answer, valid once done */
     enum dmc_outcome outcome;
@@ -208,12 +209,18 @@ enum damacy_status dmc_store_fault_create(struct dmc_store *inner, enum dmc_faul
 /* --- uris --- */
 
 /* The stores of one pipeline, by scheme. A uri is a path (taken as it is), file://PATH or file:/PATH (absolute, percent-decoded,
- * empty or "localhost" host), or memory://NAME (only where a memory store was set). */
+ * empty or "localhost" host), or memory://NAME (only where a memory store was set).
+ *
+ * A component of a path that is a regular file is a store of its own: a zip file (.zip, .ozx), or kerchunk references (.json); the
+ * rest of the path lies inside. It is read at the first resolve that meets it, and stays as it was then; each is one store, however
+ * often it is named, and there are at most 65536. */
 struct dmc_stores;
 struct dmc_stores_options {
     struct dmc_store_file_options file;
     const char *storage_options; /* of the network stores: a JSON object as text, read at create; NULL: none */
+    uint64_t container_bytes_max; /* most memory that tables of zip and reference files and inflated entries take; 0: 1 GiB */
 };
+#define DMC_CONTAINER_BYTES_DEFAULT (1ull << 30)
 /* NULL options: all defaults. */
 enum damacy_status dmc_stores_create(const struct dmc_stores_options *options, struct dmc_stores **stores, struct damacy_error *error);
 void dmc_stores_destroy(struct dmc_stores *stores);
@@ -221,7 +228,8 @@ void dmc_stores_destroy(struct dmc_stores *stores);
 void dmc_stores_set(struct dmc_stores *stores, const char *scheme, struct dmc_store *store);
 
 /* Which store, and the key prefix of the array in it, written to `prefix` without a trailing slash (an object's key is prefix, '/',
- * name). UNSUPPORTED for another scheme, INVAL for a uri that makes no sense. */
+ * name). UNSUPPORTED for another scheme, INVAL for a uri that makes no sense; for a zip or reference file whatever opening it says.
+ * Any thread; the store stays as long as the stores. */
 enum damacy_status dmc_stores_resolve(struct dmc_stores *stores, const char *uri, struct dmc_store **store, char *prefix, size_t capacity,
                                       struct damacy_error *error);
 

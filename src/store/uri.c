@@ -1,7 +1,7 @@
 /* Which store a uri means, and which key in it. */
 #include "base/error.h"
 #include "base/mem.h"
-#include "store/store.h"
+#include "store/containers.h"
 
 #include <string.h>
 #include <strings.h>
@@ -10,6 +10,7 @@ struct dmc_stores {
     struct dmc_store *file;   /* what file uris go to */
     struct dmc_store *memory; /* NULL: none was set */
     struct dmc_store *owned;  /* the file store made here */
+    struct dmc_containers *containers;
 };
 
 enum damacy_status dmc_stores_create(const struct dmc_stores_options *options, struct dmc_stores **out,
@@ -22,8 +23,11 @@ enum damacy_status dmc_stores_create(const struct dmc_stores_options *options, s
     if (!stores)
         return dmc_error_set(error, DAMACY_OOM, "config", "no memory for the stores");
     enum damacy_status status = dmc_store_file_create(&options->file, &stores->owned, error);
+    if (status == DAMACY_OK)
+        status = dmc_containers_create(stores, options->container_bytes_max ? options->container_bytes_max : DMC_CONTAINER_BYTES_DEFAULT,
+                                       &stores->containers, error);
     if (status != DAMACY_OK) {
-        dmc_free(stores);
+        dmc_stores_destroy(stores);
         return status;
     }
     stores->file = stores->owned;
@@ -35,6 +39,7 @@ void dmc_stores_destroy(struct dmc_stores *stores)
 {
     if (!stores)
         return;
+    dmc_containers_destroy(stores->containers);
     dmc_store_destroy(stores->owned);
     dmc_free(stores);
 }
@@ -115,8 +120,8 @@ static enum damacy_status resolve_file(const char *rest, char *prefix, size_t ca
     return write_prefix(rest, true, prefix, capacity, error);
 }
 
-enum damacy_status dmc_stores_resolve(struct dmc_stores *stores, const char *uri, struct dmc_store **store, char *prefix,
-                                      size_t capacity, struct damacy_error *error)
+enum damacy_status dmc_stores_resolve_plain(struct dmc_stores *stores, const char *uri, struct dmc_store **store, char *prefix,
+                                            size_t capacity, struct damacy_error *error)
 {
     if (!uri || !*uri || capacity == 0)
         return dmc_error_set(error, DAMACY_INVAL, "config", "the uri is empty");
@@ -141,4 +146,39 @@ enum damacy_status dmc_stores_resolve(struct dmc_stores *stores, const char *uri
                   uri);
     dmc_error_hint(error, "this build reads paths and file:// uris");
     return DAMACY_UNSUPPORTED;
+}
+
+/* The path inside a container, without what says nothing: its keys have no empty parts and no '.'. */
+static enum damacy_status write_inside(const char *inside, char *prefix, struct damacy_error *error)
+{
+    size_t length = 0;
+    while (*inside) {
+        size_t bytes = strcspn(inside, "/");
+        if (bytes == 2 && memcmp(inside, "..", 2) == 0)
+            return dmc_error_set(error, DAMACY_INVAL, "config", "'..' has no meaning inside a zip or reference file");
+        if (bytes > 0 && !(bytes == 1 && *inside == '.')) {
+            if (length > 0)
+                prefix[length++] = '/';
+            memmove(prefix + length, inside, bytes);
+            length += bytes;
+        }
+        inside += bytes + (inside[bytes] == '/');
+    }
+    prefix[length] = 0;
+    return DAMACY_OK;
+}
+
+enum damacy_status dmc_stores_resolve(struct dmc_stores *stores, const char *uri, struct dmc_store **store, char *prefix,
+                                      size_t capacity, struct damacy_error *error)
+{
+    enum damacy_status status = dmc_stores_resolve_plain(stores, uri, store, prefix, capacity, error);
+    if (status || *store != stores->file)
+        return status;
+    struct dmc_store *container;
+    const char *inside = NULL;
+    status = dmc_containers_find(stores->containers, stores->file, prefix, &container, &inside, error);
+    if (status || !container)
+        return status;
+    *store = container;
+    return write_inside(inside, prefix, error);
 }
