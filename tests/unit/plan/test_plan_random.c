@@ -9,7 +9,7 @@
 
 #include <inttypes.h>
 
-#define RANDOM_CASES 6000
+#define RANDOM_CASES 5000
 
 static struct dmc_arena arena;
 
