@@ -1,7 +1,7 @@
 """zarr-python's own hypothesis strategies draw the arrays: any dtype, shape, chunks, shards, names, fill values, both formats. damacy reads
 the same, or refuses by name what holds text.
 
-DAMACY_TEST_EXAMPLES says how many arrays are drawn (1,000 if not given), DAMACY_TEST_SEED repeats a run; a failing example is shrunk
+DAMACY_TEST_EXAMPLES says how many arrays are drawn (2,000 if not given), DAMACY_TEST_SEED repeats a run; a failing example is shrunk
 by hypothesis and printed with the seed.
 """
 
@@ -28,7 +28,7 @@ from hypothesis import HealthCheck, given, note, settings  # noqa: E402
 from hypothesis import strategies as st  # noqa: E402
 from zarr.testing import strategies as zst  # noqa: E402
 
-EXAMPLES = int(os.environ.get("DAMACY_TEST_EXAMPLES", "1000"))
+EXAMPLES = int(os.environ.get("DAMACY_TEST_EXAMPLES", "2000"))
 SHARED_MEMORY = Path("/dev/shm")
 
 
@@ -68,7 +68,7 @@ def plain(values: np.ndarray) -> np.ndarray:
     if values.dtype.kind in "Mm":
         return values.view("i8")
     if values.dtype.kind == "c":
-        return values.view(f"f{values.dtype.itemsize // 2}").reshape(*values.shape, 2)
+        return values.reshape(-1).view(f"f{values.dtype.itemsize // 2}").reshape(*values.shape, 2)
     return values
 
 
