@@ -225,7 +225,7 @@ static enum damacy_status apply_list(struct reader *reader, dmc_json *list, cons
 static enum damacy_status read_transform(struct reader *reader, dmc_json *image, dmc_json *dataset, const char *path,
                                          struct dmc_ome_multiscale *multiscale, struct dmc_ome_level *level)
 {
-    char member[PATH_BYTES + 32];
+    char member[PATH_BYTES + 64];
     struct transform transform = {.count = multiscale->axis_count, .known = true};
     dmc_json *own = dmc_json_get(dataset, "coordinateTransformations");
     bool systems = dmc_json_get(image, "coordinateSystems") != NULL;

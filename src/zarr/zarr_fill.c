@@ -460,14 +460,16 @@ static enum damacy_status read_string_v2(dmc_json *value, const struct dmc_zarr_
         from_stored(stored, type, draft->big_endian, fill);
         return DAMACY_OK;
     }
+    bool digits = text_bytes > 0 && text_bytes < 64 && strchr("-0123456789", text[0]) && text[text_bytes - 1] != 'y';
     struct dmc_json_doc *document;
-    if (type->parts == 1 && text_bytes < 64 && dmc_json_parse(text, text_bytes, &document, NULL) == DAMACY_OK) {
-        bool number = dmc_json_type(dmc_json_root(document)) == DMC_JSON_NUMBER;
-        enum damacy_status status = number ? read_element(dmc_json_root(document), type, fill, error) : DAMACY_OK;
+    enum damacy_status status = type->parts == 1 && digits ? dmc_json_parse(text, text_bytes, &document, error) : DAMACY_DECODE;
+    if (status == DAMACY_OK) {
+        status = read_element(dmc_json_root(document), type, fill, error);
         dmc_json_free(document);
-        if (number)
-            return status;
+        return status;
     }
+    if (status == DAMACY_OOM)
+        return status;
     return read_scalar(value, type, fill, error);
 }
 
