@@ -15,6 +15,7 @@
 #include "base/bytes.h"
 #include "base/error.h"
 #include "base/hash.h"
+#include "base/json.h"
 #include "base/mem.h"
 #include "zarr/group_select.h"
 
@@ -82,6 +83,8 @@ static void hints_note(struct dmc_format_hints *hints, const struct dmc_fetch *f
     size_t bytes = fetch->prefix_bytes;
     for (int i = 0; i < ANCESTORS && bytes > 0; i++) {
         bytes = parent_bytes(fetch->key, bytes);
+        if (bytes == 0 && i > 0)
+            break; /* the root is no neighbourhood, unless it is the folder itself */
         uint64_t hash = folder_hash(fetch->request.store, fetch->key, bytes);
         hints->folders[hash / 2 % DMC_FORMAT_HINTS] = hash | v2;
     }
@@ -92,6 +95,8 @@ static bool hints_say_v2(const struct dmc_format_hints *hints, const struct dmc_
     size_t bytes = fetch->prefix_bytes;
     for (int i = 0; i < ANCESTORS && bytes > 0; i++) {
         bytes = parent_bytes(fetch->key, bytes);
+        if (bytes == 0 && i > 0)
+            break; /* the root is no neighbourhood, unless it is the folder itself */
         uint64_t hash = folder_hash(fetch->request.store, fetch->key, bytes);
         uint64_t word = hints->folders[hash / 2 % DMC_FORMAT_HINTS];
         if ((word & ~UINT64_C(1)) == hash)
@@ -145,13 +150,25 @@ static bool descend(struct dmc_fetch *fetch, const char *path)
     return true;
 }
 
+/* Forget all steps: the uri's own place, and all of its fragment. */
+static bool locate(struct dmc_fetch *fetch)
+{
+    size_t bytes;
+    fetch->prefix_bytes = fetch->root_bytes;
+    fetch->key[fetch->root_bytes] = 0;
+    fetch->steps = 0;
+    return dmc_selection_parse(fetch->uri, &fetch->selection, &bytes, &fetch->error) == DAMACY_OK;
+}
+
 /* The steps that need no metadata. */
 static bool descend_known(struct dmc_fetch *fetch)
 {
     char path[DMC_GROUP_PATH_BYTES];
-    while (dmc_group_step_known(&fetch->selection, path))
+    while (!fetch->careful && dmc_group_step_known(&fetch->selection, path)) {
+        fetch->guessed = true;
         if (!descend(fetch, path))
             return false;
+    }
     return true;
 }
 
@@ -161,7 +178,7 @@ enum dmc_fetch_step dmc_array_meta_begin(struct dmc_fetch *fetch, const struct d
     fetch->uri = fetch->entry->key;
     fetch->key[0] = 0;
     fetch->prefix_bytes = fetch->root_bytes = 0;
-    fetch->steps = 0;
+    fetch->guessed = fetch->careful = false;
     bool located = dmc_selection_parse(fetch->uri, &fetch->selection, &bytes, &fetch->error) == DAMACY_OK;
     if (located) {
         char *place = fetch->twin_key; /* not in use yet, and as long as a uri */
@@ -174,8 +191,8 @@ enum dmc_fetch_step dmc_array_meta_begin(struct dmc_fetch *fetch, const struct d
         fetch->key[0] = 0;
         return dmc_fetch_fail(fetch, 0, 0);
     }
-    fetch->prefix_bytes = fetch->root_bytes = (uint32_t)strlen(fetch->key);
-    if (!descend_known(fetch))
+    fetch->root_bytes = (uint32_t)strlen(fetch->key);
+    if (!locate(fetch) || !descend_known(fetch))
         return dmc_fetch_fail(fetch, 0, 0);
     return ask_for_node(fetch, env, false);
 }
@@ -264,11 +281,12 @@ static enum dmc_fetch_step finish_array(struct dmc_fetch *fetch, const struct te
 
 /* --- a group --- */
 
-/* Of a group: one step further. `root` NULL: it has no attributes. */
-static enum dmc_fetch_step follow(struct dmc_fetch *fetch, const struct dmc_fetch_env *env, dmc_json *root, bool v2)
+/* Of a group: one step further. `text` NULL: it has no attributes. */
+static enum dmc_fetch_step follow(struct dmc_fetch *fetch, const struct dmc_fetch_env *env, const struct text *text, bool v2)
 {
     char path[DMC_GROUP_PATH_BYTES];
-    if (dmc_group_step(root, v2, &fetch->selection, path, &fetch->error) || !descend(fetch, path) || !descend_known(fetch))
+    if (dmc_group_step(text ? text->at : NULL, text ? text->bytes : 0, &fetch->selection, path, &fetch->error) ||
+        !descend(fetch, path) || !descend_known(fetch))
         return dmc_fetch_fail(fetch, 0, 0);
     return ask_for_node(fetch, env, v2);
 }
@@ -284,11 +302,10 @@ static enum dmc_fetch_step take_zarr_json(struct dmc_fetch *fetch, const struct 
     const char *type = "";
     if (fetch->error.status == DAMACY_OOM || dmc_json_parse(text->at, text->bytes, &document, NULL))
         return dmc_fetch_fail(fetch, 0, 0); /* what is wrong was told already */
-    dmc_json *root = dmc_json_root(document);
-    dmc_json_string(dmc_json_get(root, "node_type"), &type, NULL);
-    enum dmc_fetch_step step = strcmp(type, "group") == 0 ? follow(fetch, env, root, false) : dmc_fetch_fail(fetch, 0, 0);
+    dmc_json_string(dmc_json_get(dmc_json_root(document), "node_type"), &type, NULL);
+    bool group = strcmp(type, "group") == 0;
     dmc_json_free(document);
-    return step;
+    return group ? follow(fetch, env, text, false) : dmc_fetch_fail(fetch, 0, 0);
 }
 
 static enum dmc_fetch_step take_zarray(struct dmc_fetch *fetch, const struct dmc_fetch_env *env, const struct text *text)
@@ -298,16 +315,6 @@ static enum dmc_fetch_step take_zarray(struct dmc_fetch *fetch, const struct dmc
     if (dmc_zarr_array_parse_v2(text->at, text->bytes, &fetch->selection, &zarr, &fetch->error))
         return dmc_fetch_fail(fetch, 0, 0);
     return finish_array(fetch, text, zarr);
-}
-
-static enum dmc_fetch_step take_zattrs(struct dmc_fetch *fetch, const struct dmc_fetch_env *env, const struct text *text)
-{
-    struct dmc_json_doc *document;
-    if (dmc_json_parse(text->at, text->bytes, &document, &fetch->error))
-        return dmc_fetch_fail(fetch, 0, 0);
-    enum dmc_fetch_step step = follow(fetch, env, dmc_json_root(document), true);
-    dmc_json_free(document);
-    return step;
 }
 
 static enum dmc_fetch_step take(struct dmc_fetch *fetch, const struct dmc_fetch_env *env, const struct text *text)
@@ -324,7 +331,7 @@ static enum dmc_fetch_step take(struct dmc_fetch *fetch, const struct dmc_fetch_
     case ASK_ZARRAY:
         return take_zarray(fetch, env, text);
     default:
-        return take_zattrs(fetch, env, text);
+        return follow(fetch, env, text, true);
     }
 }
 
@@ -353,9 +360,14 @@ static enum dmc_fetch_step ask_for_more(struct dmc_fetch *fetch, const struct dm
     return dmc_fetch_ask(fetch, NULL, DMC_RANGE_WHOLE, 0, dmc_min_u64(bytes, bytes_max));
 }
 
-/* None of them is there. The error is about the place, and for an array of its own about the object that most would have. */
-static enum dmc_fetch_step fail_notfound(struct dmc_fetch *fetch)
+/* None of them is there. The error is about the object that most arrays have. */
+static enum dmc_fetch_step fail_notfound(struct dmc_fetch *fetch, const struct dmc_fetch_env *env)
 {
+    if (fetch->guessed && !fetch->careful) {
+        /* A well or a label may be elsewhere than where its name says; and if not, the group can say what there is. */
+        fetch->careful = true;
+        return locate(fetch) ? ask_for_node(fetch, env, false) : dmc_fetch_fail(fetch, 0, 0);
+    }
     dmc_fetch_ask(fetch, names[ASK_ZARR_JSON], DMC_RANGE_WHOLE, 0, 0);
     dmc_error_set(&fetch->error, DAMACY_NOTFOUND, "metadata", "no zarr.json there, and no .zarray either");
     if (fetch->prefix_bytes > fetch->root_bytes)
@@ -371,12 +383,7 @@ static bool leads_on(struct dmc_fetch *fetch, const struct dmc_fetch_env *env, c
 {
     char path[DMC_GROUP_PATH_BYTES];
     struct dmc_selection selection = fetch->selection;
-    struct dmc_json_doc *document;
-    if (!may_parse(fetch, env, text) || dmc_json_parse(text->at, text->bytes, &document, NULL))
-        return false;
-    bool leads = dmc_group_step(dmc_json_root(document), true, &selection, path, NULL) == DAMACY_OK;
-    dmc_json_free(document);
-    return leads;
+    return may_parse(fetch, env, text) && dmc_group_step(text->at, text->bytes, &selection, path, NULL) == DAMACY_OK;
 }
 
 /* The object `absent` is not there; the twin may know about the next one. */
@@ -402,7 +409,7 @@ static enum dmc_fetch_step ask_for_next(struct dmc_fetch *fetch, const struct dm
     case ASK_ZATTRS:
         return ask_for(fetch, env, ASK_ZGROUP);
     default:
-        return fail_notfound(fetch);
+        return fail_notfound(fetch, env);
     }
 }
 

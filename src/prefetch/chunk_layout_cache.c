@@ -25,7 +25,8 @@ static bool begins_with_blosc(const struct dmc_zarr_codecs *codecs)
     uint32_t last = codecs->count;
     while (last > 0 && strcmp(codecs->list[last - 1].name, "crc32c") == 0)
         last--;
-    return last > 0 && strcmp(codecs->list[last - 1].name, "blosc") == 0;
+    const char *name = last > 0 ? codecs->list[last - 1].name : "";
+    return strcmp(name, "blosc") == 0 || strcmp(name, "numcodecs.blosc") == 0;
 }
 
 /* `blosc` NULL: none is known. */
@@ -49,7 +50,8 @@ static struct dmc_shard_entry pick_entry(const struct dmc_array *array, const st
 {
     const struct dmc_zarr_array *zarr = array->zarr;
     uint64_t linear = 0;
-    for (uint32_t axis = 0; axis < zarr->rank; axis++) {
+    for (uint32_t i = 0; i < zarr->rank; i++) {
+        uint32_t axis = zarr->shard_order ? zarr->shard_order[i] : i;
         uint64_t begin = (uint64_t)aabb[axis].begin % zarr->grid_shape[axis];
         linear = linear * (zarr->grid_shape[axis] / zarr->chunk_shape[axis]) + begin / zarr->chunk_shape[axis];
     }
@@ -59,6 +61,20 @@ static struct dmc_shard_entry pick_entry(const struct dmc_array *array, const st
         if (!dmc_shard_entry_absent(index->entries[i]))
             return index->entries[i];
     return index->entries[linear];
+}
+
+/* The grid chunk along an axis that `at` lies in. */
+static uint64_t grid_coordinate(const struct dmc_zarr_array *zarr, uint32_t axis, uint64_t at)
+{
+    const uint64_t *edges = zarr->chunk_edges ? zarr->chunk_edges[axis] : NULL;
+    if (!edges)
+        return at / zarr->grid_shape[axis];
+    uint64_t low = 0, high = zarr->edge_counts[axis]; /* edges[low] <= at < edges[high] */
+    while (high - low > 1) {
+        uint64_t middle = low + (high - low) / 2;
+        *(edges[middle] <= at ? &low : &high) = middle;
+    }
+    return low;
 }
 
 enum dmc_fetch_step dmc_chunk_layout_begin(struct dmc_fetch *fetch, const struct dmc_fetch_env *env,
@@ -74,7 +90,7 @@ enum dmc_fetch_step dmc_chunk_layout_begin(struct dmc_fetch *fetch, const struct
         return finish(fetch, NULL);
     uint64_t coordinates[DAMACY_RANK_MAX], offset = 0;
     for (uint32_t axis = 0; axis < zarr->rank; axis++)
-        coordinates[axis] = (uint64_t)aabb[axis].begin / zarr->grid_shape[axis];
+        coordinates[axis] = grid_coordinate(zarr, axis, (uint64_t)aabb[axis].begin);
     if (zarr->sharded) {
         uint8_t key[DMC_SHARD_INDEX_KEY_BYTES];
         uint32_t bytes = dmc_shard_index_key(array, dmc_shard_index_key_head(array, key), coordinates, key);

@@ -41,6 +41,8 @@ struct dmc_fetch {
     uint32_t attempt;      /* array: which object is being asked for, and how often */
     uint32_t tries;
     uint32_t steps;                 /* array: from group to group */
+    bool guessed;                   /* array: a step was taken without metadata ... */
+    bool careful;                   /* ... and none is any more, as the last try found nothing */
     struct dmc_selection selection; /* array: what is left of the uri's fragment */
     /* array: the twin, another object of the same node that is asked for at the same time. It has no reserve and no second try:
      * without memory it is not asked for, and what is not answered well is asked again by itself. */
