@@ -165,7 +165,8 @@ struct damacy_tuning {
     uint32_t prefetch_samples;           /* samples that the prefetcher works on or has resolved, not yet planned */
     uint32_t reads_in_flight;            /* reads that one worker may have outstanding when the store blocks */
     uint32_t metadata_reads_in_flight;   /* outstanding metadata requests of the prefetcher */
-    uint64_t coalesce_gap_bytes;         /* two needed ranges closer than this are read as one; 1 means touching only */
+    uint64_t coalesce_gap_bytes;         /* two needed ranges closer than this are read as one; 1 means touching only. The defaults
+                                          * of this and the next are for files: stores in a network find their own */
     uint64_t coalesce_read_bytes_max;    /* no coalesced read is longer; a single chunk may be */
     uint64_t array_meta_cache_bytes;     /* bounds of the three metadata caches */
     uint64_t shard_index_cache_bytes;

@@ -53,6 +53,18 @@ static enum damacy_dtype output_dtype(const struct damacy *pipeline, uint32_t fi
     return dtype == DAMACY_NATIVE ? pipeline->native[field] : dtype;
 }
 
+/* How ranges of an array are joined, where that is the store's to say: at most reads of which a worker holds a few at once. */
+static void take_hint(const struct damacy *pipeline, struct dmc_plan_array *plan, struct dmc_store *store)
+{
+    const struct damacy_tuning *tuning = &pipeline->config.tuning;
+    struct dmc_store_hint hint = dmc_store_hint_of(store);
+    if (pipeline->layout.gap_open)
+        plan->coalesce_gap_bytes = hint.coalesce_gap_bytes;
+    if (pipeline->layout.read_max_open)
+        plan->coalesce_read_bytes_max =
+            dmc_min_u64(hint.coalesce_read_bytes_max, dmc_max_u64(tuning->coalesce_read_bytes_max, tuning->worker_bytes / 4));
+}
+
 /* Find or make the entry of an array. NULL: no memory. */
 static struct planned_array *plan_array(struct planning *planning, struct dmc_array *array)
 {
@@ -77,6 +89,7 @@ static struct planned_array *plan_array(struct planning *planning, struct dmc_ar
         .array = array,
         .rows = rows,
     };
+    take_hint(pipeline, &entry->plan, array->store);
     dmc_array_retain(array);
     planning->slot->arrays[planning->slot->array_count++] = array;
     planning->table[at] = entry;

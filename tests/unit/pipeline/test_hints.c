@@ -1,0 +1,88 @@
+/* Goal: what a store advises about joining ranges is followed where the caller left the choice open, and nowhere else; the
+ * data stay the same.
+ *
+ * Method: a memory store that holds one sharded array gives hints, or none; the number of reads of one crop tells. */
+#include "support/pipeline_world.h"
+
+static struct dmc_store_hint advice;
+
+static void give_advice(struct dmc_store *store, struct dmc_store_hint *hint)
+{
+    (void)store;
+    *hint = advice;
+}
+
+/* Sixteen chunks of 256 bytes in one shard, one column of four of which a crop needs, so with gaps of 768 bytes between. */
+static const struct zw_array array = {.name = "a",
+                                      .number = 5,
+                                      .dtype = DAMACY_U16,
+                                      .rank = 2,
+                                      .shape = {32, 64},
+                                      .chunk = {8, 16},
+                                      .shard = {32, 64},
+                                      .index_crc32c = true};
+
+struct tuning {
+    uint64_t gap_bytes, read_bytes_max;
+};
+
+/* Reads of one crop of four chunks. */
+static uint64_t reads_of(struct tuning tuning, const struct dmc_store_hint *hint)
+{
+    struct dmc_store *memory = pw_memory();
+    zw_write(&array, &(struct zw_sink){.memory = memory});
+    struct dmc_store_ops ops = *memory->ops;
+    const struct dmc_store_ops *own = memory->ops;
+    if (hint) {
+        advice = *hint;
+        ops.hint = give_advice;
+        memory->ops = &ops;
+    }
+    const int64_t shape[2] = {32, 16};
+    struct damacy_field field;
+    struct damacy_config config = pw_config(&field, 1, 2, shape, DAMACY_F32);
+    config.tuning.coalesce_gap_bytes = tuning.gap_bytes;
+    config.tuning.coalesce_read_bytes_max = tuning.read_bytes_max;
+    struct damacy *pipeline = pw_create(&config, memory);
+    struct pw_sample sample = {.arrays = {&array}, .begin = {{0, 16}}};
+    pw_push(pipeline, "memory://", &sample);
+    struct damacy_batch *batch = pw_pop(pipeline);
+    assert_true(pw_batch_matches(batch, &sample, 1));
+    damacy_release(batch);
+    struct damacy_stats stats = DAMACY_STATS_INIT;
+    struct damacy_error error;
+    pw_ok(damacy_stats_get(pipeline, &stats, &error), &error);
+    damacy_destroy(pipeline);
+    memory->ops = own;
+    dmc_store_destroy(memory);
+    return stats.read.count;
+}
+
+static void test_hints(void **state)
+{
+    (void)state;
+    const struct tuning open = {0, 0};
+    assert_int_equal(reads_of(open, NULL), 1); /* the default joins over a page */
+    assert_int_equal(reads_of(open, &(struct dmc_store_hint){0}), 1);
+    assert_int_equal(reads_of(open, &(struct dmc_store_hint){.coalesce_gap_bytes = 1}), 4);
+    assert_int_equal(reads_of(open, &(struct dmc_store_hint){.coalesce_gap_bytes = 100000}), 1);
+    assert_int_equal(reads_of(open, &(struct dmc_store_hint){.coalesce_read_bytes_max = 1500}), 2);
+    assert_int_equal(reads_of(open, &(struct dmc_store_hint){.coalesce_gap_bytes = 100000, .coalesce_read_bytes_max = 256}), 4);
+}
+
+static void test_the_caller_goes_first(void **state)
+{
+    (void)state;
+    assert_int_equal(reads_of((struct tuning){1, 0}, &(struct dmc_store_hint){.coalesce_gap_bytes = 100000}), 4);
+    assert_int_equal(reads_of((struct tuning){5000, 0}, &(struct dmc_store_hint){.coalesce_gap_bytes = 1}), 1);
+    assert_int_equal(reads_of((struct tuning){0, 256},
+                              &(struct dmc_store_hint){.coalesce_gap_bytes = 100000, .coalesce_read_bytes_max = 1 << 20}),
+                     4);
+    assert_int_equal(reads_of((struct tuning){0, 1 << 20}, &(struct dmc_store_hint){.coalesce_read_bytes_max = 256}), 1);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {cmocka_unit_test(test_hints), cmocka_unit_test(test_the_caller_goes_first)};
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
