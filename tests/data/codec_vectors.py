@@ -1,4 +1,5 @@
-"""Make codec_vectors.bin: chunks as numcodecs and zarr-python encode them, and the elements that these decode them to.
+"""Make codec_vectors.bin: chunks as numcodecs and zarr-python encode them, and the elements that these decode them to. And of one case of
+each kind the corpus of fuzz/codec/fuzz_decode_chain.c.
 
 tests/unit/codec/test_codec_vectors.c reads it. Run again after a change here: .venv/bin/python tests/data/codec_vectors.py
 
@@ -26,8 +27,10 @@ warnings.simplefilter("ignore")
 DTYPES = {"bool": 1, "int8": 2, "int16": 3, "int32": 4, "int64": 5, "uint8": 6, "uint16": 7, "uint32": 8, "uint64": 9, "float16": 10,
           "float32": 12, "float64": 13}
 NUMPY = ["?", "i1", "i2", "i4", "i8", "u1", "u2", "u4", "u8", "f2", "f4", "f8"]
+CORPUS = pathlib.Path(__file__).parents[2] / "fuzz" / "corpus" / "decode_chain"
 rng = np.random.default_rng(2024)
 cases = []
+kinds = {}
 
 
 def add(dtype, shape, codecs, stored, decoded):
@@ -43,6 +46,11 @@ def add(dtype, shape, codecs, stored, decoded):
     for data in (bytes(stored), native.tobytes()):
         blob += struct.pack("<I", len(data)) + data
     cases.append(blob)
+    lines = "\n".join(name if configuration is None else f"{name} {json.dumps(configuration)}" for name, configuration in codecs)
+    seed = struct.pack(f"<BB{len(shape)}HHH", DTYPES[np.dtype(dtype).name] - 1, len(shape), *shape, 20000, 30000)
+    kind = tuple((name, *(v for k, v in (configuration or {}).items() if k in {"format", "location", "padding_encoding", "cname"})) for name, configuration in codecs)
+    if len(stored) < 6000:
+        kinds.setdefault(kind, seed + lines.encode() + b"\0" + bytes(stored))
 
 
 def endian_of(dtype):
@@ -306,6 +314,9 @@ def arrays():
 
 for make in [numeric, bits, compressors, chains, version3, arrays]:
     make()
+CORPUS.mkdir(exist_ok=True)
+for number, seed in enumerate(kinds.values()):
+    (CORPUS / f"{number:02}").write_bytes(seed)
 path = pathlib.Path(__file__).with_name("codec_vectors.bin")
 path.write_bytes(struct.pack("<I", len(cases)) + b"".join(cases))
 print(f"{path.name}: {len(cases)} cases, {path.stat().st_size} bytes")
