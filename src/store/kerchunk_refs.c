@@ -228,7 +228,7 @@ static enum damacy_status take_document(struct parser *parser, dmc_json *root)
 enum damacy_status dmc_references_parse(const char *text, size_t bytes, struct dmc_budget *budget,
                                         struct dmc_references *references, struct damacy_error *error)
 {
-    struct damacy_error own;
+    struct damacy_error own = {0};
     dmc_object_map_init(&references->refs, sizeof(struct dmc_reference), budget);
     dmc_object_map_init(&references->targets, sizeof(struct dmc_reference_target), budget);
     struct parser *parser = dmc_malloc(sizeof *parser);

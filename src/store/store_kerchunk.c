@@ -45,28 +45,29 @@ static void url_for_message(const char *url, char *text, size_t capacity)
     snprintf(text, capacity, "%.*s%.*s", (int)scheme, url, (int)rest, host + skip);
 }
 
-static struct dmc_target *make_target(struct kerchunk_store *kerchunk, const char *url, struct damacy_error *error)
+static enum damacy_status make_target(struct kerchunk_store *kerchunk, const char *url, struct dmc_target **out,
+                                      struct damacy_error *error)
 {
     char prefix[DAMACY_URI_BYTES_MAX + 1];
     struct dmc_store *store;
-    if (dmc_stores_resolve_plain(kerchunk->source.stores, url, &store, prefix, sizeof prefix, error))
-        return NULL;
+    enum damacy_status status = dmc_stores_resolve_plain(kerchunk->source.stores, url, &store, prefix, sizeof prefix, error);
+    if (status)
+        return status;
     size_t key_bytes = strlen(prefix) + 1, memory_bytes = sizeof(struct dmc_target) + key_bytes;
-    if (!dmc_budget_reserve(kerchunk->source.budget, memory_bytes)) {
-        dmc_error_set(error, DAMACY_BUDGET, "read", "the references name more files than the memory for containers holds");
-        return NULL;
-    }
+    if (!dmc_budget_reserve(kerchunk->source.budget, memory_bytes))
+        return dmc_error_set(error, DAMACY_BUDGET, "read",
+                             "the references name more files than the memory for containers holds");
     struct dmc_target *target = dmc_malloc(memory_bytes);
     if (!target) {
         dmc_budget_unreserve(kerchunk->source.budget, memory_bytes);
-        dmc_error_set(error, DAMACY_OOM, "read", "no memory for a reference");
-        return NULL;
+        return dmc_error_set(error, DAMACY_OOM, "read", "no memory for a reference");
     }
     target->store = store;
     target->key_hash = dmc_hash_bytes(prefix, key_bytes - 1, 0);
     target->memory_bytes = memory_bytes;
     memcpy(target->key, prefix, key_bytes);
-    return target;
+    *out = target;
+    return DAMACY_OK;
 }
 
 static void free_target(struct kerchunk_store *kerchunk, struct dmc_target *target)
@@ -77,21 +78,24 @@ static void free_target(struct kerchunk_store *kerchunk, struct dmc_target *targ
     dmc_free(target);
 }
 
-/* Where the url leads; NULL: the error says why. */
-static const struct dmc_target *open_target(struct kerchunk_store *kerchunk, struct dmc_reference_target *entry,
-                                            struct damacy_error *error)
+/* Where the url leads. */
+static enum damacy_status open_target(struct kerchunk_store *kerchunk, struct dmc_reference_target *entry,
+                                      const struct dmc_target **out, struct damacy_error *error)
 {
-    struct dmc_target *target = atomic_load_explicit(&entry->opened, memory_order_acquire);
-    if (target)
-        return target;
-    target = make_target(kerchunk, dmc_object_map_name(&kerchunk->references.targets, entry), error);
-    struct dmc_target *first = NULL;
-    if (target &&
-        !atomic_compare_exchange_strong_explicit(&entry->opened, &first, target, memory_order_acq_rel, memory_order_acquire)) {
-        free_target(kerchunk, target); /* another thread was quicker */
-        target = first;
+    struct dmc_target *target = atomic_load_explicit(&entry->opened, memory_order_acquire), *first = NULL;
+    if (!target) {
+        enum damacy_status status =
+            make_target(kerchunk, dmc_object_map_name(&kerchunk->references.targets, entry), &target, error);
+        if (status)
+            return status;
+        if (!atomic_compare_exchange_strong_explicit(&entry->opened, &first, target, memory_order_acq_rel,
+                                                     memory_order_acquire)) {
+            free_target(kerchunk, target); /* another thread was quicker */
+            target = first;
+        }
     }
-    return target;
+    *out = target;
+    return DAMACY_OK;
 }
 
 static struct dmc_redirect range_of(struct kerchunk_store *kerchunk, struct dmc_reference *reference,
@@ -136,12 +140,10 @@ static enum dmc_start kerchunk_start(struct dmc_store *store, struct dmc_io *io,
         dmc_request_answer(request, kerchunk->references.refs.text + reference->begin, reference->bytes);
         return DMC_START_DONE;
     }
-    struct damacy_error own;
-    struct damacy_error *error = request->error ? request->error : &own;
-    const struct dmc_target *target = open_target(kerchunk, target_of(kerchunk, reference), error);
-    if (!target) {
+    const struct dmc_target *target = NULL;
+    request->status = open_target(kerchunk, target_of(kerchunk, reference), &target, request->error);
+    if (request->status) {
         request->outcome = DMC_OUTCOME_FAILED;
-        request->status = error->status;
         say_where(kerchunk, reference, request);
         return DMC_START_DONE;
     }
@@ -182,9 +184,8 @@ static void kerchunk_hint(struct dmc_store *store, struct dmc_store_hint *hint)
 {
     struct kerchunk_store *kerchunk = of(store);
     const struct dmc_target *target = NULL;
-    if (kerchunk->references.targets.count > 0)
-        target = open_target(kerchunk, dmc_object_map_at(&kerchunk->references.targets, 0), NULL);
-    if (target)
+    if (kerchunk->references.targets.count > 0 &&
+        open_target(kerchunk, dmc_object_map_at(&kerchunk->references.targets, 0), &target, NULL) == DAMACY_OK)
         *hint = dmc_store_hint_of(target->store);
 }
 

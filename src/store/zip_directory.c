@@ -244,7 +244,7 @@ static enum damacy_status read_entries(struct reader *reader, struct dmc_object_
 enum damacy_status dmc_zip_directory_read(dmc_zip_read_fn read, void *user, uint64_t file_bytes, struct dmc_object_map *map,
                                           struct damacy_error *error)
 {
-    struct damacy_error own; /* the status of a failed put is read from it */
+    struct damacy_error own = {0}; /* the status of a failed put is read from it */
     struct reader reader = {.read = read, .user = user, .file_bytes = file_bytes, .error = error ? error : &own};
     if (!dmc_budget_reserve(map->budget, WINDOW_BYTES))
         return dmc_error_set(error, DAMACY_BUDGET, "metadata", "its directory needs more than is left for containers");
