@@ -516,23 +516,28 @@ static bool holds(const struct entry *entry, uint32_t from, uint32_t to)
     return entry->end <= BLOCK && entry->begin <= from && entry->end >= to;
 }
 
-bool dmc_cache_file_covers(struct dmc_cache_file *file, uint64_t begin, uint64_t end)
+void dmc_cache_file_missing(struct dmc_cache_file *file, uint64_t begin, uint64_t end, uint64_t *missing_begin,
+                            uint64_t *missing_end)
 {
     struct entry entries[STEP];
-    uint64_t block = begin / BLOCK, last = end ? (end - 1) / BLOCK : 0;
+    uint64_t block = begin / BLOCK, last = (end - 1) / BLOCK;
+    *missing_begin = *missing_end = end;
     while (block <= last) {
         uint32_t count = (uint32_t)dmc_min_u64(last - block + 1, STEP), from, to;
-        if (!read_entries(file, block, count, entries)) {
-            atomic_store_explicit(&file->stale, true, memory_order_relaxed); /* it was cut */
-            return false;
+        if (!read_entries(file, block, count, entries)) { /* it was cut */
+            atomic_store_explicit(&file->stale, true, memory_order_relaxed);
+            *missing_begin = begin;
+            *missing_end = end;
+            return;
         }
         for (uint32_t i = 0; i < count; i++, block++) {
             part_of_block(block, begin, end, &from, &to);
-            if (!holds(&entries[i], from, to))
-                return false;
+            if (holds(&entries[i], from, to))
+                continue;
+            *missing_begin = dmc_min_u64(*missing_begin, block * BLOCK + from);
+            *missing_end = block * BLOCK + to;
         }
     }
-    return true;
 }
 
 /* Walks over parts block by block. */

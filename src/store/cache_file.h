@@ -76,8 +76,10 @@ void dmc_cache_file_confirm(struct dmc_cache_file *file, uint64_t now_s);
 /* Is it still the file of its name? One fstat. */
 bool dmc_cache_file_alive(struct dmc_cache_file *file);
 
-/* Does the table say that all of [begin, end) of the object is there? One pread for every 2 MiB. */
-bool dmc_cache_file_covers(struct dmc_cache_file *file, uint64_t begin, uint64_t end);
+/* Which part of [begin, end) of the object, begin < end, is not there as the table says: the bytes from the first missing one
+ * to the last, none when all is there. One pread for every 2 MiB. */
+void dmc_cache_file_missing(struct dmc_cache_file *file, uint64_t begin, uint64_t end, uint64_t *missing_begin,
+                            uint64_t *missing_end);
 
 /* What a check of bytes against the table found. */
 enum dmc_cache_check { DMC_CACHE_GOOD, DMC_CACHE_GONE, DMC_CACHE_DAMAGED };

@@ -1,9 +1,9 @@
 /* The decorator.
  *
  *     start: known and trusted, and the table has all of the range? -yes-> read the file -> checksums right? -> done
- *                \no                                                          \short, damaged, failed: no
- *                 +---------------------------> the inner store <--------------+
- *                                                     \-> OK, with a tag: copy into the queue -> done
+ *               |\ most of it: read what is there -> checksums right? -> the inner store for the rest -> OK -> done
+ *               |                                        | damaged, short, failed
+ *               +--------------> the inner store for all <+ -> OK, with a tag: copy into the queue -> done
  */
 #include "store/cache_store.h"
 #include "base/bytes.h"
@@ -25,7 +25,8 @@
 #include <unistd.h>
 
 #define PARTS_MAX 8u
-#define IDLE_READS_MAX 1024u /* kept for the next requests */
+#define PARTIAL_BYTES_MIN 32768u /* below that two reads cost more than bytes */
+#define IDLE_READS_MAX 1024u     /* kept for the next requests */
 #define CAP_MIN (1ull << 20)
 #define DESTROY_WAIT_NS 2000000000u
 
@@ -36,10 +37,15 @@ struct cache_read {
     struct dmc_cache_name name;
     struct iovec *parts; /* the caller's */
     uint32_t part_count;
-    bool at_inner;
-    uint64_t begin, end; /* of the object, when it is read from the file */
+    enum dmc_range_kind kind; /* what the request said, too */
+    uint64_t offset;
+    uint64_t begin, end;                 /* of the object, when it is read from the file */
+    uint64_t missing_begin, missing_end; /* what of it is asked of the inner store; none: both are the end */
+    uint64_t piece_begin, piece_end;     /* what of it is being read from the file */
+    bool partial;                        /* the inner store was asked for the missing part only */
     struct iovec original[PARTS_MAX];
-    struct iovec whole[PARTS_MAX + 2];  /* with the rest of the first and the last block */
+    struct iovec piece[PARTS_MAX];      /* those of the missing part, used up by the inner store */
+    struct iovec whole[PARTS_MAX + 2];  /* of the piece, with the rest of its first and its last block */
     struct iovec moving[PARTS_MAX + 2]; /* the same, used up while reading */
     uint32_t whole_count;
     unsigned char head[DMC_CACHE_BLOCK], tail[DMC_CACHE_BLOCK];
@@ -54,7 +60,7 @@ struct dmc_cache {
     struct dmc_cache_queue *queue;
     /* any thread */
     _Atomic bool no_nowait; /* the file system refuses RWF_NOWAIT */
-    _Atomic uint64_t hits, hit_bytes, misses, miss_bytes, bypassed, revalidated, changed, damaged;
+    _Atomic uint64_t hits, hit_bytes, misses, miss_bytes, partial, bypassed, revalidated, changed, damaged;
     _Atomic uint32_t reads_out;
     /* shared */
     struct dmc_mutex lock;
@@ -142,6 +148,24 @@ static void changed(struct dmc_cache *cache, struct cache_read *read, struct dmc
     dmc_cache_file_discard(cache->files, read->file);
 }
 
+/* Those parts, or parts of them, that hold [skip, skip + bytes) of what the request wants. */
+static uint32_t slice(const struct cache_read *read, uint64_t skip, uint64_t bytes, struct iovec *parts)
+{
+    uint32_t n = 0;
+    for (uint32_t i = 0; i < read->part_count && bytes; i++) {
+        const struct iovec *part = &read->original[i];
+        if (skip >= part->iov_len) {
+            skip -= part->iov_len;
+            continue;
+        }
+        size_t take = dmc_min_u64(part->iov_len - skip, bytes);
+        parts[n++] = (struct iovec){(char *)part->iov_base + skip, take};
+        bytes -= take;
+        skip = 0;
+    }
+    return n;
+}
+
 /* The inner store has answered: keep what it gave. */
 static void learn(struct dmc_cache *cache, struct cache_read *read, struct dmc_request *request)
 {
@@ -167,9 +191,41 @@ static void learn(struct dmc_cache *cache, struct cache_read *read, struct dmc_r
                      : request->kind == DMC_RANGE_SUFFIX
                          ? request->object_bytes - dmc_min_u64(request->bytes_read, request->object_bytes)
                          : 0;
+    struct iovec parts[PARTS_MAX];
+    uint32_t part_count = slice(read, read->partial ? read->missing_begin - read->begin : 0, request->bytes_read, parts);
     if (begin <= request->object_bytes && request->bytes_read <= request->object_bytes - begin)
-        dmc_cache_queue_put(cache->queue, &read->name, request->version_tag, request->object_bytes, begin, read->original,
-                            read->part_count, request->bytes_read);
+        dmc_cache_queue_put(cache->queue, &read->name, request->version_tag, request->object_bytes, begin, parts, part_count,
+                            request->bytes_read);
+}
+
+/* The inner store is done. */
+static void inner_answered(struct dmc_cache *cache, struct dmc_request *request)
+{
+    struct cache_read *read = request->cache_data;
+    if (read->partial && request->outcome == DMC_OUTCOME_TRUNCATED)
+        dmc_request_fail(request, DAMACY_IO, 0, "the object became shorter while it was in use");
+    learn(cache, read, request);
+    if (read->partial && request->outcome == DMC_OUTCOME_OK) {
+        count(&cache->partial, 1);
+        count(&cache->hit_bytes, read->end - read->begin - request->bytes_read);
+        request->bytes_read = read->end - read->begin;
+    }
+    request->kind = read->kind;
+    request->offset = read->offset;
+    request->parts = read->parts;
+    request->part_count = read->part_count;
+    read_end(cache, read);
+    request->cache_data = &answered_here;
+}
+
+static enum dmc_start start_inner(struct cache_store *self, struct dmc_io *io, struct dmc_request *request)
+{
+    dmc_request_reset(request);
+    request->holder = self->inner;
+    if (self->inner->ops->start(self->inner, io, request) == DMC_START_PENDING)
+        return DMC_START_PENDING;
+    inner_answered(self->cache, request);
+    return DMC_START_DONE;
 }
 
 static enum dmc_start ask_inner(struct cache_store *self, struct dmc_io *io, struct dmc_request *request)
@@ -177,15 +233,19 @@ static enum dmc_start ask_inner(struct cache_store *self, struct dmc_io *io, str
     struct cache_read *read = request->cache_data;
     request->parts = read->parts;
     request->part_count = read->part_count;
-    dmc_request_reset(request);
-    request->holder = self->inner;
-    read->at_inner = true;
-    if (self->inner->ops->start(self->inner, io, request) == DMC_START_PENDING)
-        return DMC_START_PENDING;
-    learn(self->cache, read, request);
-    read_end(self->cache, read);
-    request->cache_data = &answered_here;
-    return DMC_START_DONE;
+    return start_inner(self, io, request);
+}
+
+/* The rest of the range is there. */
+static enum dmc_start ask_inner_for_missing(struct cache_store *self, struct dmc_io *io, struct dmc_request *request)
+{
+    struct cache_read *read = request->cache_data;
+    read->partial = true;
+    request->kind = DMC_RANGE_SPAN;
+    request->offset = read->missing_begin;
+    request->parts = read->piece;
+    request->part_count = slice(read, read->missing_begin - read->begin, read->missing_end - read->missing_begin, read->piece);
+    return start_inner(self, io, request);
 }
 
 /* --- the file --- */
@@ -204,16 +264,23 @@ static enum dmc_start answer(struct cache_store *self, struct dmc_request *reque
     return DMC_START_DONE;
 }
 
-/* All bytes are there: are they the right ones? */
+static enum dmc_start read_piece(struct cache_store *self, struct dmc_io *io, struct dmc_request *request, uint64_t begin,
+                                 uint64_t end);
+
+/* All bytes of the piece are there: are they the right ones? */
 static enum dmc_start judge(struct cache_store *self, struct dmc_io *io, struct dmc_request *request)
 {
     struct cache_read *read = request->cache_data;
     struct dmc_cache *cache = self->cache;
-    switch (dmc_cache_file_check(read->file, read->begin, read->end, read->whole, read->whole_count)) {
+    switch (dmc_cache_file_check(read->file, read->piece_begin, read->piece_end, read->whole, read->whole_count)) {
     case DMC_CACHE_GOOD:
+        atomic_store_explicit(&read->file->served, true, memory_order_relaxed);
+        if (read->piece_end == read->missing_begin && read->missing_end < read->end)
+            return read_piece(self, io, request, read->missing_end, read->end);
+        if (read->missing_begin < read->missing_end)
+            return ask_inner_for_missing(self, io, request);
         count(&cache->hits, 1);
         count(&cache->hit_bytes, read->end - read->begin);
-        atomic_store_explicit(&read->file->served, true, memory_order_relaxed);
         request->bytes_read = read->end - read->begin;
         return answer(self, request);
     case DMC_CACHE_DAMAGED:
@@ -277,22 +344,21 @@ static enum dmc_start cache_resume(struct dmc_store *store, struct dmc_io *io, s
     return read_on(self, io, request, false);
 }
 
-/* The parts, and around them the rest of the first and the last block, which their checksums need. */
-static void lay_out(struct cache_read *read, struct dmc_request *request)
+/* The parts of a piece, and around them the rest of its first and its last block, which their checksums need. */
+static enum dmc_start read_piece(struct cache_store *self, struct dmc_io *io, struct dmc_request *request, uint64_t begin,
+                                 uint64_t end)
 {
-    uint64_t first = read->begin / DMC_CACHE_BLOCK * DMC_CACHE_BLOCK;
-    uint64_t last = dmc_min_u64(dmc_round_up(read->end, DMC_CACHE_BLOCK), read->file->object_bytes);
-    uint64_t left = read->end - read->begin;
+    struct cache_read *read = request->cache_data;
+    uint64_t first = begin / DMC_CACHE_BLOCK * DMC_CACHE_BLOCK;
+    uint64_t last = dmc_min_u64(dmc_round_up(end, DMC_CACHE_BLOCK), read->file->object_bytes);
     uint32_t n = 0;
-    if (read->begin > first)
-        read->whole[n++] = (struct iovec){read->head, read->begin - first};
-    for (uint32_t i = 0; i < read->part_count && left; i++) {
-        size_t take = dmc_min_u64(read->original[i].iov_len, left);
-        read->whole[n++] = (struct iovec){read->original[i].iov_base, take};
-        left -= take;
-    }
-    if (last > read->end)
-        read->whole[n++] = (struct iovec){read->tail, last - read->end};
+    read->piece_begin = begin;
+    read->piece_end = end;
+    if (begin > first)
+        read->whole[n++] = (struct iovec){read->head, begin - first};
+    n += slice(read, begin - read->begin, end - begin, read->whole + n);
+    if (last > end)
+        read->whole[n++] = (struct iovec){read->tail, last - end};
     read->whole_count = n;
     memcpy(read->moving, read->whole, n * sizeof *read->whole);
     request->parts = read->moving;
@@ -301,6 +367,7 @@ static void lay_out(struct cache_read *read, struct dmc_request *request)
     request->read_bytes = 0;
     request->length = last - first;
     request->range_begin = read->file->data_begin + first;
+    return read_on(self, io, request, true);
 }
 
 /* --- start --- */
@@ -341,7 +408,9 @@ static enum find find(struct dmc_cache *cache, struct cache_read *read, struct d
         read->begin = 0;
         read->end = size;
     }
-    return dmc_cache_file_covers(read->file, read->begin, read->end) ? FIND_READ : FIND_NOTHING;
+    dmc_cache_file_missing(read->file, read->begin, read->end, &read->missing_begin, &read->missing_end);
+    uint64_t missing = read->missing_end - read->missing_begin, all = read->end - read->begin;
+    return missing == 0 || (missing <= all - all / 4 && all >= PARTIAL_BYTES_MIN) ? FIND_READ : FIND_NOTHING;
 }
 
 static enum dmc_start cache_start(struct dmc_store *store, struct dmc_io *io, struct dmc_request *request)
@@ -362,7 +431,9 @@ static enum dmc_start cache_start(struct dmc_store *store, struct dmc_io *io, st
     read->name = name;
     read->parts = request->parts;
     read->part_count = request->part_count;
-    read->at_inner = false;
+    read->kind = request->kind;
+    read->offset = request->offset;
+    read->partial = false;
     if (request->part_count)
         memcpy(read->original, request->parts, request->part_count * sizeof *request->parts);
     request->cache_data = read;
@@ -370,8 +441,9 @@ static enum dmc_start cache_start(struct dmc_store *store, struct dmc_io *io, st
     read->file = dmc_cache_file_acquire(cache->files, &read->name);
     switch (read->file ? find(cache, read, request) : FIND_NOTHING) {
     case FIND_READ:
-        lay_out(read, request);
-        return read_on(self, io, request, true);
+        if (read->missing_begin == read->begin)
+            return read_piece(self, io, request, read->missing_end, read->end);
+        return read_piece(self, io, request, read->begin, read->missing_begin);
     case FIND_ANSWER:
         return answer(self, request);
     case FIND_NOTHING:
@@ -393,12 +465,8 @@ static void cache_finish(struct dmc_store *store, struct dmc_request *request)
         return;
     if (self->inner->ops->finish)
         self->inner->ops->finish(self->inner, request);
-    struct cache_read *read = request->cache_data;
-    if (!read)
-        return;
-    request->cache_data = &answered_here;
-    learn(self->cache, read, request);
-    read_end(self->cache, read);
+    if (request->cache_data)
+        inner_answered(self->cache, request);
 }
 
 static enum damacy_status cache_list(struct dmc_store *store, const char *prefix, dmc_store_child_fn child, void *user,
@@ -572,6 +640,7 @@ void dmc_cache_stats_get(struct dmc_cache *cache, struct dmc_cache_stats *stats)
                                       .hit_bytes = LOAD(cache->hit_bytes),
                                       .misses = LOAD(cache->misses),
                                       .miss_bytes = LOAD(cache->miss_bytes),
+                                      .partial = LOAD(cache->partial),
                                       .bypassed = LOAD(cache->bypassed),
                                       .revalidated = LOAD(cache->revalidated),
                                       .changed = LOAD(cache->changed),

@@ -17,6 +17,9 @@
  *   - When an answer of the inner store shows a new tag for an object of which this cache has already delivered bytes under the
  *     old one, that read fails and says so; the old bytes are dropped, and later reads see the new version only.
  *
+ * A range of which only the beginning or the end is there is read from both: what is missing, from its first byte to its last,
+ * with one request, if that saves a quarter of the range; else all of it.
+ *
  * What the workers do: a hit is a look into a table, one small pread, and a read like that of the file store (at once where the
  * page cache has it, else through the ring). After a miss they copy the bytes into a bounded queue; a thread of the cache
  * writes them. When the queue is full bytes are not kept (`dropped_bytes`). The oldest objects make room: least recently used
@@ -43,6 +46,7 @@ struct dmc_cache_options {
 struct dmc_cache_stats {
     uint64_t hits, hit_bytes;       /* reads answered from the disk */
     uint64_t misses, miss_bytes;    /* reads that went to the inner store, and what it delivered */
+    uint64_t partial;               /* of the misses, those of which a part was here; its bytes count as hit_bytes */
     uint64_t bypassed;              /* reads that the cache does not serve: metadata, more parts than it handles */
     uint64_t revalidated;           /* objects whose tag the inner store confirmed after max_age_s */
     uint64_t changed;               /* objects that had another tag */

@@ -275,6 +275,8 @@ static void test_in_flight_and_cancelled(void **state)
         }
         while (pending-- > 0)
             wait_any(world.io);
+        if (round % 4 == 0)
+            dmc_cache_flush(world.cache);
         for (uint32_t i = 0; i < DEPTH; i++) {
             const struct dmc_request *request = &reads[i].request;
             uint32_t object = (uint32_t)((uintptr_t)request->user / 2);
@@ -335,6 +337,62 @@ static void test_metadata_and_absence_are_not_kept(void **state)
     assert_int_equal(stats_of(&world).bypassed, 12);
     close_cache(&world);
     world_end(&world);
+}
+
+/* Of a range of which a part is there only the rest is asked for. */
+static void test_partly_there(void **state)
+{
+    (void)state;
+    static const struct {
+        uint64_t have[2][2], want[2], asked_bytes;
+    } cases[] = {
+        {{{0, 60000}, {0, 0}}, {10000, 100000}, 40000},      /* the block at the end of what is there is not all there */
+        {{{60000, 100000}, {0, 0}}, {10000, 100000}, 50000}, /* 60000 lies inside a block, too */
+        {{{0, 40000}, {80000, 120000}}, {0, 120000}, 40000}, {{{0, 40000}, {80000, 120000}}, {20000, 100000}, 40000},
+        {{{30000, 31000}, {0, 0}}, {0, 100000}, 100000}, /* in the middle: not worth it */
+        {{{0, 10000}, {0, 0}}, {0, 100000}, 100000},     /* less than a quarter */
+    };
+    for (size_t c = 0; c < sizeof cases / sizeof cases[0]; c++) {
+        for (int delayed = 0; delayed < 2; delayed++) {
+            struct world world;
+            char name[32];
+            snprintf(name, sizeof name, "partly%zu-%d", c, delayed);
+            struct dmc_cache_options options = in_cache(name);
+            world_make(&world, 1, delayed);
+            put_object(&world, 5, 105, 200000);
+            open_cache(&world, &options);
+            for (int h = 0; h < 2; h++)
+                if (cases[c].have[h][1])
+                    read_checked(&world, 5, cases[c].have[h][0], cases[c].have[h][1] - cases[c].have[h][0]);
+            dmc_cache_flush(world.cache);
+            uint64_t before = stats_of(&world).miss_bytes, asked = world.asked;
+            read_checked(&world, 5, cases[c].want[0], cases[c].want[1] - cases[c].want[0]);
+            uint64_t bytes = stats_of(&world).miss_bytes - before;
+            assert_true(bytes <= cases[c].asked_bytes + 8192 && bytes + 4096 >= cases[c].asked_bytes);
+            assert_int_equal(world.asked, asked + 1);
+            assert_int_equal(stats_of(&world).partial, bytes < cases[c].want[1] - cases[c].want[0]);
+            dmc_cache_flush(world.cache);
+            read_checked(&world, 5, cases[c].want[0], cases[c].want[1] - cases[c].want[0]);
+            assert_int_equal(world.asked, asked + 1);
+            /* The object changes: the part that is there and the rest do not belong together. */
+            if (bytes < 80000) {
+                static unsigned char data[200000];
+                struct one_read read;
+                char key[64];
+                put_object(&world, 5, 777, delayed ? 200000 : 125000);
+                read_span(&read, world.io, world.store, key_of(key, 5), cases[c].want[0], data, 125000 - cases[c].want[0]);
+                if (read.request.outcome == DMC_OUTCOME_OK) /* all of it was there, and is trusted */
+                    assert_true(bytes_match(data, 105, cases[c].want[0], 125000 - cases[c].want[0]));
+                else
+                    assert_non_null(strstr(read.error.message, "changed while it was in use"));
+                read_span(&read, world.io, world.store, key, cases[c].want[0], data, 125000 - cases[c].want[0]);
+                assert_int_equal(read.request.outcome, DMC_OUTCOME_OK);
+                assert_true(bytes_match(data, 777, cases[c].want[0], 125000 - cases[c].want[0]));
+            }
+            close_cache(&world);
+            world_end(&world);
+        }
+    }
 }
 
 /* --- versions --- */
@@ -778,6 +836,7 @@ int main(void)
                                        cmocka_unit_test(test_in_flight_and_cancelled),
                                        cmocka_unit_test(test_warm_reads_allocate_nothing),
                                        cmocka_unit_test(test_metadata_and_absence_are_not_kept),
+                                       cmocka_unit_test(test_partly_there),
                                        cmocka_unit_test(test_a_change_is_told),
                                        cmocka_unit_test(test_age),
                                        cmocka_unit_test(test_damage_is_never_delivered),
