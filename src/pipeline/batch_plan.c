@@ -167,7 +167,8 @@ static bool plan_sample(struct planning *planning, struct dmc_sample_slot *sampl
         if (!entry)
             return false;
         if (!entry->rows[f])
-            entry->rows[f] = dmc_scatter_select(source, array->chain->swap, output);
+            entry->rows[f] = pipeline->streamed ? dmc_scatter_select_streamed(source, array->chain->swap, output)
+                                                : dmc_scatter_select(source, array->chain->swap, output);
         regions[count++] = (struct dmc_plan_region){.row = row, .field = f, .array = &entry->plan, .aabb = sample->regions[f].aabb};
     }
     if (good && !sample->error)

@@ -12,6 +12,11 @@
 /* How long destroy waits for a thread or a read that does not answer; then it is left behind. */
 #define STUCK_NS 2000000000ull
 
+/* Batch buffers that together exceed this are written around the cache: little of them would still be there when the caller looks. One
+ * core reaches 16 to 48 MiB of last cache on today's machines, which it shares with others; what the system tells of it may be the sum
+ * over all sockets (320 MiB where a core reached 32). */
+#define CACHE_BYTES (16ull << 20)
+
 /* --- home --- */
 
 struct dmc_home *dmc_home_create(const struct damacy_config *config)
@@ -220,6 +225,7 @@ enum damacy_status dmc_pipeline_create(const struct damacy_config *config, const
     pipeline->config = complete;
     pipeline->config.fields = pipeline->home->fields;
     pipeline->layout = layout;
+    pipeline->streamed = extras->streamed || complete.tuning.batch_slots * layout.batch_bytes > CACHE_BYTES;
     pipeline->batch_bytes = layout.batch_bytes;
     pipeline->base.elapsed_ns = dmc_clock_ns();
     dmc_cond_init(&pipeline->changed);

@@ -128,6 +128,7 @@ struct damacy {
     uint64_t *tensor_offsets; /* per field, in a batch's memory */
     uint64_t batch_bytes;
     struct dmc_config_layout layout;
+    bool streamed; /* CPU: batches are written around the cache */
     struct dmc_budget budget; /* of what is allocated at create, and on CUDA of what readers and waves hold */
     struct dmc_budget metadata_budget;
     struct dmc_stores *stores;
@@ -171,6 +172,7 @@ struct dmc_pipeline_extras {
     const void *cuda_driver; /* struct dmc_cuda_driver instead of the machine's, with its module; not owned */
     const void *cuda_image;
     bool want_layout;
+    bool streamed; /* write batches around the cache, however small */
     uint32_t metadata_latency_ns;
 };
 DAMACY_API enum damacy_status dmc_pipeline_create(const struct damacy_config *config, const struct dmc_pipeline_extras *extras,

@@ -141,7 +141,8 @@ static inline struct damacy_config pw_placed(const struct damacy_config *config,
 
 static inline struct damacy *pw_create(const struct damacy_config *config, struct dmc_store *memory)
 {
-    struct dmc_pipeline_extras extras = {.memory_store = memory};
+    static uint32_t made; /* both ways of writing a batch must do */
+    struct dmc_pipeline_extras extras = {.memory_store = memory, .streamed = made++ % 2 == 1};
     struct damacy *pipeline = NULL;
     struct damacy_error error;
     struct damacy_config placed = pw_placed(config, &extras);

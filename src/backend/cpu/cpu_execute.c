@@ -119,6 +119,7 @@ void dmc_cpu_execute_read(struct dmc_cpu_worker *worker, struct dmc_backend_batc
             break;
         }
     }
+    dmc_scatter_streamed_end(); /* a few nanoseconds a read, whether or not anything was streamed */
     atomic_store_explicit(&worker->computing, false, memory_order_relaxed);
     finish_task(worker, batch);
 }

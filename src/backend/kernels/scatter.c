@@ -9,6 +9,7 @@
 #include <string.h>
 #if defined(__x86_64__)
 #include <cpuid.h>
+#include <emmintrin.h>
 #endif
 
 static bool runs_always(void) { return true; }
@@ -45,8 +46,17 @@ static const struct simd_set simd_sets[] = {
 };
 enum { SIMD_SET_COUNT = sizeof simd_sets / sizeof simd_sets[0] };
 
+#if defined(__x86_64__)
+/* For large targets, wherever one of the wider sets runs. */
+static const struct simd_set streamed_set = {"streamed", &dmc_scatter_streamed, runs_avx2};
+#endif
+
 static const struct simd_set *set_by_name(const char *name)
 {
+#if defined(__x86_64__)
+    if (strcmp(name, streamed_set.name) == 0)
+        return streamed_set.runs() ? &streamed_set : NULL;
+#endif
     for (size_t i = 0; i < SIMD_SET_COUNT; i++)
         if (strcmp(simd_sets[i].name, name) == 0)
             return simd_sets[i].runs() ? &simd_sets[i] : NULL;
@@ -85,6 +95,22 @@ static dmc_scatter_rows lookup(const struct simd_set *set, enum damacy_dtype sou
     if ((unsigned)source >= DAMACY_DTYPE_COUNT || (unsigned)output >= DAMACY_DTYPE_COUNT)
         return NULL;
     return (*set->table)[swap][source][output];
+}
+
+dmc_scatter_rows dmc_scatter_select_streamed(enum damacy_dtype source, bool swap, enum damacy_dtype output)
+{
+#if defined(__x86_64__)
+    if (current_set() != &simd_sets[0])
+        return lookup(&streamed_set, source, swap, output);
+#endif
+    return dmc_scatter_select(source, swap, output);
+}
+
+void dmc_scatter_streamed_end(void)
+{
+#if defined(__x86_64__)
+    _mm_sfence();
+#endif
 }
 
 const char *dmc_scatter_simd(void) { return current_set()->name; }

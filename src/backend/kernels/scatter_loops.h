@@ -151,6 +151,39 @@ DMC_ALWAYS_INLINE void gather(dmc_scatter_rows rows_function, int64_t source_byt
         rows = rows != 0;                                                                                                      \
     }
 
+/* Around the cache (DMC_STREAM): whole lines of the target are made in registers and written by stores that do not fetch first what
+ * they overwrite; what shares a line with a neighbour, and short rows, are written as usual. */
+#if defined(DMC_STREAM)
+enum { LINE_BYTES = 64 };
+DMC_ALWAYS_INLINE void stream_block(void *target, const void *block)
+{
+    _mm256_stream_si256((__m256i *)target, _mm256_load_si256((const __m256i *)block));
+    _mm256_stream_si256((__m256i *)target + 1, _mm256_load_si256((const __m256i *)block + 1));
+}
+/* Items of the target up to the first line that is written whole; `columns` if there is none. */
+DMC_ALWAYS_INLINE uint64_t stream_head(const void *target, uint64_t columns, uint64_t item_bytes)
+{
+    uint64_t head = -(uintptr_t)target % LINE_BYTES;
+    return columns * item_bytes < 2 * LINE_BYTES || head % item_bytes ? columns : head / item_bytes;
+}
+#define DMC_LINE(line, source_type, output_type, element)                                                                      \
+    DMC_ALWAYS_INLINE void line(memory_##output_type *restrict target, const memory_##source_type *restrict source,            \
+                                uint64_t columns)                                                                              \
+    {                                                                                                                          \
+        enum { BLOCK = LINE_BYTES / sizeof(dmc_bits_##output_type) };                                                          \
+        uint64_t i = 0, head = stream_head(target, columns, sizeof(dmc_bits_##output_type));                                   \
+        for (; i < head; i++)                                                                                                  \
+            target[i] = element(source[i]);                                                                                    \
+        for (; columns - i >= BLOCK; i += BLOCK) {                                                                             \
+            _Alignas(LINE_BYTES) dmc_bits_##output_type block[BLOCK];                                                          \
+            for (int k = 0; k < BLOCK; k++)                                                                                    \
+                block[k] = element(source[i + (uint64_t)k]);                                                                   \
+            stream_block(target + i, block);                                                                                   \
+        }                                                                                                                      \
+        for (; i < columns; i++)                                                                                               \
+            target[i] = element(source[i]);                                                                                    \
+    }
+#else
 /* One row: the loop that the compiler vectorises. */
 #define DMC_LINE(line, source_type, output_type, element)                                                                      \
     DMC_ALWAYS_INLINE void line(memory_##output_type *restrict target, const memory_##source_type *restrict source,            \
@@ -159,6 +192,7 @@ DMC_ALWAYS_INLINE void gather(dmc_scatter_rows rows_function, int64_t source_byt
         for (uint64_t i = 0; i < columns; i++)                                                                                 \
             target[i] = element(source[i]);                                                                                    \
     }
+#endif
 
 #define DMC_ROWS(function, line, source_type, output_type, begin, end)                                                         \
     static void function(DMC_ROWS_ARGUMENTS)                                                                                   \
@@ -213,11 +247,38 @@ DMC_ALWAYS_INLINE void eight_f16_f32(memory_f32 *target, const memory_f16 *sourc
     __m256i nan = _mm256_cmpgt_epi32(magnitudes, _mm256_set1_epi32((int)DMC_F32_INFINITY));
     _mm256_storeu_si256((__m256i *)target, _mm256_andnot_si256(_mm256_and_si256(nan, _mm256_set1_epi32(0x003fffff)), values));
 }
+#if defined(DMC_STREAM)
+#define DMC_EIGHT_STREAMED(s, o)                                                                                               \
+    DMC_ALWAYS_INLINE uint64_t eight_streamed_##s##_##o(memory_##o *target, const memory_##s *source, uint64_t columns)        \
+    {                                                                                                                          \
+        enum { BLOCK = LINE_BYTES / sizeof(dmc_bits_##o) };                                                                    \
+        uint64_t i = 0, head = stream_head(target, columns, sizeof(dmc_bits_##o));                                             \
+        if (head == columns)                                                                                                   \
+            return 0;                                                                                                          \
+        for (; i < head; i++)                                                                                                  \
+            target[i] = dmc_##s##_to_##o(source[i]);                                                                           \
+        for (; columns - i >= BLOCK; i += BLOCK) {                                                                             \
+            _Alignas(LINE_BYTES) memory_##o block[BLOCK];                                                                      \
+            for (int k = 0; k < BLOCK; k += 8)                                                                                 \
+                eight_##s##_##o(block + k, source + i + (uint64_t)k);                                                          \
+            stream_block(target + i, block);                                                                                   \
+        }                                                                                                                      \
+        return i;                                                                                                              \
+    }
+#else
+#define DMC_EIGHT_STREAMED(s, o)                                                                                               \
+    DMC_ALWAYS_INLINE uint64_t eight_streamed_##s##_##o(memory_##o *target, const memory_##s *source, uint64_t columns)        \
+    {                                                                                                                          \
+        (void)target, (void)source, (void)columns;                                                                             \
+        return 0;                                                                                                              \
+    }
+#endif
 #define DMC_HALF(s, o)                                                                                                         \
     DMC_LINE(rest_##s##_##o, s, o, dmc_##s##_to_##o)                                                                           \
+    DMC_EIGHT_STREAMED(s, o)                                                                                                   \
     DMC_ALWAYS_INLINE void line_##s##_##o(memory_##o *restrict target, const memory_##s *restrict source, uint64_t columns)    \
     {                                                                                                                          \
-        uint64_t i = 0;                                                                                                        \
+        uint64_t i = eight_streamed_##s##_##o(target, source, columns);                                                        \
         for (; columns - i >= 8; i += 8)                                                                                       \
             eight_##s##_##o(target + i, source + i);                                                                           \
         rest_##s##_##o(target + i, source + i, columns - i);                                                                   \
@@ -301,6 +362,20 @@ DMC_WIDE_HALVES(DMC_DEFINE_HALF_BOTH)
 DMC_BYTES_BY_INTEGERS(DMC_DEFINE)
 DMC_WIDE_BY_INTEGERS(DMC_DEFINE_BOTH)
 
+#if defined(DMC_STREAM)
+DMC_KERNEL dmc_bits_u8 same_u8(dmc_bits_u8 x) { return x; }
+DMC_KERNEL dmc_bits_u16 same_u16(dmc_bits_u16 x) { return x; }
+DMC_KERNEL dmc_bits_u32 same_u32(dmc_bits_u32 x) { return x; }
+DMC_KERNEL dmc_bits_u64 same_u64(dmc_bits_u64 x) { return x; }
+DMC_LINE(line_copy_1, u8, u8, same_u8)
+DMC_LINE(line_copy_2, u16, u16, same_u16)
+DMC_LINE(line_copy_4, u32, u32, same_u32)
+DMC_LINE(line_copy_8, u64, u64, same_u64)
+DMC_ROWS(copy_1, line_copy_1, u8, u8, , )
+DMC_ROWS(copy_2, line_copy_2, u16, u16, , )
+DMC_ROWS(copy_4, line_copy_4, u32, u32, , )
+DMC_ROWS(copy_8, line_copy_8, u64, u64, , )
+#else
 /* Same type: memcpy knows best, also when to write around the cache. */
 #define DMC_COPY(item_bytes)                                                                                                   \
     static void copy_##item_bytes(DMC_ROWS_ARGUMENTS)                                                                          \
@@ -314,6 +389,7 @@ DMC_COPY(1)
 DMC_COPY(2)
 DMC_COPY(4)
 DMC_COPY(8)
+#endif
 
 DMC_LINE(line_swap_2, u16, u16, dmc_swap_u16)
 DMC_LINE(line_swap_4, u32, u32, dmc_swap_u32)

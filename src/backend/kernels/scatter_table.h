@@ -10,6 +10,7 @@ extern const dmc_scatter_table dmc_scatter_plain;
 #if defined(__x86_64__)
 extern const dmc_scatter_table dmc_scatter_avx2;
 extern const dmc_scatter_table dmc_scatter_avx512;
+extern const dmc_scatter_table dmc_scatter_streamed;
 #endif
 
 #endif
