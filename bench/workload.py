@@ -28,6 +28,8 @@ from pathlib import Path
 from data import CHUNK_128K, DATA_SETS, DataSet, array_path
 
 SEED = 7
+PAGE = 4096
+HEADER = "<8s2I4I4I2I2Q"  # of NAME.chunks
 BATCH = 8
 
 
@@ -90,6 +92,31 @@ class Workload:
     def slice_of(self, index: int, count: int) -> int:
         """Where round `index` of `count` samples begins: rounds walk through the crops and start over at the end."""
         return (index % (len(self.crops) // count)) * count
+
+    def page_bytes(self, first: int, count: int) -> int:
+        """Bytes of the files' pages that hold an element of these samples, each page once a batch; for uncompressed chunks."""
+        data, header = self.chunks_path.read_bytes(), struct.Struct(HEADER)
+        _magic, _codec, _batch, *shapes, files, batches, chunk_count, _pieces = header.unpack_from(data)
+        at, pitches = header.size, [2 * stride for stride in strides(tuple(shapes[:4]))]
+        assert pitches[2] <= PAGE
+        for _ in range(files):
+            at += 4 + struct.unpack_from("<I", data, at)[0]
+        begins = struct.unpack_from(f"<{batches + 1}Q", data, at)
+        chunks_at = at + 8 * (batches + 1)
+        pieces_at = chunks_at + 32 * chunk_count
+        page_count = 0
+        for batch in range(first // BATCH, (first + count) // BATCH):
+            pages: set[tuple[int, int]] = set()
+            for chunk in range(begins[batch], begins[batch + 1]):
+                offset, _size, file, piece_begin, piece_count, _ = struct.unpack_from("<QIIQII", data, chunks_at + 32 * chunk)
+                for piece in range(piece_begin, piece_begin + piece_count):
+                    _target, source, *extent, _ = struct.unpack_from("<QI4HI", data, pieces_at + 24 * piece)
+                    span = 2 * extent[3] + (extent[2] - 1) * pitches[2]  # rows of less than a page leave out none
+                    for i, j in itertools.product(range(extent[0]), range(extent[1])):
+                        begin = offset + 2 * source + i * pitches[0] + j * pitches[1]
+                        pages.update((file, page) for page in range(begin // PAGE, (begin + span - 1) // PAGE + 1))
+            page_count += len(pages)
+        return PAGE * page_count
 
     @property
     def chunks_a_sample(self) -> float:
@@ -222,7 +249,7 @@ def write_chunks(root: Path, scenario: Scenario, crops: list[tuple[int, tuple[in
         batch_begin.append(chunk_count)
     codec = {"none": 0, "zstd": 1, "blosc-zstd": 2, "blosc-lz4": 2, "gzip": 3}[data_set.codec]
     header = struct.pack(
-        "<8s2I4I4I2I2Q",
+        HEADER,
         b"DMCBARE1",
         codec,
         BATCH,

@@ -181,6 +181,7 @@ static void timed_round(struct reader *reader, const struct bench_command *comma
     struct damacy_error error;
     struct damacy_stats stats = DAMACY_STATS_INIT;
     require(damacy_stats_reset(pipeline, &error), &error, "stats_reset");
+    uint64_t device_bytes = bench_device_bytes();
     double wall = bench_wall_s(), cpu = bench_cpu_s();
     deliver(reader, pipeline, command->first, command->count, NULL);
     wall = bench_wall_s() - wall;
@@ -188,9 +189,10 @@ static void timed_round(struct reader *reader, const struct bench_command *comma
     require(damacy_stats_get(pipeline, &stats, &error), &error, "stats_get");
     printf("{\"wall\": %.9f, \"cpu\": %.9f, \"samples\": %" PRIu64 ", \"bottleneck\": \"%s\", \"reads\": %" PRIu64
            ", \"read_bytes\": %" PRIu64 ", \"needed_bytes\": %" PRIu64 ", \"metadata_bytes\": %" PRIu64 ", \"chunks\": %" PRIu64
-           ", \"host_bytes\": %" PRIu64 "}\n",
+           ", \"host_bytes\": %" PRIu64 ", \"device_bytes\": %" PRIu64 "}\n",
            wall, cpu, command->count, damacy_bottleneck_str(stats.bottleneck), stats.read.count, stats.read.bytes,
-           stats.bytes_needed, stats.metadata.bytes, stats.decode.count, stats.host_bytes_committed);
+           stats.bytes_needed, stats.metadata.bytes, stats.decode.count, stats.host_bytes_committed,
+           bench_device_bytes() - device_bytes);
 }
 
 static void first_batch(const struct reader *reader, uint64_t count)

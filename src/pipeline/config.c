@@ -21,7 +21,9 @@
 #define METADATA_READS_IN_FLIGHT 64u
 /* Between compressed chunks a page: what lies in small gaps are small chunks, read for nothing. Between the spans of an uncompressed
  * chunk four times as much: 128 KiB chunks, crops 16x128x128, warm, core time a sample 446, 399, 391, 392, 388 microseconds for gaps of
- * 1, 4, 8, 16 and 32 KiB; with one worker 4 KiB reached 0.89 of the bare loop, which reads one span a chunk. */
+ * 1, 4, 8, 16 and 32 KiB; with one worker 4 KiB reached 0.89 of the bare loop, which reads one span a chunk. Cold, two workers and one,
+ * samples a second 226 and 253, 665 and 498, 791 and 728 for gaps of 1, 4 and 16 KiB. From the device came 5.6, 1.0 and 1.13 MB a sample,
+ * of whose pages 0.97 MB held something needed: many small reads look to the kernel like one to read ahead of. */
 #define COALESCE_GAP_BYTES 4096u
 /* Longer reads leave the core's cache before they are decoded. */
 #define COALESCE_READ_BYTES_MAX (512u * 1024)
@@ -229,14 +231,15 @@ static void divide(const struct damacy_config *config, struct dmc_config_layout 
     layout->plan_bytes = (RESERVE_BYTES + left / 8) / tuning->batch_slots;
     layout->metadata_bytes = layout->prefetcher_bytes + layout->reserve_bytes - RESERVE_BYTES + left / 16;
     layout->parse_bytes = left / 16;
+    layout->container_bytes = left / 16;
     if (config->device == DAMACY_CUDA_DEVICE) { /* readers draw what they need, and what is left is for pinned memory first */
-        layout->pinned_bytes = left / 4 * 3 - left / 16;
+        layout->pinned_bytes = left / 4 * 3 - left / 8;
         return;
     }
-    /* The largest chunk is the same at any number of workers: worker_bytes and half of what is left. */
+    /* The largest chunk is the same at any number of workers: worker_bytes and seven sixteenths of what is left. */
     uint64_t larger_bytes = left / 4 / tuning->worker_count;
     layout->share_bytes = tuning->worker_bytes + larger_bytes;
-    layout->oversize_bytes = left / 2 - larger_bytes;
+    layout->oversize_bytes = left / 2 - left / 16 - larger_bytes;
 }
 
 enum damacy_status dmc_config_complete(const struct damacy_config *config, struct damacy_config *complete,
