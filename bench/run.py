@@ -559,8 +559,8 @@ def targets(results: list[Result]) -> list[list[Any]]:
             note(DESCRIBE, ratio(r.warm, DAMACY_C, peer) if peer else None, f"{where}, {peer}")
             continue
         scenario, bare, peer = SCENARIOS[r.scenario], ratio(r.warm, DAMACY_C, BARE), best_peer(r.warm)
-        if scenario.fresh:
-            note(OPENING, bare, where)
+        if scenario.fresh:  # against the loop that does the same work: it opens and closes its files inside the run, too
+            note(OPENING, ratio(r.warm, DAMACY_C, BARE_OPEN), where)
         elif scenario.whole_chunks:
             note(PARTIAL, bare, where)
         else:
