@@ -468,6 +468,10 @@ static void test_transposed_shards(void **state)
     good("chunks [2,3,5] shards [4,6,10] order 120 fill",
          T(.shape = "[4,6,10]", .grid = "{\"name\":\"regular\",\"configuration\":{\"chunk_shape\":[4,6,10]}}",
            .codecs = "[" TRANSPOSE("[2,0,1]") "," TRANSPOSE("[2,0,1]") "," SHARDING("[3,5,2]", "[" BYTES "]") "]"));
+    /* two that do not commute: (1 0 2) makes a1 a0 a2 of a0 a1 a2, and (0 2 1) a1 a2 a0 of that */
+    good("chunks [2,3,5] shards [4,6,10] order 120 fill",
+         T(.shape = "[4,6,10]", .grid = "{\"name\":\"regular\",\"configuration\":{\"chunk_shape\":[4,6,10]}}",
+           .codecs = "[" TRANSPOSE("[1,0,2]") "," TRANSPOSE("[0,2,1]") "," SHARDING("[3,5,2]", "[" BYTES "]") "]"));
     good(
         "v3 f32 [64,64,2] chunks [4,8,2] shards [16,32,2] order 102 fill 0000000000000000 key c/1/2 | "
         "transpose{\"order\":[1,0,2]} bytes",

@@ -284,6 +284,9 @@ static void test_members(void **state)
          {"fill 0000c03f ", {"dtype=[[\"x\",\"<f4\"],[\"y\",\">i2\"]]", "fill_value=\"AADAPwEC\""}, "x"},
          {"fill 0201 ", {"dtype=[[\"x\",\"<f4\"],[\"y\",\">i2\"]]", "fill_value=\"AADAPwEC\""}, "y"},
          {"fill 01 ", {"dtype=[[\"x\",\"|u1\",[3]]]", "fill_value=\"AQEB\""}, "x"},
+         /* the longest name counts */
+         {"v2 i16 ", {"dtype=[[\"x.y\",\"<i2\"],[\"x\",[[\"y\",\"|u1\"]]]]"}, "x.y"},
+         {"v2 i16 ", {"dtype=[[\"x\",[[\"y\",\"|u1\"]]],[\"x.y\",\"<i2\"]]"}, "x.y"},
          {"v2 u8 [60,250,3] ", {"dtype=[[\"x\",\"|u1\",3]]"}, "x"}); /* numpy wrote shapes of one axis so */
     BAD({DAMACY_UNSUPPORTED,
          "dtype is structured; one member at a time can be read; add #member=NAME to the uri; there are \"x\", \"y\"",
