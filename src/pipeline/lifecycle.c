@@ -111,9 +111,12 @@ static uint64_t watermark(void *user)
 
 /* --- create --- */
 
-static enum damacy_status create_stores(struct damacy *pipeline, const struct dmc_pipeline_extras *extras, struct damacy_error *error)
+static enum damacy_status create_stores(struct damacy *pipeline, const char *storage_options, const struct dmc_pipeline_extras *extras,
+                                        struct damacy_error *error)
 {
-    struct dmc_stores_options options = {.file.open_files_max = pipeline->config.tuning.open_files_max};
+    struct dmc_stores_options options = {.file.open_files_max = pipeline->config.tuning.open_files_max,
+                                         .storage_options = storage_options,
+                                         .container_bytes_max = dmc_max_u64(pipeline->layout.container_bytes, 1)};
     enum damacy_status status = dmc_stores_create(&options, &pipeline->stores, error);
     if (status == DAMACY_OK && extras->file_store)
         dmc_stores_set(pipeline->stores, "file", extras->file_store);
@@ -224,6 +227,7 @@ enum damacy_status dmc_pipeline_create(const struct damacy_config *config, const
     }
     pipeline->config = complete;
     pipeline->config.fields = pipeline->home->fields;
+    pipeline->config.storage_options = NULL; /* the caller's, and secret */
     pipeline->layout = layout;
     pipeline->streamed = extras->streamed || complete.tuning.batch_slots * layout.batch_bytes > CACHE_BYTES;
     pipeline->batch_bytes = layout.batch_bytes;
@@ -231,13 +235,13 @@ enum damacy_status dmc_pipeline_create(const struct damacy_config *config, const
     dmc_cond_init(&pipeline->changed);
     /* The workers hold their shares, the prefetcher draws its own part. The check above has made sure that all of it fits. */
     uint64_t create_bytes = layout.fixed_bytes - layout.prefetcher_bytes - complete.tuning.worker_count * complete.tuning.worker_bytes;
-    uint64_t cuda_bytes = layout.limit_bytes - create_bytes - layout.metadata_bytes - layout.parse_bytes -
+    uint64_t cuda_bytes = layout.limit_bytes - create_bytes - layout.metadata_bytes - layout.parse_bytes - layout.container_bytes -
                           complete.tuning.batch_slots * layout.plan_bytes;
     dmc_budget_init(&pipeline->budget, create_bytes + (complete.device == DAMACY_CUDA_DEVICE ? cuda_bytes : 0));
     dmc_budget_reserve(&pipeline->budget, create_bytes);
     dmc_budget_init(&pipeline->metadata_budget, layout.metadata_bytes);
 
-    status = create_stores(pipeline, extras, error);
+    status = create_stores(pipeline, complete.storage_options, extras, error);
     if (status == DAMACY_OK)
         status = create_backend(pipeline, extras, error);
     if (status == DAMACY_OK)
