@@ -1,5 +1,6 @@
 /* From create to destroy, and the door that every call goes through. */
 #include "backend/cpu/cpu_backend.h"
+#include "base/bytes.h"
 #include "base/clock.h"
 #include "base/error.h"
 #include "base/log.h"
