@@ -21,6 +21,7 @@ ROOMS = {
     "src/plan": {"src/zarr", "src/base"},
     "src/backend/kernels": {"src/base"},
     "src/prefetch": {"src/zarr", "src/codec", "src/store", "src/base"},
+    "src/describe": {"src/zarr", "src/codec", "src/store", "src/base"},
     "src/backend": {"src/backend/kernels", "src/plan", "src/codec", "src/store", "src/base"},
     "src/backend/cuda": {"src/backend", "src/backend/kernels", "src/plan", "src/codec", "src/store", "src/base"},
     "src/backend/cpu": {"src/backend", "src/backend/kernels", "src/plan", "src/codec", "src/store", "src/base"},
