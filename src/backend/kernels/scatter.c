@@ -166,11 +166,13 @@ void dmc_scatter_fill_bits(enum damacy_dtype output, struct dmc_scatter_element 
     dmc_scatter_rows convert = dmc_scatter_select(element.dtype, false, output);
     assert(convert && element.count <= 2 && element.first < element.count);
     int64_t source_bytes = (int64_t)damacy_dtype_bytes(element.dtype);
-    for (uint32_t i = 0; i < 2; i++) {
+    for (uint32_t i = 0; i < element.count; i++) {
         const uint8_t *source = (const uint8_t *)element.elements + (element.first + i) % element.count * source_bytes;
         bits[i] = 0;
         convert(&bits[i], 0, source, 0, source_bytes, 1, 1); /* little-endian: the low bytes */
     }
+    if (element.count == 1)
+        bits[1] = bits[0];
 }
 
 void dmc_scatter_fill(void *target, int64_t target_row, uint64_t rows, uint64_t columns, enum damacy_dtype output,
