@@ -10,7 +10,7 @@ purpose=${1:-test}
 
 # The library itself.
 packages="gcc libc6-dev cmake ninja-build pkg-config libzstd-dev liblz4-dev libblosc-dev libdeflate-dev libisal-dev liburing-dev libbz2-dev
-    liblzma-dev"
+    liblzma-dev libcurl4-openssl-dev"
 # libblosc-dev is a static library, too; these are what that one wants.
 packages="$packages libsnappy-dev zlib1g-dev"
 if [ "$purpose" = test ]; then
@@ -18,7 +18,7 @@ if [ "$purpose" = test ]; then
     packages="$packages nginx openssl" # for tests/python/remote
 fi
 if [ "$purpose" = bench-remote ]; then
-    packages="$packages nginx libcurl4-openssl-dev"
+    packages="$packages nginx"
 fi
 
 # A Python of 3.11 or newer from PATH, or else Debian's.

@@ -190,13 +190,14 @@ struct damacy_config {
     uint64_t max_host_memory_bytes; /* hard limit per pipeline; 0: a quarter of the memory allowed, used only as far as needed */
     uint64_t max_gpu_memory_bytes;  /* hard limit on device memory; 0: a quarter of what is free at create */
     enum damacy_decode decode;
+    const char *storage_options; /* of network stores: a JSON object as text (docs/remote.md); NULL: none. Read during the call only */
     struct damacy_tuning tuning;
 };
 #define DAMACY_CONFIG_INIT {.struct_size = sizeof(struct damacy_config), .tuning = DAMACY_TUNING_INIT}
 
 /* For one field of one sample: which array, and which box of it in the array's own axis order. */
 struct damacy_region {
-    const char *uri; /* zero-terminated; a path, file://PATH, or memory://NAME */
+    const char *uri; /* zero-terminated; a path, file://PATH, https://HOST/PATH, s3://BUCKET/KEY, gs://BUCKET/KEY */
     uint32_t rank;
     const struct damacy_interval *aabb; /* `rank` intervals; end - begin equals the field's sample shape */
 };

@@ -167,6 +167,7 @@ static void start(struct dmc_prefetcher *prefetcher, struct dmc_fetch *fetch, st
     request->parts = part;
     request->part_count = 1;
     request->user = fetch;
+    request->metadata = true;
     fetch->pending += dmc_store_start(prefetcher->io, request) == DMC_START_PENDING;
 }
 

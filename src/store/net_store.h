@@ -8,6 +8,11 @@
 
 struct dmc_net;
 
+/* Read the options (NULL: none); nothing is loaded or started before the first resolve. INVAL for a wrong option. */
+enum damacy_status dmc_net_create(const char *storage_options, struct dmc_net **net, struct damacy_error *error);
+/* Nothing may be pending, except what a dmc_io_destroy() left behind. NULL allowed. */
+void dmc_net_destroy(struct dmc_net *net);
+
 /* Is this a uri for dmc_net_resolve (http, https, s3, gs)? */
 static inline bool dmc_net_scheme(const char *scheme, size_t bytes)
 {

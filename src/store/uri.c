@@ -2,6 +2,7 @@
 #include "base/error.h"
 #include "base/mem.h"
 #include "store/containers.h"
+#include "store/net_store.h"
 
 #include <string.h>
 #include <strings.h>
@@ -11,6 +12,7 @@ struct dmc_stores {
     struct dmc_store *memory; /* NULL: none was set */
     struct dmc_store *owned;  /* the file store made here */
     struct dmc_containers *containers;
+    struct dmc_net *net; /* http, https, s3, gs */
 };
 
 enum damacy_status dmc_stores_create(const struct dmc_stores_options *options, struct dmc_stores **out,
@@ -26,6 +28,8 @@ enum damacy_status dmc_stores_create(const struct dmc_stores_options *options, s
     if (status == DAMACY_OK)
         status = dmc_containers_create(stores, options->container_bytes_max ? options->container_bytes_max : DMC_CONTAINER_BYTES_DEFAULT,
                                        &stores->containers, error);
+    if (status == DAMACY_OK)
+        status = dmc_net_create(options->storage_options, &stores->net, error);
     if (status != DAMACY_OK) {
         dmc_stores_destroy(stores);
         return status;
@@ -39,7 +43,8 @@ void dmc_stores_destroy(struct dmc_stores *stores)
 {
     if (!stores)
         return;
-    dmc_containers_destroy(stores->containers);
+    dmc_containers_destroy(stores->containers); /* first: references may lie in network stores */
+    dmc_net_destroy(stores->net);
     dmc_store_destroy(stores->owned);
     dmc_free(stores);
 }
@@ -142,9 +147,11 @@ enum damacy_status dmc_stores_resolve_plain(struct dmc_stores *stores, const cha
             return dmc_error_set(error, DAMACY_INVAL, "config", "the uri names no object");
         return write_prefix(uri + 9, false, prefix, capacity, error);
     }
+    if (dmc_net_scheme(uri, scheme))
+        return dmc_net_resolve(stores->net, uri, store, prefix, capacity, error);
     dmc_error_set(error, DAMACY_UNSUPPORTED, "config", "there is no store for '%.*s://' uris", scheme > 64 ? 64 : (int)scheme,
                   uri);
-    dmc_error_hint(error, "this build reads paths and file:// uris");
+    dmc_error_hint(error, "known are paths, file://, http://, https://, s3:// and gs://");
     return DAMACY_UNSUPPORTED;
 }
 

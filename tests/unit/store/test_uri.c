@@ -77,8 +77,10 @@ static void test_bad_uris(void **state)
         const char *word;
     } cases[] = {{NULL, DAMACY_INVAL, "empty"},
                  {"", DAMACY_INVAL, "empty"},
-                 {"s3://bucket/a", DAMACY_UNSUPPORTED, "'s3://'"},
-                 {"http://host/a", DAMACY_UNSUPPORTED, "'http://'"},
+                 {"ftp://host/a", DAMACY_UNSUPPORTED, "'ftp://'"},
+                 {"http:///a", DAMACY_INVAL, "no host"},
+                 {"https://host:0/a", DAMACY_INVAL, "port"},
+                 {"s3://a/b", DAMACY_INVAL, "no bucket's name"},
                  {"a+b.c-1://x", DAMACY_UNSUPPORTED, "'a+b.c-1://'"},
                  {"memory://a", DAMACY_UNSUPPORTED, "'memory://'"},
                  {"file://", DAMACY_INVAL, "no path"},

@@ -1,0 +1,81 @@
+/* What is learnt about one endpoint (scheme, host and port), and what follows: how many transfers it gets at once, when a
+ * transfer is so late that a second one pays, and how far apart two ranges may be for one request to be cheaper than two.
+ *
+ * Concurrency, a lane: additive increase while the lane is full and answers come as fast as they did when the endpoint was
+ * idle; multiplicative decrease when it answers 429 or 503, drops connections, or when first bytes come late. At most one
+ * decrease for each round trip, since one overload shows in many answers. */
+#ifndef DMC_NET_ENDPOINT_H
+#define DMC_NET_ENDPOINT_H
+
+#include "store/net_histogram.h"
+
+#include <stdbool.h>
+
+enum dmc_net_lane_kind { DMC_NET_METADATA, DMC_NET_BULK, DMC_NET_LANES };
+
+struct dmc_transfer;
+
+struct dmc_net_lane {
+    struct dmc_transfer *first, *last; /* waiting */
+    uint32_t running;
+    double limit, limit_min, limit_max;
+    bool doubling; /* no sign of overload yet: one more for each answer */
+    uint64_t cut_ns;
+};
+
+struct dmc_net_endpoint {
+    /* constant */
+    struct dmc_net_endpoint *next;
+    char *origin;
+    double hedge_share;
+    /* the event thread's */
+    struct dmc_net_lane lanes[DMC_NET_LANES];
+    bool pumping;                                      /* a transfer that ends at once must not begin the next from inside */
+    uint64_t pause_until_ns;                           /* it asked for quiet */
+    bool answered;                                     /* it is, or was, there */
+    bool http2;                                        /* it speaks HTTP/2 */
+    struct dmc_histogram first_byte;                   /* nanoseconds, of late */
+    struct dmc_histogram body;                         /* nanoseconds a MiB, of late */
+    uint64_t idle_now_ns, idle_last_ns, idle_begin_ns; /* least time to the first byte in this and the last period */
+    double recent_ns;                                  /* moving average of it */
+    double hedge_tokens;
+    double hedge_part; /* share of transfers that are quicker than what is hedged */
+    uint32_t judged_hedges, judged_wins;
+    uint64_t hedge_wait_ns, hedge_body_ns; /* what follows, 0: too little is known */
+    uint32_t until_refresh;
+    /* counted by the event thread, read by any */
+    struct dmc_histogram latency; /* nanoseconds, whole requests */
+    _Atomic uint64_t requests, attempts, retries, hedges, hedges_won, throttled, stalls, failures, redirects;
+    _Atomic uint64_t bytes_asked, bytes_received, bytes_used;
+    _Atomic uint64_t first_byte_ns, mib_ns; /* medians */
+    _Atomic uint32_t limit;
+};
+
+void dmc_net_endpoint_init(struct dmc_net_endpoint *endpoint, uint32_t concurrency_max, double hedge_share);
+
+/* A first byte came `wait_ns` after the attempt began. */
+void dmc_net_endpoint_first_byte(struct dmc_net_endpoint *endpoint, enum dmc_net_lane_kind lane, uint64_t wait_ns,
+                                 uint64_t now_ns);
+/* A body of `bytes` took `body_ns` behind its first byte. */
+void dmc_net_endpoint_body(struct dmc_net_endpoint *endpoint, uint64_t bytes, uint64_t body_ns);
+/* A request was answered in full; `full`: the lane could not take more while it ran. */
+void dmc_net_endpoint_success(struct dmc_net_endpoint *endpoint, enum dmc_net_lane_kind lane, bool full, uint64_t latency_ns);
+/* It shows that it has too much to do, or is not there. */
+void dmc_net_endpoint_overload(struct dmc_net_endpoint *endpoint, enum dmc_net_lane_kind lane, uint64_t now_ns);
+
+/* When an attempt that began at begin_ns is so late that a second one pays: UINT64_MAX while nothing is known or hedging is
+ * off. first_ns: when its first byte came, 0: not yet. `left`: bytes still to come. */
+uint64_t dmc_net_endpoint_hedge_due(const struct dmc_net_endpoint *endpoint, uint64_t begin_ns, uint64_t first_ns,
+                                    uint64_t left);
+/* A request begins: it pays its share towards second ones. */
+void dmc_net_endpoint_request(struct dmc_net_endpoint *endpoint);
+/* May one more hedge start? Takes its price. */
+bool dmc_net_endpoint_hedge_take(struct dmc_net_endpoint *endpoint);
+void dmc_net_endpoint_hedge_over(struct dmc_net_endpoint *endpoint, bool won);
+
+static inline void dmc_net_count(_Atomic uint64_t *counter, uint64_t more)
+{
+    atomic_store_explicit(counter, atomic_load_explicit(counter, memory_order_relaxed) + more, memory_order_relaxed);
+}
+
+#endif

@@ -1,0 +1,659 @@
+/* The event thread: inbox, timers, and libcurl's sockets in an epoll. See net_engine.h and net_engine_impl.h. */
+#include "base/bytes.h"
+#include "base/clock.h"
+#include "base/error.h"
+#include "base/hash.h"
+#include "base/log.h"
+#include "base/mem.h"
+#include "store/io_internal.h"
+#include "store/net_engine_impl.h"
+
+#include <assert.h>
+#include <errno.h>
+#include <string.h>
+#include <sys/epoll.h>
+#include <sys/eventfd.h>
+#include <unistd.h>
+
+#define EVENTS_MAX 128
+#define CONNECTIONS_KEPT 512L
+/* With HTTP/2 so many requests share a connection, not all: a lost packet holds up everything behind it on the same one. */
+#define STREAMS_MAX 32L
+#define DESTROY_WAIT_NS 3000000000ull
+
+/* --- timers: a heap by due_ns --- */
+
+static void heap_place(struct dmc_net_engine *engine, uint32_t at, struct dmc_transfer *transfer)
+{
+    engine->heap[at] = transfer;
+    transfer->timer = at;
+}
+
+static void heap_up(struct dmc_net_engine *engine, uint32_t at, struct dmc_transfer *transfer)
+{
+    while (at > 0 && engine->heap[(at - 1) / 2]->due_ns > transfer->due_ns) {
+        heap_place(engine, at, engine->heap[(at - 1) / 2]);
+        at = (at - 1) / 2;
+    }
+    heap_place(engine, at, transfer);
+}
+
+static void heap_down(struct dmc_net_engine *engine, uint32_t at, struct dmc_transfer *transfer)
+{
+    for (;;) {
+        uint32_t child = 2 * at + 1;
+        if (child >= engine->heap_count)
+            break;
+        if (child + 1 < engine->heap_count && engine->heap[child + 1]->due_ns < engine->heap[child]->due_ns)
+            child++;
+        if (engine->heap[child]->due_ns >= transfer->due_ns)
+            break;
+        heap_place(engine, at, engine->heap[child]);
+        at = child;
+    }
+    heap_place(engine, at, transfer);
+}
+
+void dmc_engine_timer_off(struct dmc_net_engine *engine, struct dmc_transfer *transfer)
+{
+    uint32_t at = transfer->timer;
+    if (at == DMC_NET_NO_TIMER)
+        return;
+    transfer->timer = DMC_NET_NO_TIMER;
+    struct dmc_transfer *last = engine->heap[--engine->heap_count];
+    if (last == transfer)
+        return;
+    if (at > 0 && engine->heap[(at - 1) / 2]->due_ns > last->due_ns)
+        heap_up(engine, at, last);
+    else
+        heap_down(engine, at, last);
+}
+
+void dmc_engine_timer(struct dmc_net_engine *engine, struct dmc_transfer *transfer, uint64_t due_ns)
+{
+    if (transfer->timer != DMC_NET_NO_TIMER && transfer->due_ns == due_ns)
+        return;
+    dmc_engine_timer_off(engine, transfer);
+    transfer->due_ns = due_ns;
+    assert(engine->heap_count < engine->heap_capacity);
+    heap_up(engine, engine->heap_count++, transfer);
+}
+
+/* --- small things --- */
+
+double dmc_engine_random(struct dmc_net_engine *engine)
+{
+    engine->random = dmc_hash_u64(engine->random, 0x6a09e667f3bcc909u);
+    return (double)(engine->random >> 11) * 0x1p-53;
+}
+
+bool dmc_engine_version(struct dmc_net_engine *engine, uint64_t object_hash, uint64_t tag)
+{
+    if (tag == 0)
+        return true;
+    struct dmc_version_set *set = &engine->versions[object_hash % DMC_VERSION_SETS];
+    uint32_t place = 3;
+    for (uint32_t i = 0; i < 4; i++)
+        if (set->hashes[i] == object_hash)
+            place = i;
+    bool known = set->hashes[place] == object_hash;
+    if (known && dmc_http_tags_differ(set->tags[place], tag))
+        return false;
+    for (; place > 0; place--) { /* to the front; what falls out is the one not seen for longest */
+        set->hashes[place] = set->hashes[place - 1];
+        set->tags[place] = set->tags[place - 1];
+    }
+    set->hashes[0] = object_hash;
+    set->tags[0] = tag;
+    return true;
+}
+
+static void wake(struct dmc_net_engine *engine)
+{
+    uint64_t one = 1;
+    while (write(engine->wake_fd, &one, sizeof one) < 0 && errno == EINTR) {
+    }
+}
+
+/* --- in and out --- */
+
+/* Under the lock. true: the thread sleeps and must be woken, outside the lock. */
+static bool list_locked(struct dmc_net_engine *engine, struct dmc_transfer *transfer)
+{
+    if (!transfer->shared_listed) {
+        transfer->shared_listed = true;
+        transfer->shared_next = NULL;
+        if (engine->shared_inbox_last)
+            engine->shared_inbox_last->shared_next = transfer;
+        else
+            engine->shared_inbox_first = transfer;
+        engine->shared_inbox_last = transfer;
+    }
+    bool asleep = engine->shared_asleep;
+    engine->shared_asleep = false;
+    return asleep;
+}
+
+static void *engine_run(void *argument);
+
+/* A transfer from the pool, or a new one. The heap has room for every transfer that exists, so that no timer ever lacks it. */
+static struct dmc_transfer *take_locked(struct dmc_net_engine *engine)
+{
+    struct dmc_transfer *transfer = engine->shared_free;
+    if (transfer) {
+        engine->shared_free = transfer->shared_next;
+        return transfer;
+    }
+    if (engine->shared_transfer_count == engine->shared_heap_capacity) {
+        uint32_t capacity = engine->shared_heap_capacity ? 2 * engine->shared_heap_capacity : 64;
+        struct dmc_transfer **heap = dmc_malloc(capacity * sizeof *heap);
+        if (!heap)
+            return NULL;
+        dmc_free(engine->shared_heap); /* one that the thread has not fetched yet */
+        engine->shared_heap = heap;
+        engine->shared_heap_capacity = capacity;
+    }
+    transfer = dmc_calloc(1, sizeof *transfer);
+    if (transfer) {
+        transfer->timer = DMC_NET_NO_TIMER;
+        engine->shared_transfer_count++;
+    }
+    return transfer;
+}
+
+static enum dmc_start start(struct dmc_net_store *store, struct dmc_request *request, const char *query)
+{
+    struct dmc_net_engine *engine = store->engine;
+    if (engine->fork_generation != dmc_fork_generation()) {
+        dmc_request_fail(request, DAMACY_FORKED, 0, "the process was forked after this store was made");
+        return DMC_START_DONE;
+    }
+    dmc_mutex_lock(&engine->lock);
+    int os_error = 0;
+    if (!engine->shared_started) {
+        os_error = dmc_thread_start(&engine->thread, "dmc-net", engine_run, engine);
+        engine->shared_started = os_error == 0;
+    }
+    struct dmc_transfer *transfer = os_error ? NULL : take_locked(engine);
+    bool asleep = false;
+    if (transfer) {
+        request->holder = &store->store;
+        request->store_data = transfer;
+        transfer->shared_request = request;
+        transfer->shared_cancel = false;
+        transfer->shared_new = true;
+        transfer->store = store;
+        transfer->query = query;
+        asleep = list_locked(engine, transfer);
+    }
+    dmc_mutex_unlock(&engine->lock);
+    if (asleep)
+        wake(engine);
+    if (transfer)
+        return DMC_START_PENDING;
+    dmc_request_fail(request, os_error ? DAMACY_IO : DAMACY_OOM, os_error,
+                     os_error ? "cannot start the network thread" : "no memory for a network request");
+    return DMC_START_DONE;
+}
+
+enum dmc_start dmc_net_start(struct dmc_store *store, struct dmc_io *io, struct dmc_request *request)
+{
+    (void)io;
+    return start((struct dmc_net_store *)store, request, NULL);
+}
+
+/* The request is pending with us, or just came back: the lock tells, since completion clears shared_request under it. */
+void dmc_net_cancel(struct dmc_store *store, struct dmc_io *io, struct dmc_request *request)
+{
+    (void)io;
+    struct dmc_net_engine *engine = ((struct dmc_net_store *)store)->engine;
+    if (engine->fork_generation != dmc_fork_generation())
+        return;
+    dmc_mutex_lock(&engine->lock);
+    struct dmc_transfer *transfer = request->store_data;
+    bool asleep = false;
+    if (transfer && transfer->shared_request == request) {
+        transfer->shared_cancel = true;
+        asleep = list_locked(engine, transfer);
+    }
+    dmc_mutex_unlock(&engine->lock);
+    if (asleep)
+        wake(engine);
+}
+
+void dmc_engine_complete(struct dmc_net_engine *engine, struct dmc_transfer *transfer)
+{
+    struct dmc_request *request = transfer->request;
+    dmc_engine_timer_off(engine, transfer);
+    transfer->request = NULL;
+    dmc_mutex_lock(&engine->lock);
+    transfer->shared_request = NULL;
+    request->store_data = NULL;
+    if (!transfer->shared_listed) { /* else the inbox frees it */
+        transfer->shared_next = engine->shared_free;
+        engine->shared_free = transfer;
+    }
+    dmc_mutex_unlock(&engine->lock);
+    dmc_io_complete(request);
+}
+
+/* Take in what came. false: stop. */
+static bool read_inbox(struct dmc_net_engine *engine)
+{
+    bool credentials;
+    for (;;) {
+        dmc_mutex_lock(&engine->lock);
+        if (engine->shared_heap_capacity > engine->heap_capacity) {
+            struct dmc_transfer **old = engine->heap;
+            if (engine->heap_count)
+                memcpy(engine->shared_heap, old, engine->heap_count * sizeof *old);
+            engine->heap = engine->shared_heap;
+            engine->heap_capacity = engine->shared_heap_capacity;
+            engine->shared_heap = NULL;
+            dmc_free(old);
+        }
+        bool stop = engine->shared_stop;
+        credentials = engine->shared_credentials;
+        engine->shared_credentials = false;
+        struct dmc_transfer *transfer = stop ? NULL : engine->shared_inbox_first;
+        bool is_new = false, cancel = false;
+        if (transfer) {
+            engine->shared_inbox_first = transfer->shared_next;
+            if (!engine->shared_inbox_first)
+                engine->shared_inbox_last = NULL;
+            transfer->shared_listed = false;
+            is_new = transfer->shared_new;
+            cancel = transfer->shared_cancel;
+            transfer->shared_new = false;
+            if (!transfer->shared_request) { /* cancelled when it was over already */
+                transfer->shared_next = engine->shared_free;
+                engine->shared_free = transfer;
+                is_new = cancel = false;
+            } else if (is_new) {
+                transfer->request = transfer->shared_request;
+            }
+        }
+        dmc_mutex_unlock(&engine->lock);
+        if (stop)
+            return false;
+        if (credentials) {
+            struct dmc_transfer *next = engine->waiting_first;
+            while (next) {
+                struct dmc_transfer *waiting = next;
+                next = waiting->next;
+                dmc_transfer_unqueue(engine, waiting);
+                dmc_transfer_queue(engine, waiting);
+            }
+        }
+        if (!transfer)
+            return true;
+        if (is_new)
+            dmc_transfer_begin(engine, transfer);
+        if (cancel)
+            dmc_transfer_cancel(engine, transfer);
+        else if (is_new)
+            dmc_transfer_queue(engine, transfer);
+    }
+}
+
+void dmc_net_engine_credentials(struct dmc_net_engine *engine)
+{
+    dmc_mutex_lock(&engine->lock);
+    engine->shared_credentials = true;
+    bool asleep = engine->shared_asleep;
+    engine->shared_asleep = false;
+    dmc_mutex_unlock(&engine->lock);
+    if (asleep)
+        wake(engine);
+}
+
+/* --- lanes --- */
+
+void dmc_engine_pump(struct dmc_net_engine *engine, struct dmc_net_endpoint *endpoint)
+{
+    if (endpoint->pause_until_ns) {
+        if (dmc_clock_ns() < endpoint->pause_until_ns) {
+            engine->pause_due_ns = dmc_min_u64(engine->pause_due_ns, endpoint->pause_until_ns);
+            return;
+        }
+        endpoint->pause_until_ns = 0;
+    }
+    if (endpoint->pumping)
+        return;
+    endpoint->pumping = true;
+    for (uint32_t i = 0; i < DMC_NET_LANES; i++) {
+        struct dmc_net_lane *lane = &endpoint->lanes[i];
+        while (lane->first && lane->running < (uint32_t)lane->limit) {
+            struct dmc_transfer *transfer = lane->first;
+            dmc_transfer_unqueue(engine, transfer);
+            dmc_transfer_start(engine, transfer);
+        }
+    }
+    endpoint->pumping = false;
+}
+
+static void pump_paused(struct dmc_net_engine *engine)
+{
+    engine->pause_due_ns = UINT64_MAX;
+    dmc_mutex_lock(&engine->lock);
+    struct dmc_net_endpoint *endpoint = engine->shared_endpoints; /* only ever grows at this end */
+    dmc_mutex_unlock(&engine->lock);
+    for (; endpoint; endpoint = endpoint->next)
+        if (endpoint->pause_until_ns)
+            dmc_engine_pump(engine, endpoint);
+}
+
+/* --- libcurl --- */
+
+static int socket_wanted(CURL *easy, curl_socket_t socket, int what, void *user, void *socket_user)
+{
+    (void)easy;
+    (void)socket_user;
+    struct dmc_net_engine *engine = user;
+    if (what == CURL_POLL_REMOVE) {
+        epoll_ctl(engine->epoll_fd, EPOLL_CTL_DEL, socket, NULL);
+        return 0;
+    }
+    struct epoll_event event = {.data.fd = socket};
+    if (what & CURL_POLL_IN)
+        event.events |= EPOLLIN;
+    if (what & CURL_POLL_OUT)
+        event.events |= EPOLLOUT;
+    if (epoll_ctl(engine->epoll_fd, EPOLL_CTL_MOD, socket, &event) < 0 && errno == ENOENT)
+        epoll_ctl(engine->epoll_fd, EPOLL_CTL_ADD, socket, &event);
+    return 0;
+}
+
+static int timer_wanted(CURLM *multi, long timeout_ms, void *user)
+{
+    (void)multi;
+    struct dmc_net_engine *engine = user;
+    engine->curl_due_ns = timeout_ms < 0 ? UINT64_MAX : dmc_clock_ns() + (uint64_t)timeout_ms * 1000000u;
+    return 0;
+}
+
+static void collect(struct dmc_net_engine *engine)
+{
+    int left;
+    CURLMsg *message;
+    while ((message = engine->curl->multi_info_read(engine->multi, &left))) {
+        if (message->msg != CURLMSG_DONE)
+            continue;
+        char *attempt = NULL;
+        CURLcode code = message->data.result;
+        engine->curl->easy_getinfo(message->easy_handle, CURLINFO_PRIVATE, &attempt);
+        dmc_transfer_attempt_over(engine, (struct dmc_attempt *)(void *)attempt, code);
+    }
+}
+
+static int timeout_ms(const struct dmc_net_engine *engine)
+{
+    uint64_t due_ns = dmc_min_u64(engine->curl_due_ns, engine->pause_due_ns);
+    if (engine->heap_count)
+        due_ns = dmc_min_u64(due_ns, engine->heap[0]->due_ns);
+    if (due_ns == UINT64_MAX)
+        return -1;
+    uint64_t now_ns = dmc_clock_ns();
+    return due_ns <= now_ns ? 0 : (int)dmc_min_u64((due_ns - now_ns + 999999) / 1000000, 60000);
+}
+
+static void step(struct dmc_net_engine *engine)
+{
+    struct epoll_event events[EVENTS_MAX];
+    int running;
+    int timeout = timeout_ms(engine);
+    if (timeout != 0) { /* else what came meanwhile is found in the next round */
+        dmc_mutex_lock(&engine->lock);
+        bool sleep = !engine->shared_inbox_first && !engine->shared_stop && !engine->shared_credentials;
+        engine->shared_asleep = sleep;
+        dmc_mutex_unlock(&engine->lock);
+        if (!sleep)
+            timeout = 0;
+    }
+    int count = epoll_wait(engine->epoll_fd, events, EVENTS_MAX, timeout);
+    if (timeout != 0) {
+        dmc_mutex_lock(&engine->lock);
+        engine->shared_asleep = false;
+        dmc_mutex_unlock(&engine->lock);
+    }
+    for (int i = 0; i < count; i++) {
+        uint64_t woken;
+        if (events[i].data.fd == engine->wake_fd) {
+            if (read(engine->wake_fd, &woken, sizeof woken) < 0)
+                assert(errno == EINTR || errno == EAGAIN);
+            continue;
+        }
+        int what = 0;
+        if (events[i].events & EPOLLIN)
+            what |= CURL_CSELECT_IN;
+        if (events[i].events & EPOLLOUT)
+            what |= CURL_CSELECT_OUT;
+        if (events[i].events & (EPOLLERR | EPOLLHUP))
+            what |= CURL_CSELECT_ERR;
+        engine->curl->multi_socket_action(engine->multi, events[i].data.fd, what, &running);
+    }
+    uint64_t now_ns = dmc_clock_ns();
+    if (engine->curl_due_ns <= now_ns) {
+        engine->curl_due_ns = UINT64_MAX;
+        engine->curl->multi_socket_action(engine->multi, CURL_SOCKET_TIMEOUT, 0, &running);
+    }
+    collect(engine);
+    while (engine->heap_count && engine->heap[0]->due_ns <= now_ns) {
+        struct dmc_transfer *transfer = engine->heap[0];
+        dmc_engine_timer_off(engine, transfer);
+        dmc_transfer_due(engine, transfer);
+    }
+    if (engine->pause_due_ns <= now_ns)
+        pump_paused(engine);
+}
+
+static void *engine_run(void *argument)
+{
+    struct dmc_net_engine *engine = argument;
+    while (read_inbox(engine))
+        step(engine);
+    return NULL;
+}
+
+/* --- life --- */
+
+static bool make_multi(struct dmc_net_engine *engine)
+{
+    const struct dmc_curl *curl = engine->curl;
+    engine->multi = curl->multi_init();
+    if (!engine->multi)
+        return false;
+    curl->multi_setopt(engine->multi, CURLMOPT_SOCKETFUNCTION, socket_wanted);
+    curl->multi_setopt(engine->multi, CURLMOPT_SOCKETDATA, engine);
+    curl->multi_setopt(engine->multi, CURLMOPT_TIMERFUNCTION, timer_wanted);
+    curl->multi_setopt(engine->multi, CURLMOPT_TIMERDATA, engine);
+    curl->multi_setopt(engine->multi, CURLMOPT_PIPELINING, CURLPIPE_MULTIPLEX);
+    curl->multi_setopt(engine->multi, CURLMOPT_MAXCONNECTS, CONNECTIONS_KEPT);
+    curl->multi_setopt(engine->multi, CURLMOPT_MAX_CONCURRENT_STREAMS,
+                       STREAMS_MAX); /* unknown to libcurl before 7.67: no harm */
+    return true;
+}
+
+void dmc_net_engine_free(struct dmc_net_engine *engine)
+{
+    if (!engine)
+        return;
+    for (uint32_t i = 0; i < engine->heap_count; i++) /* what was left behind: its request stays as it is */
+        for (uint32_t a = 0; a < 2; a++)
+            if (engine->heap[i]->attempts[a])
+                dmc_attempt_give_back(engine, engine->heap[i]->attempts[a]);
+    for (struct dmc_attempt *attempt = engine->free_attempts, *next; attempt; attempt = next) {
+        next = attempt->next;
+        dmc_attempt_free(engine, attempt);
+    }
+    if (engine->multi)
+        engine->curl->multi_cleanup(engine->multi);
+    for (struct dmc_transfer *transfer = engine->shared_free, *next; transfer; transfer = next) {
+        next = transfer->shared_next;
+        dmc_text_free(&transfer->redirect);
+        dmc_free(transfer);
+    }
+    for (struct dmc_net_endpoint *endpoint = engine->shared_endpoints, *next; endpoint; endpoint = next) {
+        next = endpoint->next;
+        dmc_free(endpoint->origin);
+        dmc_free(endpoint);
+    }
+    dmc_free(engine->shared_heap);
+    dmc_free(engine->heap);
+    dmc_pages_unmap(engine->versions, DMC_VERSION_SETS * sizeof *engine->versions);
+    if (engine->epoll_fd >= 0)
+        close(engine->epoll_fd);
+    if (engine->wake_fd >= 0)
+        close(engine->wake_fd);
+    dmc_mutex_deinit(&engine->lock);
+    dmc_free(engine);
+}
+
+enum damacy_status dmc_net_engine_create(const struct dmc_curl *curl, struct dmc_net_engine **out, struct damacy_error *error)
+{
+    struct dmc_net_engine *engine = dmc_calloc(1, sizeof *engine);
+    if (!engine)
+        return dmc_error_set(error, DAMACY_OOM, "config", "no memory for the network engine");
+    engine->curl = curl;
+    engine->fork_generation = dmc_fork_generation();
+    engine->curl_due_ns = engine->pause_due_ns = UINT64_MAX;
+    engine->random = dmc_hash_u64(dmc_clock_ns(), (uintptr_t)engine);
+    dmc_mutex_init(&engine->lock);
+    engine->epoll_fd = epoll_create1(EPOLL_CLOEXEC);
+    engine->wake_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
+    struct epoll_event event = {.events = EPOLLIN, .data.fd = engine->wake_fd};
+    if (engine->epoll_fd < 0 || engine->wake_fd < 0 ||
+        epoll_ctl(engine->epoll_fd, EPOLL_CTL_ADD, engine->wake_fd, &event) < 0) {
+        int os_error = errno;
+        dmc_net_engine_free(engine);
+        return dmc_error_set_os(error, DAMACY_IO, "config", os_error, "cannot create the network engine's epoll");
+    }
+    engine->versions = dmc_pages_map(DMC_VERSION_SETS * sizeof *engine->versions); /* pages are touched as objects are seen */
+    if (!engine->versions || !make_multi(engine)) {
+        dmc_net_engine_free(engine);
+        return dmc_error_set(error, DAMACY_OOM, "config", "no memory for the network engine");
+    }
+    *out = engine;
+    return DAMACY_OK;
+}
+
+bool dmc_net_engine_stop(struct dmc_net_engine *engine)
+{
+    if (engine->fork_generation != dmc_fork_generation())
+        return false; /* thread, sockets and locks are the parent's */
+    dmc_mutex_lock(&engine->lock);
+    engine->shared_stop = true;
+    bool started = engine->shared_started;
+    dmc_mutex_unlock(&engine->lock);
+    wake(engine);
+    if (started && !dmc_thread_join_until(engine->thread, dmc_clock_deadline(DESTROY_WAIT_NS))) {
+        dmc_log(DMC_STORE, DAMACY_LOG_WARN, "the network thread did not end in time and was left behind");
+        return false;
+    }
+    return true;
+}
+
+struct dmc_net_endpoint *dmc_net_engine_endpoint(struct dmc_net_engine *engine, const char *origin,
+                                                 const struct dmc_net_settings *settings)
+{
+    dmc_mutex_lock(&engine->lock);
+    struct dmc_net_endpoint *endpoint = engine->shared_endpoints;
+    while (endpoint && strcmp(endpoint->origin, origin) != 0)
+        endpoint = endpoint->next;
+    if (!endpoint && engine->shared_endpoint_count < DMC_NET_ENDPOINTS_MAX) {
+        endpoint = dmc_calloc(1, sizeof *endpoint);
+        char *copy = endpoint ? dmc_strdup(origin) : NULL;
+        if (!copy) {
+            dmc_free(endpoint);
+            endpoint = NULL;
+        } else {
+            dmc_net_endpoint_init(endpoint, settings->concurrency_max, settings->hedge_share);
+            endpoint->origin = copy;
+            endpoint->next = engine->shared_endpoints;
+            engine->shared_endpoints = endpoint;
+            engine->shared_endpoint_count++;
+        }
+    }
+    dmc_mutex_unlock(&engine->lock);
+    return endpoint;
+}
+
+void dmc_net_engine_endpoints(struct dmc_net_engine *engine, void (*visit)(void *user, const struct dmc_net_endpoint *endpoint),
+                              void *user)
+{
+    dmc_mutex_lock(&engine->lock);
+    const struct dmc_net_endpoint *endpoint = engine->shared_endpoints;
+    dmc_mutex_unlock(&engine->lock);
+    for (; endpoint; endpoint = endpoint->next)
+        visit(user, endpoint);
+}
+
+/* --- what follows from what was learnt --- */
+
+/* A request more costs a first byte's wait, shared by all that are under way at the same time. Reading so many bytes in vain
+ * instead costs the same: what one connection brings in that time. Never less than a page, and never so much that amplification
+ * gets out of hand. */
+#define GAP_MIN 4096u
+#define GAP_MAX (64u << 10)
+#define READ_MIN (1u << 20)
+#define READ_MAX (8u << 20)
+
+void dmc_net_hint(struct dmc_store *store, struct dmc_store_hint *hint)
+{
+    const struct dmc_net_endpoint *endpoint = ((const struct dmc_net_store *)store)->endpoint;
+    uint64_t first_ns = atomic_load_explicit(&endpoint->first_byte_ns, memory_order_relaxed);
+    uint64_t mib_ns = atomic_load_explicit(&endpoint->mib_ns, memory_order_relaxed);
+    uint32_t limit = atomic_load_explicit(&endpoint->limit, memory_order_relaxed);
+    hint->remote = true;
+    hint->coalesce_gap_bytes = GAP_MIN;
+    hint->coalesce_read_bytes_max = READ_MIN;
+    if (first_ns == 0 || mib_ns == 0)
+        return;
+    double alone = (double)first_ns * 1048576.0 / (double)mib_ns; /* bytes that one connection brings while it would wait */
+    hint->coalesce_gap_bytes = dmc_max_u64(GAP_MIN, dmc_min_u64((uint64_t)alone / (limit ? limit : 1), GAP_MAX));
+    /* A request that takes as long to come as to begin uses half of what a connection can do; four times that is nearly all. */
+    hint->coalesce_read_bytes_max = dmc_max_u64(READ_MIN, dmc_min_u64(4 * (uint64_t)alone, READ_MAX));
+}
+
+/* --- a fetch that waits --- */
+
+struct fetch {
+    struct dmc_store store; /* whose start knows the query */
+    struct dmc_net_store *inner;
+    const char *query;
+};
+
+static enum dmc_start fetch_start(struct dmc_store *store, struct dmc_io *io, struct dmc_request *request)
+{
+    (void)io;
+    struct fetch *fetch = (struct fetch *)store;
+    return start(fetch->inner, request, fetch->query);
+}
+
+static const struct dmc_store_ops fetch_ops = {.scheme = "fetch", .start = fetch_start};
+
+enum damacy_status dmc_net_fetch(struct dmc_net_store *store, const char *key, const char *query, char *buffer,
+                                 uint64_t capacity, uint64_t *bytes, enum dmc_outcome *outcome, struct damacy_error *error)
+{
+    struct dmc_io *io = NULL;
+    struct dmc_io_options options = {.depth = 1, .io_uring_never = true};
+    enum damacy_status status = dmc_io_create(&options, &io, error);
+    if (status != DAMACY_OK)
+        return status;
+    struct fetch fetch = {.store.ops = &fetch_ops, .inner = store, .query = query};
+    struct iovec part = {buffer, capacity};
+    struct dmc_request request = {.store = &fetch.store,
+                                  .key = key,
+                                  .kind = DMC_RANGE_WHOLE,
+                                  .parts = &part,
+                                  .part_count = 1,
+                                  .error = error,
+                                  .metadata = true};
+    if (dmc_store_start(io, &request) == DMC_START_PENDING)
+        while (!dmc_io_wait(io, UINT64_MAX)) {
+        }
+    dmc_io_destroy(io, UINT64_MAX);
+    *bytes = request.bytes_read;
+    *outcome = request.outcome;
+    return request.outcome == DMC_OUTCOME_FAILED ? request.status : DAMACY_OK;
+}

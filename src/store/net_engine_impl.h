@@ -1,0 +1,159 @@
+/* What the files of the engine share: net_engine.c (thread, inbox, timers, libcurl's sockets), net_transfer.c (a request from
+ * QUEUED to its end: retries, hedges, errors) and net_attempt.c (one exchange with a server: what is asked, what the answer
+ * means, where its bytes go). All but the group marked shared is the event thread's. */
+#ifndef DMC_NET_ENGINE_IMPL_H
+#define DMC_NET_ENGINE_IMPL_H
+
+#include "store/net_engine.h"
+
+#define DMC_NET_BODY_KEPT 2048u /* of an answer that is no success, to say what it says */
+#define DMC_NET_NO_TIMER UINT32_MAX
+
+enum dmc_transfer_state { DMC_TRANSFER_QUEUED, DMC_TRANSFER_RUNNING, DMC_TRANSFER_BACKOFF, DMC_TRANSFER_CREDENTIALS };
+
+/* What the headers of an answer amount to. */
+enum dmc_verdict {
+    DMC_VERDICT_NONE,  /* no headers yet */
+    DMC_VERDICT_BODY,  /* bytes of the object follow */
+    DMC_VERDICT_SIZE,  /* HEAD: the size is known now */
+    DMC_VERDICT_ENDED, /* nothing is left to read */
+    DMC_VERDICT_ABSENT,
+    DMC_VERDICT_TRUNCATED,
+    DMC_VERDICT_TOO_LONG,
+    DMC_VERDICT_ASK_SIZE, /* the range lies behind the end, and the server did not say where that is */
+    DMC_VERDICT_REDIRECT,
+    DMC_VERDICT_STATUS, /* a status that the service explains */
+    DMC_VERDICT_FAILED, /* permanent; transfer->error says why */
+    DMC_VERDICT_BROKEN  /* the answer contradicts itself or the question; worth another try; transfer->error says why */
+};
+
+struct dmc_attempt {
+    struct dmc_attempt *next; /* free */
+    CURL *easy;
+    const struct dmc_net_settings *settings; /* that the handle was set up for */
+    struct dmc_transfer *transfer;           /* NULL: given up; what still comes is thrown away */
+    bool running;                            /* in the multi handle */
+    bool hedge;
+    bool head;
+    bool ranged;  /* a Range was asked for */
+    bool overrun; /* more bytes came than the range has */
+    enum dmc_verdict verdict;
+    struct dmc_http_response response;
+    uint64_t asked_begin, asked_end; /* of the transfer's range; end UINT64_MAX: to the end of the object */
+    uint64_t position;               /* of the next byte, in the transfer's range */
+    uint64_t skip;                   /* bytes of a whole object in front of it */
+    uint64_t body_bytes;             /* of the body, so far */
+    uint32_t part;                   /* where `position` is */
+    uint64_t part_offset;
+    uint64_t begin_ns, first_ns, window_ns, window_bytes;
+    uint32_t kept_bytes;
+    char kept[DMC_NET_BODY_KEPT + 1];
+    struct dmc_text url;
+    struct dmc_net_headers headers;
+    char curl_error[CURL_ERROR_SIZE];
+};
+
+struct dmc_transfer {
+    /* shared: engine->lock */
+    struct dmc_request *shared_request; /* NULL: over */
+    struct dmc_transfer *shared_next;   /* in the inbox, or free */
+    bool shared_listed, shared_new, shared_cancel;
+    /* the event thread's */
+    struct dmc_request *request;
+    struct dmc_net_store *store;
+    struct dmc_net_endpoint *endpoint;
+    const struct dmc_net_settings *settings;
+    const char *query;
+    enum dmc_net_lane_kind lane;
+    enum dmc_transfer_state state;
+    struct dmc_transfer *previous, *next; /* in its lane, or among those that wait for credentials */
+    uint32_t timer;                       /* place in the heap */
+    uint64_t due_ns;
+    struct dmc_attempt *attempts[2]; /* the second is the hedge */
+    enum dmc_range_kind kind;
+    uint64_t capacity; /* of the parts */
+    uint64_t length;   /* of the range; WHOLE: UINT64_MAX until known */
+    uint64_t absolute; /* where the range begins in the object; UINT64_MAX: a suffix of an object of unknown size */
+    uint64_t covered;  /* so much of the range, from its beginning, is there */
+    uint64_t object_bytes;
+    uint64_t version_tag;
+    uint64_t object_hash; /* for the table of versions */
+    char etag[160];
+    bool truncated; /* the object ends inside the range: length was cut */
+    bool too_long;  /* WHOLE without a known size: being counted */
+    bool ask_size;  /* only the size is wanted */
+    bool lane_was_full;
+    bool hedged;
+    uint32_t attempt_count, barren, mends, redirects; /* barren: failures in a row that brought nothing */
+    uint64_t begin_ns, deadline_ns, retry_ns;
+    struct dmc_text redirect;  /* "" none */
+    struct damacy_error error; /* of the last failure */
+};
+
+/* Tags of the objects that were seen, so that a change is noticed: 4-way, the oldest of a set goes. */
+#define DMC_VERSION_SETS 65536u
+struct dmc_version_set {
+    uint64_t hashes[4];
+    uint64_t tags[4];
+};
+
+struct dmc_net_engine {
+    /* constant */
+    const struct dmc_curl *curl;
+    uint64_t fork_generation;
+    int epoll_fd, wake_fd;
+    pthread_t thread;
+    /* shared */
+    struct dmc_mutex lock;
+    struct dmc_transfer *shared_inbox_first, *shared_inbox_last;
+    struct dmc_transfer *shared_free;
+    struct dmc_net_endpoint *shared_endpoints;
+    uint32_t shared_endpoint_count;
+    uint32_t shared_transfer_count;
+    bool shared_started, shared_stop, shared_asleep, shared_credentials;
+    struct dmc_transfer **shared_heap; /* the event thread's but for its size, which grows with the transfers */
+    uint32_t shared_heap_capacity;
+    /* the event thread's */
+    struct dmc_transfer **heap;
+    uint32_t heap_count;
+    uint32_t heap_capacity;
+    CURLM *multi;
+    uint64_t curl_due_ns;  /* when libcurl wants to be called */
+    uint64_t pause_due_ns; /* when the first endpoint that asked for quiet may be asked again */
+    struct dmc_attempt *free_attempts;
+    struct dmc_transfer *waiting_first; /* for credentials */
+    struct dmc_version_set *versions;
+    uint64_t random;
+};
+
+/* --- net_engine.c --- */
+void dmc_engine_timer(struct dmc_net_engine *engine, struct dmc_transfer *transfer, uint64_t due_ns);
+void dmc_engine_timer_off(struct dmc_net_engine *engine, struct dmc_transfer *transfer);
+void dmc_engine_pump(struct dmc_net_engine *engine, struct dmc_net_endpoint *endpoint);
+/* The request is over: its answer is set. */
+void dmc_engine_complete(struct dmc_net_engine *engine, struct dmc_transfer *transfer);
+/* From 0 up to below 1. */
+double dmc_engine_random(struct dmc_net_engine *engine);
+/* Note the tag of an object; false: it was another one. */
+bool dmc_engine_version(struct dmc_net_engine *engine, uint64_t object_hash, uint64_t tag);
+
+/* --- net_transfer.c --- */
+void dmc_transfer_begin(struct dmc_net_engine *engine, struct dmc_transfer *transfer);
+void dmc_transfer_start(struct dmc_net_engine *engine, struct dmc_transfer *transfer); /* it has room in its lane */
+void dmc_transfer_due(struct dmc_net_engine *engine, struct dmc_transfer *transfer);   /* its timer fired */
+void dmc_transfer_cancel(struct dmc_net_engine *engine, struct dmc_transfer *transfer);
+void dmc_transfer_attempt_over(struct dmc_net_engine *engine, struct dmc_attempt *attempt, CURLcode code);
+void dmc_transfer_queue(struct dmc_net_engine *engine, struct dmc_transfer *transfer); /* into its lane */
+void dmc_transfer_unqueue(struct dmc_net_engine *engine, struct dmc_transfer *transfer);
+
+/* --- net_attempt.c --- */
+/* NULL: no memory. */
+struct dmc_attempt *dmc_attempt_take(struct dmc_net_engine *engine);
+/* Out of libcurl's hands; from now on nothing more of it comes. */
+void dmc_attempt_give_back(struct dmc_net_engine *engine, struct dmc_attempt *attempt);
+void dmc_attempt_free(struct dmc_net_engine *engine, struct dmc_attempt *attempt);
+/* Ask for what is missing. FAILED: transfer->error is set. */
+enum dmc_net_prepared dmc_attempt_start(struct dmc_net_engine *engine, struct dmc_attempt *attempt,
+                                        struct dmc_transfer *transfer, uint64_t now_ns);
+
+#endif

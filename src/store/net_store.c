@@ -1,0 +1,405 @@
+/* The network stores of one pipeline: which store a uri means, and the one for http and https. */
+#include "store/net_store.h"
+#include "base/error.h"
+#include "base/hash.h"
+#include "base/mem.h"
+#include "base/thread.h"
+#include "store/cache_store.h"
+#include "store/http_url.h"
+#include "store/net_store_impl.h"
+
+#include <stdio.h>
+
+#define STORES_MAX 4096u
+
+struct http_store {
+    struct dmc_net_store net;
+    char *origin;        /* "https://host:port" */
+    char *query;         /* of every url, NULL none: signatures of shared links */
+    char *authorization; /* header line, NULL none */
+    const struct dmc_net_options *options;
+};
+
+struct entry {
+    struct entry *next;
+    char *identity; /* what tells it from others; holds no secrets but may hold what is derived from them */
+    struct dmc_net_store *store;
+    struct dmc_store *cached; /* NULL: no cache */
+};
+
+struct dmc_net {
+    struct dmc_net_option_set options;
+    struct dmc_s3 *s3[DMC_NET_FAMILIES]; /* what stores of a family share; NULL until needed */
+    struct dmc_mutex lock;
+    struct dmc_net_engine *shared_engine; /* made by the first resolve */
+    struct entry *shared_entries;
+    uint32_t shared_count;
+    struct dmc_cache *shared_cache;
+    bool shared_cache_made;
+};
+
+/* --- http and https --- */
+
+static enum dmc_net_prepared http_prepare(struct dmc_net_store *store, const struct dmc_net_ask *ask, struct dmc_text *url,
+                                          struct dmc_net_headers *headers, struct damacy_error *error)
+{
+    (void)error;
+    const struct http_store *http = (const struct http_store *)store;
+    bool ours = true;
+    if (ask->redirect) {
+        struct dmc_http_url from, to;
+        ours = !dmc_http_url_parse(http->origin, &from) && !dmc_http_url_parse(ask->redirect, &to) &&
+               strcmp(from.host, to.host) == 0 && (from.port == to.port || (from.port == 80 && to.port == 443));
+        dmc_text_bytes(url, ask->redirect, strcspn(ask->redirect, "#"));
+    } else {
+        const char *key = ask->key + (ask->key[0] == '/');
+        dmc_text_add(url, http->origin);
+        dmc_text_add(url, "/");
+        dmc_http_path(url, key, strlen(key));
+        if (http->query) {
+            dmc_text_add(url, "?");
+            dmc_text_add(url, http->query);
+        }
+    }
+    if (!ours) /* no password and no header of the user's for another host */
+        return DMC_NET_READY;
+    if (http->authorization)
+        dmc_net_header(headers, "%s", http->authorization);
+    for (uint32_t i = 0; i < http->options->header_count; i++)
+        dmc_net_header(headers, "%s: %s", http->options->headers[i].name, http->options->headers[i].value);
+    return DMC_NET_READY;
+}
+
+enum dmc_net_advice dmc_http_advise(const struct dmc_net_settings *settings, uint32_t status, const char *says,
+                                    struct damacy_error *error)
+{
+    if (status == 404 || status == 410 || (status == 403 && settings->missing_is_403))
+        return DMC_NET_ABSENT;
+    dmc_error_set(error, DAMACY_IO, "read", "the server answered %u%s%s", status, says[0] ? ": " : "", says);
+    switch (status) {
+    case 401:
+        dmc_error_hint(error, "it wants credentials");
+        return DMC_NET_PERMANENT;
+    case 403:
+        dmc_error_hint(error, "no permission; if this server says so of objects that are not there, set missing_is_403");
+        return DMC_NET_PERMANENT;
+    case 407:
+        dmc_error_hint(error, "the proxy wants credentials");
+        return DMC_NET_PERMANENT;
+    case 501:
+    case 505:
+        return DMC_NET_PERMANENT;
+    case 408:
+    case 425:
+    case 429:
+        return DMC_NET_TRANSIENT;
+    default:
+        return status >= 500 ? DMC_NET_TRANSIENT : DMC_NET_PERMANENT;
+    }
+}
+
+static enum dmc_net_advice http_advise(struct dmc_net_store *store, const struct dmc_http_response *response, const char *body,
+                                       struct damacy_error *error)
+{
+    (void)body; /* a page for people */
+    return dmc_http_advise(store->settings, response->status, "", error);
+}
+
+static const struct dmc_net_service http_service = {.prepare = http_prepare, .advise = http_advise, .redirects = true};
+
+static void http_destroy(struct dmc_store *store)
+{
+    struct http_store *http = (struct http_store *)(void *)store;
+    dmc_free(http->origin);
+    if (http->query)
+        explicit_bzero(http->query, strlen(http->query));
+    dmc_free(http->query);
+    if (http->authorization)
+        explicit_bzero(http->authorization, strlen(http->authorization));
+    dmc_free(http->authorization);
+    dmc_free(http);
+}
+
+static const struct dmc_store_ops http_ops = {
+    .scheme = "http", .start = dmc_net_start, .cancel = dmc_net_cancel, .hint = dmc_net_hint, .destroy = http_destroy};
+
+static int hex_value(char c)
+{
+    return c >= '0' && c <= '9' ? c - '0' : c >= 'a' && c <= 'f' ? c - 'a' + 10 : c >= 'A' && c <= 'F' ? c - 'A' + 10 : -1;
+}
+
+/* "Authorization: Basic ..." of "name:password", which is percent-encoded in a url. */
+static char *basic_authorization(const char *user, size_t bytes)
+{
+    static const char letters[] = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
+    struct dmc_text plain = {0}, line = {0};
+    for (size_t i = 0; i < bytes; i++) {
+        char c = user[i];
+        if (c == '%' && i + 2 < bytes && hex_value(user[i + 1]) >= 0 && hex_value(user[i + 2]) >= 0) {
+            c = (char)(hex_value(user[i + 1]) * 16 + hex_value(user[i + 2]));
+            i += 2;
+        }
+        dmc_text_bytes(&plain, &c, 1);
+    }
+    if (!memchr(user, ':', bytes))
+        dmc_text_add(&plain, ":");
+    dmc_text_add(&line, "Authorization: Basic ");
+    for (size_t i = 0; i < plain.length && !plain.failed; i += 3) {
+        uint32_t left = (uint32_t)(plain.length - i), word = (uint32_t)(unsigned char)plain.data[i] << 16;
+        word |= left > 1 ? (uint32_t)(unsigned char)plain.data[i + 1] << 8 : 0;
+        word |= left > 2 ? (uint32_t)(unsigned char)plain.data[i + 2] : 0;
+        char four[4] = {letters[word >> 18], letters[word >> 12 & 63], left > 1 ? letters[word >> 6 & 63] : '=',
+                        left > 2 ? letters[word & 63] : '='};
+        dmc_text_bytes(&line, four, 4);
+    }
+    char *copy = plain.failed || line.failed ? NULL : dmc_strdup(line.data);
+    dmc_text_free(&plain);
+    dmc_text_free(&line);
+    return copy;
+}
+
+static char *copy_bytes(const char *from, size_t bytes)
+{
+    char *copy = dmc_malloc(bytes + 1);
+    if (copy) {
+        memcpy(copy, from, bytes);
+        copy[bytes] = 0;
+    }
+    return copy;
+}
+
+static struct dmc_net_store *http_make(const struct dmc_net_options *options, const struct dmc_http_url *url)
+{
+    struct http_store *http = dmc_calloc(1, sizeof *http);
+    struct dmc_text origin = {0};
+    if (!http)
+        return NULL;
+    http->net.store.ops = &http_ops;
+    http->net.service = &http_service;
+    http->options = options;
+    dmc_http_origin(url, &origin);
+    http->origin = origin.failed ? NULL : dmc_strdup(origin.data);
+    dmc_text_free(&origin);
+    if (url->query)
+        http->query = copy_bytes(url->query, url->query_bytes);
+    if (url->user_bytes)
+        http->authorization = basic_authorization(url->user, url->user_bytes);
+    if (!http->origin || (url->query && !http->query) || (url->user_bytes && !http->authorization)) {
+        http_destroy(&http->net.store);
+        return NULL;
+    }
+    return &http->net;
+}
+
+/* --- life --- */
+
+enum damacy_status dmc_net_create(const char *storage_options, struct dmc_net **out, struct damacy_error *error)
+{
+    struct dmc_net *net = dmc_calloc(1, sizeof *net);
+    if (!net)
+        return dmc_error_set(error, DAMACY_OOM, "config", "no memory for the network stores");
+    enum damacy_status status = dmc_net_options_parse(storage_options, &net->options, error);
+    if (status != DAMACY_OK) {
+        dmc_free(net);
+        return status;
+    }
+    dmc_mutex_init(&net->lock);
+    *out = net;
+    return DAMACY_OK;
+}
+
+void dmc_net_destroy(struct dmc_net *net)
+{
+    if (!net)
+        return;
+    for (int i = 0; i < DMC_NET_FAMILIES; i++)
+        dmc_s3_stop(net->s3[i]);
+    if (net->shared_engine && !dmc_net_engine_stop(net->shared_engine))
+        return; /* its thread still uses the stores */
+    for (struct entry *entry = net->shared_entries; entry; entry = entry->next)
+        dmc_store_destroy(entry->cached);
+    dmc_cache_destroy(net->shared_cache);
+    for (struct entry *entry = net->shared_entries, *next; entry; entry = next) {
+        next = entry->next;
+        dmc_store_destroy(&entry->store->store);
+        dmc_free(entry->identity);
+        dmc_free(entry);
+    }
+    for (int i = 0; i < DMC_NET_FAMILIES; i++)
+        dmc_s3_destroy(net->s3[i]); /* waits for a fetch of credentials, which tells the engine */
+    dmc_net_engine_free(net->shared_engine);
+    dmc_net_options_deinit(&net->options);
+    dmc_mutex_deinit(&net->lock);
+    dmc_free(net);
+}
+
+/* --- resolve --- */
+
+/* libcurl, the engine and the cache, once somebody needs them. */
+static enum damacy_status wake_up_locked(struct dmc_net *net, const struct dmc_net_options *options, struct damacy_error *error)
+{
+    const struct dmc_curl *curl;
+    enum damacy_status status = DAMACY_OK;
+    if (!net->shared_engine) {
+        status = dmc_curl_load(&curl, error);
+        if (status == DAMACY_OK)
+            status = dmc_net_engine_create(curl, &net->shared_engine, error);
+    }
+    if (status == DAMACY_OK && options->cache_dir && !net->shared_cache_made) {
+        struct dmc_cache_options cache = {
+            .folder = options->cache_dir, .bytes_max = options->cache_bytes_max, .max_age_s = options->cache_max_age_s};
+        status = dmc_cache_create(&cache, &net->shared_cache, error);
+        net->shared_cache_made = status == DAMACY_OK;
+    }
+    return status;
+}
+
+static void entry_free(struct entry *entry)
+{
+    if (entry) {
+        dmc_store_destroy(entry->cached);
+        if (entry->store)
+            dmc_store_destroy(&entry->store->store);
+        dmc_free(entry->identity);
+        dmc_free(entry);
+    }
+}
+
+/* Complete a store that was just made, and list it. */
+static enum damacy_status enlist_locked(struct dmc_net *net, struct dmc_net_store *made, const char *identity,
+                                        const char *origin, const struct dmc_net_options *options, struct entry **out,
+                                        struct damacy_error *error)
+{
+    struct entry *entry = dmc_calloc(1, sizeof *entry);
+    if (entry) {
+        entry->store = made;
+        entry->identity = dmc_strdup(identity);
+    } else if (made) {
+        dmc_store_destroy(&made->store);
+    }
+    if (!entry || !made || !entry->identity) {
+        entry_free(entry);
+        return dmc_error_set(error, DAMACY_OOM, "config", "no memory for a network store");
+    }
+    made->engine = net->shared_engine;
+    made->settings = &options->settings;
+    made->seed = dmc_hash_bytes(identity, strlen(identity), 0x6e65747365656421u);
+    made->endpoint = dmc_net_engine_endpoint(net->shared_engine, origin, &options->settings);
+    enum damacy_status status = DAMACY_OK;
+    if (!made->endpoint)
+        status = dmc_error_set(error, DAMACY_BUDGET, "config", "more than %u servers", DMC_NET_ENDPOINTS_MAX);
+    if (status == DAMACY_OK && net->shared_cache && options->cache_dir)
+        status = dmc_store_cache_create(net->shared_cache, &made->store, identity, &entry->cached, error);
+    if (status != DAMACY_OK) {
+        entry_free(entry);
+        return status;
+    }
+    entry->next = net->shared_entries;
+    net->shared_entries = entry;
+    net->shared_count++;
+    *out = entry;
+    return DAMACY_OK;
+}
+
+static struct entry *find_locked(struct dmc_net *net, const char *identity)
+{
+    struct entry *entry = net->shared_entries;
+    while (entry && strcmp(entry->identity, identity) != 0)
+        entry = entry->next;
+    return entry;
+}
+
+static enum damacy_status write_prefix(const char *path, size_t bytes, char *prefix, size_t capacity,
+                                       struct damacy_error *error)
+{
+    if (bytes > 0 && *path == '/') {
+        path++;
+        bytes--;
+    }
+    while (bytes > 0 && path[bytes - 1] == '/')
+        bytes--;
+    if (bytes >= capacity)
+        return dmc_error_set(error, DAMACY_INVAL, "config", "the uri is too long");
+    memcpy(prefix, path, bytes);
+    prefix[bytes] = 0;
+    return DAMACY_OK;
+}
+
+static enum damacy_status resolve_http_locked(struct dmc_net *net, const char *uri, struct entry **entry, const char **path,
+                                              size_t *path_bytes, struct damacy_error *error)
+{
+    const struct dmc_net_options *options = &net->options.families[DMC_NET_HTTP];
+    struct dmc_http_url url;
+    const char *nonsense = dmc_http_url_parse(uri, &url);
+    if (nonsense)
+        return dmc_error_set(error, DAMACY_INVAL, "config", "the uri makes no sense: %s", nonsense);
+    if (!url.tls && !options->plain_http)
+        return dmc_error_set(error, DAMACY_INVAL, "config", "http:// is not encrypted, and allow_http is false");
+    *path = url.path;
+    *path_bytes = url.path_bytes;
+    /* A query and a password are told apart by their hashes: the identity also names files of the cache. */
+    struct dmc_text identity = {0}, origin = {0};
+    dmc_http_origin(&url, &origin);
+    dmc_http_origin(&url, &identity);
+    if (url.query)
+        dmc_text_format(&identity, "?%016llx", (unsigned long long)dmc_hash_bytes(url.query, url.query_bytes, 1));
+    if (url.user_bytes)
+        dmc_text_format(&identity, "@%016llx", (unsigned long long)dmc_hash_bytes(url.user, url.user_bytes, 2));
+    enum damacy_status status = DAMACY_OK;
+    if (identity.failed || origin.failed)
+        status = dmc_error_set(error, DAMACY_OOM, "config", "no memory for a network store");
+    else if (!(*entry = find_locked(net, identity.data)))
+        status = net->shared_count >= STORES_MAX
+                     ? dmc_error_set(error, DAMACY_BUDGET, "config", "more than %u network stores", STORES_MAX)
+                     : enlist_locked(net, http_make(options, &url), identity.data, origin.data, options, entry, error);
+    dmc_text_free(&identity);
+    dmc_text_free(&origin);
+    return status;
+}
+
+static enum damacy_status resolve_s3_locked(struct dmc_net *net, enum dmc_net_family family, const char *rest,
+                                            struct entry **entry, const char **path, size_t *path_bytes,
+                                            struct damacy_error *error)
+{
+    const struct dmc_net_options *options = &net->options.families[family];
+    enum damacy_status status = DAMACY_OK;
+    if (!net->s3[family])
+        status = dmc_s3_create(options, family, net->shared_engine, &net->s3[family], error);
+    if (status != DAMACY_OK)
+        return status;
+    size_t bucket = strcspn(rest, "/");
+    *path = rest + bucket;
+    *path_bytes = strlen(*path);
+    struct dmc_text identity = {0}, origin = {0};
+    status = dmc_s3_place(net->s3[family], rest, bucket, &identity, &origin, error);
+    if (status == DAMACY_OK && !(*entry = find_locked(net, identity.data)))
+        status = net->shared_count >= STORES_MAX
+                     ? dmc_error_set(error, DAMACY_BUDGET, "config", "more than %u network stores", STORES_MAX)
+                     : enlist_locked(net, dmc_s3_store(net->s3[family], rest, bucket), identity.data, origin.data, options,
+                                     entry, error);
+    dmc_text_free(&identity);
+    dmc_text_free(&origin);
+    return status;
+}
+
+enum damacy_status dmc_net_resolve(struct dmc_net *net, const char *uri, struct dmc_store **store, char *prefix,
+                                   size_t capacity, struct damacy_error *error)
+{
+    size_t scheme = strcspn(uri, ":");
+    bool http = strncasecmp(uri, "http", 4) == 0;
+    enum dmc_net_family family = http ? DMC_NET_HTTP : strncasecmp(uri, "gs", 2) == 0 ? DMC_NET_GS : DMC_NET_S3;
+    struct entry *entry = NULL;
+    const char *path = NULL;
+    size_t path_bytes = 0;
+    dmc_mutex_lock(&net->lock);
+    enum damacy_status status = wake_up_locked(net, &net->options.families[family], error);
+    if (status == DAMACY_OK)
+        status = http ? resolve_http_locked(net, uri, &entry, &path, &path_bytes, error)
+                      : resolve_s3_locked(net, family, uri + scheme + 3, &entry, &path, &path_bytes, error);
+    dmc_mutex_unlock(&net->lock);
+    if (status == DAMACY_OK)
+        status = write_prefix(path, path_bytes, prefix, capacity, error);
+    if (status == DAMACY_OK)
+        *store = entry->cached ? entry->cached : &entry->store->store;
+    return status;
+}

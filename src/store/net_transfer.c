@@ -1,0 +1,623 @@
+/* A request from QUEUED to its end: retries, second attempts, and the error that says what happened. */
+#include "base/bytes.h"
+#include "base/clock.h"
+#include "base/error.h"
+#include "base/hash.h"
+#include "base/log.h"
+#include "store/http_url.h"
+#include "store/io_internal.h"
+#include "store/net_engine_impl.h"
+
+#include <assert.h>
+#include <stddef.h>
+#include <stdio.h>
+#include <string.h>
+
+#define REDIRECTS_MAX 5u
+#define MENDS_MAX 4u
+#define ATTEMPTS_MAX 200u         /* for whoever sends a byte at a time */
+#define UNKNOWN_RETRIES_MAX 3u    /* of an endpoint that never answered: more likely a wrong name */
+#define PAUSE_MAX_NS 30000000000u /* of a whole endpoint */
+#define SECOND 1e-9
+
+static struct dmc_net_lane *lane_of(struct dmc_transfer *transfer)
+{
+    return &transfer->endpoint->lanes[transfer->lane];
+}
+
+/* --- waiting --- */
+
+static void list_remove(struct dmc_transfer **first, struct dmc_transfer **last, struct dmc_transfer *transfer)
+{
+    if (transfer->previous)
+        transfer->previous->next = transfer->next;
+    else
+        *first = transfer->next;
+    if (transfer->next)
+        transfer->next->previous = transfer->previous;
+    else if (last)
+        *last = transfer->previous;
+    transfer->previous = transfer->next = NULL;
+}
+
+void dmc_transfer_unqueue(struct dmc_net_engine *engine, struct dmc_transfer *transfer)
+{
+    if (transfer->state == DMC_TRANSFER_CREDENTIALS)
+        list_remove(&engine->waiting_first, NULL, transfer);
+    else
+        list_remove(&lane_of(transfer)->first, &lane_of(transfer)->last, transfer);
+}
+
+/* New ones at the end; what was tried before is older than all that never was, and goes to the front. */
+static void enqueue(struct dmc_transfer *transfer)
+{
+    struct dmc_net_lane *lane = lane_of(transfer);
+    transfer->state = DMC_TRANSFER_QUEUED;
+    if (transfer->attempt_count > 0) {
+        transfer->previous = NULL;
+        transfer->next = lane->first;
+        if (lane->first)
+            lane->first->previous = transfer;
+        else
+            lane->last = transfer;
+        lane->first = transfer;
+    } else {
+        transfer->next = NULL;
+        transfer->previous = lane->last;
+        if (lane->last)
+            lane->last->next = transfer;
+        else
+            lane->first = transfer;
+        lane->last = transfer;
+    }
+}
+
+void dmc_transfer_queue(struct dmc_net_engine *engine, struct dmc_transfer *transfer)
+{
+    enqueue(transfer);
+    dmc_engine_timer(engine, transfer, transfer->deadline_ns);
+    dmc_engine_pump(engine, transfer->endpoint);
+}
+
+static void wait_for_credentials(struct dmc_net_engine *engine, struct dmc_transfer *transfer)
+{
+    transfer->state = DMC_TRANSFER_CREDENTIALS;
+    transfer->previous = NULL;
+    transfer->next = engine->waiting_first;
+    if (engine->waiting_first)
+        engine->waiting_first->previous = transfer;
+    engine->waiting_first = transfer;
+    dmc_engine_timer(engine, transfer, transfer->deadline_ns);
+}
+
+/* --- beginning and end --- */
+
+void dmc_transfer_begin(struct dmc_net_engine *engine, struct dmc_transfer *transfer)
+{
+    (void)engine;
+    const struct dmc_request *request = transfer->request;
+    struct dmc_net_store *store = transfer->store;
+    transfer->endpoint = store->endpoint;
+    transfer->settings = store->settings;
+    transfer->lane = request->metadata ? DMC_NET_METADATA : DMC_NET_BULK;
+    transfer->attempts[0] = transfer->attempts[1] = NULL;
+    transfer->kind = request->kind;
+    transfer->capacity = dmc_request_capacity(request);
+    transfer->length = request->kind == DMC_RANGE_WHOLE ? UINT64_MAX : transfer->capacity;
+    transfer->absolute = request->kind == DMC_RANGE_SPAN ? request->offset : request->kind == DMC_RANGE_WHOLE ? 0 : UINT64_MAX;
+    transfer->covered = 0;
+    transfer->object_bytes = UINT64_MAX;
+    transfer->version_tag = 0;
+    transfer->etag[0] = 0;
+    uint64_t key_hash = request->key_hash ? request->key_hash : dmc_hash_bytes(request->key, strlen(request->key), 0);
+    transfer->object_hash = dmc_hash_u64(key_hash, store->seed);
+    /* What can have no bytes is asked for its size only. */
+    bool beyond = request->kind == DMC_RANGE_SPAN && request->offset > (uint64_t)INT64_MAX - transfer->capacity;
+    transfer->ask_size = (transfer->capacity == 0 || beyond) && request->kind != DMC_RANGE_WHOLE;
+    transfer->truncated = beyond;
+    transfer->too_long = transfer->lane_was_full = transfer->hedged = false;
+    transfer->attempt_count = transfer->barren = transfer->mends = transfer->redirects = 0;
+    transfer->begin_ns = dmc_clock_ns();
+    transfer->deadline_ns = transfer->begin_ns + transfer->settings->request_timeout_ns;
+    dmc_text_clear(&transfer->redirect);
+    memset(&transfer->error, 0, offsetof(struct damacy_error, stage));
+    dmc_net_endpoint_request(transfer->endpoint);
+    if (!transfer->ask_size && request->kind != DMC_RANGE_WHOLE)
+        dmc_net_count(&transfer->endpoint->bytes_asked, transfer->capacity);
+}
+
+static void drop_attempt(struct dmc_net_engine *engine, struct dmc_transfer *transfer, uint32_t which)
+{
+    struct dmc_attempt *attempt = transfer->attempts[which];
+    if (!attempt)
+        return;
+    dmc_net_count(&transfer->endpoint->bytes_received, attempt->body_bytes);
+    transfer->attempts[which] = NULL;
+    dmc_attempt_give_back(engine, attempt);
+}
+
+/* Leave the lane, or wherever it waits. */
+static void stop_running(struct dmc_net_engine *engine, struct dmc_transfer *transfer)
+{
+    drop_attempt(engine, transfer, 0);
+    drop_attempt(engine, transfer, 1);
+    if (transfer->state == DMC_TRANSFER_RUNNING)
+        lane_of(transfer)->running--;
+    else if (transfer->state != DMC_TRANSFER_BACKOFF)
+        dmc_transfer_unqueue(engine, transfer);
+    transfer->state = DMC_TRANSFER_BACKOFF;
+}
+
+static void end(struct dmc_net_engine *engine, struct dmc_transfer *transfer, enum dmc_outcome outcome, uint64_t bytes_read)
+{
+    struct dmc_request *request = transfer->request;
+    struct dmc_net_endpoint *endpoint = transfer->endpoint;
+    uint64_t now_ns = dmc_clock_ns();
+    stop_running(engine, transfer);
+    request->outcome = outcome;
+    request->bytes_read = bytes_read;
+    request->object_bytes = transfer->object_bytes;
+    request->version_tag = transfer->version_tag;
+    dmc_net_count(&endpoint->bytes_used, bytes_read);
+    dmc_net_endpoint_success(endpoint, transfer->lane, transfer->lane_was_full, now_ns - transfer->begin_ns);
+    dmc_engine_complete(engine, transfer);
+    dmc_engine_pump(engine, endpoint);
+}
+
+/* transfer->error says why. */
+static void end_failed(struct dmc_net_engine *engine, struct dmc_transfer *transfer)
+{
+    struct dmc_request *request = transfer->request;
+    struct dmc_net_endpoint *endpoint = transfer->endpoint;
+    stop_running(engine, transfer);
+    if (transfer->attempt_count > 1) {
+        char how[96];
+        snprintf(how, sizeof how, " (%u attempts in %.1f s)", transfer->attempt_count,
+                 (double)(dmc_clock_ns() - transfer->begin_ns) * SECOND);
+        size_t used = strlen(transfer->error.message);
+        dmc_text_copy(transfer->error.message + used, sizeof transfer->error.message - used, how);
+    }
+    request->outcome = DMC_OUTCOME_FAILED;
+    request->status = transfer->error.status;
+    if (request->error)
+        *request->error = transfer->error;
+    dmc_net_count(&endpoint->failures, 1);
+    dmc_engine_complete(engine, transfer);
+    dmc_engine_pump(engine, endpoint);
+}
+
+void dmc_transfer_cancel(struct dmc_net_engine *engine, struct dmc_transfer *transfer)
+{
+    struct dmc_net_endpoint *endpoint = transfer->endpoint;
+    if (transfer->timer == DMC_NET_NO_TIMER) /* it came with its cancellation, and never got into a lane */
+        enqueue(transfer);
+    stop_running(engine, transfer);
+    dmc_request_fail_cancelled(transfer->request);
+    dmc_engine_complete(engine, transfer);
+    dmc_engine_pump(engine, endpoint);
+}
+
+/* --- running --- */
+
+static void plan_timer(struct dmc_net_engine *engine, struct dmc_transfer *transfer)
+{
+    uint64_t due_ns = transfer->deadline_ns;
+    for (uint32_t i = 0; i < 2; i++)
+        if (transfer->attempts[i])
+            due_ns = dmc_min_u64(due_ns, transfer->attempts[i]->window_ns + transfer->settings->stall_window_ns);
+    const struct dmc_attempt *first = transfer->attempts[0];
+    if (first && !transfer->hedged && !transfer->ask_size) {
+        uint64_t left = transfer->length == UINT64_MAX ? 0 : transfer->length - transfer->covered;
+        due_ns = dmc_min_u64(due_ns, dmc_net_endpoint_hedge_due(transfer->endpoint, first->begin_ns, first->first_ns, left));
+    }
+    dmc_engine_timer(engine, transfer, due_ns);
+}
+
+/* false: it did not come to an attempt, and the transfer was dealt with. */
+static bool start_attempt(struct dmc_net_engine *engine, struct dmc_transfer *transfer, bool hedge)
+{
+    uint64_t now_ns = dmc_clock_ns();
+    struct dmc_attempt *attempt = dmc_attempt_take(engine);
+    enum dmc_net_prepared prepared = DMC_NET_FAILED;
+    if (attempt) {
+        attempt->hedge = hedge;
+        prepared = dmc_attempt_start(engine, attempt, transfer, now_ns);
+    } else {
+        dmc_error_set(&transfer->error, DAMACY_OOM, "read", "no memory for a network request");
+    }
+    if (prepared == DMC_NET_READY) {
+        transfer->attempts[hedge] = attempt;
+        transfer->attempt_count++;
+        dmc_net_count(&transfer->endpoint->attempts, 1);
+        plan_timer(engine, transfer);
+        return true;
+    }
+    if (attempt)
+        dmc_attempt_give_back(engine, attempt);
+    if (hedge)
+        return false;
+    if (prepared == DMC_NET_WAIT) {
+        lane_of(transfer)->running--;
+        wait_for_credentials(engine, transfer);
+    } else {
+        end_failed(engine, transfer);
+    }
+    return false;
+}
+
+void dmc_transfer_start(struct dmc_net_engine *engine, struct dmc_transfer *transfer)
+{
+    struct dmc_net_lane *lane = lane_of(transfer);
+    transfer->state = DMC_TRANSFER_RUNNING;
+    transfer->hedged = false;
+    lane->running++;
+    transfer->lane_was_full = lane->running + 1 >= (uint32_t)lane->limit;
+    start_attempt(engine, transfer, false);
+}
+
+static void try_hedge(struct dmc_net_engine *engine, struct dmc_transfer *transfer)
+{
+    const struct dmc_attempt *first = transfer->attempts[0];
+    transfer->hedged = true; /* once a turn, also where the allowance is used up: later would be too late */
+    bool whole = first->verdict == DMC_VERDICT_BODY && first->response.status != 206 && transfer->kind != DMC_RANGE_WHOLE;
+    if (whole || transfer->too_long || !dmc_net_endpoint_hedge_take(transfer->endpoint))
+        return;
+    if (start_attempt(engine, transfer, true)) {
+        dmc_net_count(&transfer->endpoint->hedges, 1);
+        dmc_log(DMC_STORE, DAMACY_LOG_DEBUG, "%s: late, a second request goes out", transfer->request->key);
+    }
+}
+
+/* Try again after a while; transfer->error says why. `barren`: nothing came. `after_s`: what the server asked for, or UNKNOWN.
+ */
+static void try_later(struct dmc_net_engine *engine, struct dmc_transfer *transfer, bool barren, uint64_t after_s)
+{
+    const struct dmc_net_settings *settings = transfer->settings;
+    struct dmc_net_endpoint *endpoint = transfer->endpoint;
+    transfer->barren = barren ? transfer->barren + 1 : 0;
+    uint32_t most = settings->retries_max;
+    if (!endpoint->answered && most > UNKNOWN_RETRIES_MAX)
+        most = UNKNOWN_RETRIES_MAX;
+    if (transfer->barren > most || transfer->attempt_count >= ATTEMPTS_MAX) {
+        end_failed(engine, transfer);
+        return;
+    }
+    uint32_t doublings = transfer->barren > 1 ? transfer->barren - 1 : 0;
+    uint64_t wait_ns = doublings < 20 ? settings->backoff_min_ns << doublings : settings->backoff_max_ns;
+    wait_ns = dmc_min_u64(wait_ns, settings->backoff_max_ns);
+    wait_ns = (uint64_t)((double)wait_ns * (barren ? 0.5 + 0.5 * dmc_engine_random(engine) : 0.1 * dmc_engine_random(engine)));
+    if (after_s != DMC_HTTP_UNKNOWN)
+        wait_ns = dmc_max_u64(wait_ns, after_s > 86400 ? 86400000000000u : after_s * 1000000000u);
+    uint64_t now_ns = dmc_clock_ns();
+    if (wait_ns >= transfer->deadline_ns - dmc_min_u64(now_ns, transfer->deadline_ns)) {
+        if (after_s != DMC_HTTP_UNKNOWN)
+            dmc_error_hint(&transfer->error, "it asks to be left alone for %llu s, which request_timeout does not allow",
+                           (unsigned long long)after_s);
+        end_failed(engine, transfer);
+        return;
+    }
+    dmc_log(DMC_STORE, DAMACY_LOG_DEBUG, "%s: %s; trying again in %.3f s", transfer->request->key, transfer->error.message,
+            (double)wait_ns * SECOND);
+    dmc_net_count(&endpoint->retries, 1);
+    stop_running(engine, transfer);
+    dmc_text_clear(&transfer->redirect); /* where it led may be over */
+    dmc_engine_timer(engine, transfer, now_ns + wait_ns);
+    dmc_engine_pump(engine, endpoint);
+}
+
+/* A stalled attempt is given up; if it was the last one, the transfer goes on later. false: the transfer is not running any
+ * more. */
+static bool check_stall(struct dmc_net_engine *engine, struct dmc_transfer *transfer, uint32_t which, uint64_t now_ns)
+{
+    struct dmc_attempt *attempt = transfer->attempts[which];
+    const struct dmc_net_settings *settings = transfer->settings;
+    if (!attempt || now_ns < attempt->window_ns + settings->stall_window_ns)
+        return true;
+    double seconds = (double)(now_ns - attempt->window_ns) * SECOND;
+    if ((double)(attempt->body_bytes - attempt->window_bytes) >= (double)settings->stall_bytes_per_s * seconds) {
+        attempt->window_ns = now_ns;
+        attempt->window_bytes = attempt->body_bytes;
+        return true;
+    }
+    bool barren = attempt->body_bytes == 0 || attempt->position == attempt->asked_begin;
+    dmc_net_count(&transfer->endpoint->stalls, 1);
+    dmc_error_set(&transfer->error, DAMACY_IO, "read", "%s for %.1f s",
+                  attempt->first_ns ? "the body of the answer hardly moved" : "no answer came", seconds);
+    bool hedge = attempt->hedge;
+    drop_attempt(engine, transfer, which);
+    if (hedge)
+        dmc_net_endpoint_hedge_over(transfer->endpoint, false);
+    if (transfer->attempts[!which])
+        return true;
+    if (barren)
+        dmc_net_endpoint_overload(transfer->endpoint, transfer->lane, now_ns);
+    try_later(engine, transfer, barren, DMC_HTTP_UNKNOWN);
+    return false;
+}
+
+static void success(struct dmc_net_engine *engine, struct dmc_transfer *transfer)
+{
+    end(engine, transfer, transfer->truncated ? DMC_OUTCOME_TRUNCATED : DMC_OUTCOME_OK, transfer->covered);
+}
+
+void dmc_transfer_due(struct dmc_net_engine *engine, struct dmc_transfer *transfer)
+{
+    uint64_t now_ns = dmc_clock_ns();
+    if (now_ns >= transfer->deadline_ns) {
+        char last[400] = "";
+        if (transfer->error.message[0] && transfer->error.status != DAMACY_OK)
+            snprintf(last, sizeof last, "; before that: %.380s", transfer->error.message);
+        dmc_error_set(&transfer->error, DAMACY_IO, "read", "no whole answer within request_timeout (%g s)%s",
+                      (double)transfer->settings->request_timeout_ns * SECOND, last);
+        end_failed(engine, transfer);
+        return;
+    }
+    switch (transfer->state) {
+    case DMC_TRANSFER_BACKOFF:
+        dmc_transfer_queue(engine, transfer);
+        return;
+    case DMC_TRANSFER_QUEUED:
+    case DMC_TRANSFER_CREDENTIALS:
+        dmc_engine_timer(engine, transfer, transfer->deadline_ns);
+        return;
+    case DMC_TRANSFER_RUNNING:
+        break;
+    }
+    if (transfer->covered >= transfer->length && !transfer->ask_size) { /* all there; only the connection dawdles */
+        success(engine, transfer);
+        return;
+    }
+    for (uint32_t i = 0; i < 2; i++)
+        if (!check_stall(engine, transfer, i, now_ns))
+            return;
+    const struct dmc_attempt *first = transfer->attempts[0];
+    if (first && !transfer->hedged && !transfer->ask_size) {
+        uint64_t left = transfer->length == UINT64_MAX ? 0 : transfer->length - transfer->covered;
+        if (dmc_net_endpoint_hedge_due(transfer->endpoint, first->begin_ns, first->first_ns, left) <= now_ns)
+            try_hedge(engine, transfer);
+    }
+    plan_timer(engine, transfer);
+}
+
+/* --- an attempt is over --- */
+
+static bool is_transient(CURLcode code)
+{
+    switch (code) {
+    case CURLE_COULDNT_RESOLVE_PROXY:
+    case CURLE_COULDNT_RESOLVE_HOST:
+    case CURLE_COULDNT_CONNECT:
+    case CURLE_WEIRD_SERVER_REPLY:
+    case CURLE_PARTIAL_FILE:
+    case CURLE_OPERATION_TIMEDOUT:
+    case CURLE_SSL_CONNECT_ERROR:
+    case CURLE_GOT_NOTHING:
+    case CURLE_SEND_ERROR:
+    case CURLE_RECV_ERROR:
+    case CURLE_AGAIN:
+    case CURLE_HTTP2:
+    case CURLE_HTTP2_STREAM:
+    case CURLE_NO_CONNECTION_AVAILABLE:
+        return true;
+    default:
+        return false;
+    }
+}
+
+static bool shows_overload(CURLcode code)
+{
+    return code == CURLE_COULDNT_CONNECT || code == CURLE_OPERATION_TIMEDOUT || code == CURLE_GOT_NOTHING;
+}
+
+static void curl_error(struct dmc_net_engine *engine, struct dmc_transfer *transfer, const struct dmc_attempt *attempt,
+                       CURLcode code)
+{
+    const char *text = attempt->curl_error[0] ? attempt->curl_error : engine->curl->easy_strerror(code);
+    dmc_error_set(&transfer->error, code == CURLE_OUT_OF_MEMORY ? DAMACY_OOM : DAMACY_IO, "read", "%s", text);
+    if (code == CURLE_PEER_FAILED_VERIFICATION || code == CURLE_SSL_CACERT_BADFILE)
+        dmc_error_hint(&transfer->error,
+                       "if the server's certificate is your own organisation's, give its CA as ca_bundle in storage_options");
+}
+
+static void restart(struct dmc_net_engine *engine, struct dmc_transfer *transfer)
+{
+    drop_attempt(engine, transfer, 0);
+    drop_attempt(engine, transfer, 1);
+    transfer->hedged = true;
+    start_attempt(engine, transfer, false);
+}
+
+static void redirect(struct dmc_net_engine *engine, struct dmc_transfer *transfer, struct dmc_attempt *attempt)
+{
+    const char *location = attempt->response.location;
+    const char *wrong = location[0] ? NULL : "it does not say where to";
+    dmc_net_count(&transfer->endpoint->redirects, 1);
+    if (!wrong && ++transfer->redirects > REDIRECTS_MAX)
+        wrong = "there are too many in a row";
+    struct dmc_text target = {0};
+    if (!wrong)
+        wrong = dmc_http_redirect(attempt->url.data, location, &target);
+    if (wrong) {
+        dmc_error_set(&transfer->error, target.failed ? DAMACY_OOM : DAMACY_IO, "read", "a redirect (%u) is not followed: %s",
+                      attempt->response.status, wrong);
+        dmc_text_free(&target);
+        end_failed(engine, transfer);
+        return;
+    }
+    dmc_text_free(&transfer->redirect);
+    transfer->redirect = target;
+    restart(engine, transfer);
+}
+
+static void explain_status(struct dmc_net_engine *engine, struct dmc_transfer *transfer, struct dmc_attempt *attempt)
+{
+    struct dmc_net_endpoint *endpoint = transfer->endpoint;
+    const struct dmc_http_response *response = &attempt->response;
+    uint64_t now_ns = dmc_clock_ns(), after_s = response->retry_after_s;
+    attempt->kept[attempt->kept_bytes] = 0;
+    switch (transfer->store->service->advise(transfer->store, response, attempt->kept, &transfer->error)) {
+    case DMC_NET_ABSENT:
+        end(engine, transfer, DMC_OUTCOME_ABSENT, 0);
+        return;
+    case DMC_NET_PERMANENT:
+        end_failed(engine, transfer);
+        return;
+    case DMC_NET_MENDED:
+        if (++transfer->mends > MENDS_MAX)
+            end_failed(engine, transfer);
+        else
+            restart(engine, transfer);
+        return;
+    case DMC_NET_TRANSIENT:
+        break;
+    }
+    if (response->status == 429 || response->status == 503) {
+        dmc_net_count(&endpoint->throttled, 1);
+        dmc_net_endpoint_overload(endpoint, transfer->lane, now_ns);
+        if (after_s != DMC_HTTP_UNKNOWN)
+            endpoint->pause_until_ns = dmc_max_u64(
+                endpoint->pause_until_ns, now_ns + dmc_min_u64(dmc_min_u64(after_s, 3600) * 1000000000u, PAUSE_MAX_NS));
+    }
+    try_later(engine, transfer, true, after_s);
+}
+
+/* Bytes of the object came, and now no more do. */
+static void body_over(struct dmc_net_engine *engine, struct dmc_transfer *transfer, struct dmc_attempt *attempt, CURLcode code)
+{
+    if (attempt->overrun) {
+        dmc_error_set(&transfer->error, DAMACY_IO, "read", "the server sends more bytes than it announced");
+        try_later(engine, transfer, true, DMC_HTTP_UNKNOWN);
+        return;
+    }
+    bool whole = attempt->response.status != 206 && code == CURLE_OK;
+    if (transfer->too_long) {
+        if (code == CURLE_OK)
+            transfer->object_bytes = attempt->body_bytes;
+        if (code == CURLE_OK || code == CURLE_WRITE_ERROR) {
+            end(engine, transfer, DMC_OUTCOME_TOO_LONG, 0);
+            return;
+        }
+        transfer->too_long = false;
+    } else if (whole && transfer->length > transfer->covered && attempt->response.content_length == DMC_HTTP_UNKNOWN) {
+        /* The end of the body is the end of the object, and nobody had said before where that would be. */
+        transfer->object_bytes = attempt->body_bytes;
+        transfer->length = attempt->position;
+        transfer->truncated = transfer->kind != DMC_RANGE_WHOLE;
+    }
+    if (transfer->covered >= transfer->length) {
+        uint64_t now_ns = dmc_clock_ns();
+        dmc_net_endpoint_body(transfer->endpoint, attempt->body_bytes, now_ns - attempt->first_ns);
+        if (transfer->attempts[1])
+            dmc_net_endpoint_hedge_over(transfer->endpoint, attempt->hedge);
+        if (attempt->hedge)
+            dmc_net_count(&transfer->endpoint->hedges_won, 1);
+        success(engine, transfer);
+        return;
+    }
+    if (code != CURLE_OK)
+        curl_error(engine, transfer, attempt, code);
+    else
+        dmc_error_set(&transfer->error, DAMACY_IO, "read", "the body ended %llu bytes too early",
+                      (unsigned long long)(transfer->length - transfer->covered));
+    if (code != CURLE_OK && !is_transient(code))
+        end_failed(engine, transfer);
+    else
+        try_later(engine, transfer, attempt->position == attempt->asked_begin, DMC_HTTP_UNKNOWN);
+}
+
+/* An attempt that failed in a way that another try may mend, while the other one of the pair still runs: just leave it. */
+static bool other_goes_on(struct dmc_net_engine *engine, struct dmc_transfer *transfer, struct dmc_attempt *attempt,
+                          CURLcode code)
+{
+    if (!transfer->attempts[0] || !transfer->attempts[1])
+        return false;
+    bool conclusive;
+    switch (attempt->verdict) {
+    case DMC_VERDICT_BODY:
+        conclusive = !attempt->overrun && (transfer->covered >= transfer->length || transfer->too_long ||
+                                           (code == CURLE_OK && attempt->response.status != 206));
+        break;
+    case DMC_VERDICT_NONE:
+    case DMC_VERDICT_BROKEN:
+    case DMC_VERDICT_STATUS:
+        conclusive = false; /* the other one will tell whether it was this connection or not */
+        break;
+    default:
+        conclusive = true;
+    }
+    if (conclusive)
+        return false;
+    uint32_t which = attempt == transfer->attempts[1];
+    if (attempt->verdict == DMC_VERDICT_STATUS && (attempt->response.status == 429 || attempt->response.status == 503))
+        dmc_net_endpoint_overload(transfer->endpoint, transfer->lane, dmc_clock_ns());
+    drop_attempt(engine, transfer, which);
+    dmc_net_endpoint_hedge_over(transfer->endpoint, which == 0);
+    plan_timer(engine, transfer);
+    return true;
+}
+
+static void learn_http2(struct dmc_net_engine *engine, struct dmc_net_endpoint *endpoint, struct dmc_attempt *attempt)
+{
+    long version = 0;
+    if (engine->curl->easy_getinfo(attempt->easy, CURLINFO_HTTP_VERSION, &version) == CURLE_OK && version)
+        endpoint->http2 = version >= (long)CURL_HTTP_VERSION_2_0;
+}
+
+void dmc_transfer_attempt_over(struct dmc_net_engine *engine, struct dmc_attempt *attempt, CURLcode code)
+{
+    struct dmc_transfer *transfer = attempt->transfer;
+    engine->curl->multi_remove_handle(engine->multi, attempt->easy);
+    attempt->running = false;
+    if (!transfer) /* given up meanwhile */
+        return;
+    if (!transfer->endpoint->http2 && code == CURLE_OK)
+        learn_http2(engine, transfer->endpoint, attempt);
+    if (other_goes_on(engine, transfer, attempt, code))
+        return;
+    switch (attempt->verdict) {
+    case DMC_VERDICT_NONE:
+        curl_error(engine, transfer, attempt, code);
+        if (code == CURLE_OK)
+            dmc_error_set(&transfer->error, DAMACY_IO, "read", "the answer has no headers");
+        else if (shows_overload(code))
+            dmc_net_endpoint_overload(transfer->endpoint, transfer->lane, dmc_clock_ns());
+        if (code != CURLE_OK && !is_transient(code))
+            end_failed(engine, transfer);
+        else
+            try_later(engine, transfer, true, DMC_HTTP_UNKNOWN);
+        return;
+    case DMC_VERDICT_BODY:
+        body_over(engine, transfer, attempt, code);
+        return;
+    case DMC_VERDICT_SIZE:
+    case DMC_VERDICT_ENDED:
+        success(engine, transfer);
+        return;
+    case DMC_VERDICT_ABSENT:
+        end(engine, transfer, DMC_OUTCOME_ABSENT, 0);
+        return;
+    case DMC_VERDICT_TRUNCATED:
+        end(engine, transfer, DMC_OUTCOME_TRUNCATED, 0);
+        return;
+    case DMC_VERDICT_TOO_LONG:
+        end(engine, transfer, DMC_OUTCOME_TOO_LONG, 0);
+        return;
+    case DMC_VERDICT_ASK_SIZE:
+        transfer->ask_size = true;
+        transfer->truncated = true;
+        restart(engine, transfer);
+        return;
+    case DMC_VERDICT_REDIRECT:
+        redirect(engine, transfer, attempt);
+        return;
+    case DMC_VERDICT_STATUS:
+        explain_status(engine, transfer, attempt);
+        return;
+    case DMC_VERDICT_FAILED:
+        end_failed(engine, transfer);
+        return;
+    case DMC_VERDICT_BROKEN:
+        try_later(engine, transfer, true, DMC_HTTP_UNKNOWN);
+        return;
+    }
+}

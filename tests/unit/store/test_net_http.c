@@ -1,0 +1,605 @@
+/* Goal: the http store gives exactly the bytes asked for, or says why not, whatever the server does.
+ * Method: a server in this process whose every answer is scripted: well-behaved, without ranges, lying, slow, cut, throttling,
+ * redirecting, changing. */
+#include "net_server.h"
+
+#include "store/net_store.h"
+
+#define OBJECT_BYTES 300007u
+#define SEED 99u
+
+struct world {
+    struct server server;
+    struct dmc_net *net;
+    struct dmc_store *store;
+    struct dmc_io *io;
+    char prefix[DAMACY_URI_BYTES_MAX + 1];
+};
+
+/* Short times, so that what is repaired is repaired soon. */
+#define QUICK "\"backoff_min\": 0.005, \"backoff_max\": 0.02"
+
+static void world_make(struct world *world, bool (*answer)(struct server *, int, const struct question *), void *user,
+                       const char *options, const char *path)
+{
+    memset(world, 0, sizeof *world);
+    server_start(&world->server, answer, user);
+    struct damacy_error error = {0};
+    if (dmc_net_create(options, &world->net, &error) != DAMACY_OK)
+        fail_msg("%s", error.message);
+    char uri[512];
+    snprintf(uri, sizeof uri, "http://127.0.0.1:%u/%s", world->server.port, path);
+    if (dmc_net_resolve(world->net, uri, &world->store, world->prefix, sizeof world->prefix, &error) != DAMACY_OK)
+        fail_msg("%s", error.message);
+    world->io = io_make(256, true);
+}
+
+static void world_end(struct world *world)
+{
+    io_end(world->io);
+    dmc_net_destroy(world->net);
+    server_end(&world->server);
+}
+
+static bool well(struct server *server, int fd, const struct question *question)
+{
+    (void)server;
+    if (strstr(question->target, "absent"))
+        return send_text(fd, "HTTP/1.1 404 Not Found\r\nContent-Length: 5\r\n\r\nnope\n");
+    return answer_well(fd, question, SEED, strstr(question->target, "empty") ? 0 : OBJECT_BYTES, "ETag: \"v1\"\r\n");
+}
+
+static unsigned char data[OBJECT_BYTES + 100];
+
+static struct dmc_request *read_one(struct world *world, struct one_read *read, const char *key, enum dmc_range_kind kind,
+                                    uint64_t offset, size_t bytes)
+{
+    memset(data, 0, sizeof data);
+    struct dmc_request *request = prepare(read, world->store, key, kind, offset, data, bytes);
+    complete(world->io, request);
+    return request;
+}
+
+static void expect_span(struct world *world, const char *key, uint64_t offset, size_t bytes)
+{
+    struct one_read read;
+    struct dmc_request *request = read_one(world, &read, key, DMC_RANGE_SPAN, offset, bytes);
+    if (request->outcome != DMC_OUTCOME_OK)
+        fail_msg("outcome %d: %s", request->outcome, read.error.message);
+    assert_int_equal(request->bytes_read, bytes);
+    assert_true(bytes_match(data, SEED, offset, bytes));
+}
+
+static void expect_failure(struct world *world, const char *key, uint64_t offset, size_t bytes, const char *says)
+{
+    struct one_read read;
+    struct dmc_request *request = read_one(world, &read, key, DMC_RANGE_SPAN, offset, bytes);
+    assert_int_equal(request->outcome, DMC_OUTCOME_FAILED);
+    assert_int_equal(request->status, DAMACY_IO);
+    if (!strstr(read.error.message, says))
+        fail_msg("'%s' does not say '%s'", read.error.message, says);
+}
+
+/* What a well-behaved server, and one without ranges, must both give. */
+static void check_ranges(struct world *world)
+{
+    struct one_read read;
+    expect_span(world, "a/b", 0, 1);
+    expect_span(world, "a/b", 0, OBJECT_BYTES);
+    expect_span(world, "a/b", 12345, 100000);
+    expect_span(world, "a/b", OBJECT_BYTES - 1, 1);
+    expect_span(world, "a/b", 5, 0);
+    struct dmc_request *request = read_one(world, &read, "a/b", DMC_RANGE_SPAN, OBJECT_BYTES - 10, 50);
+    assert_int_equal(request->outcome, DMC_OUTCOME_TRUNCATED);
+    assert_int_equal(request->bytes_read, 10);
+    assert_int_equal(request->object_bytes, OBJECT_BYTES);
+    assert_true(bytes_match(data, SEED, OBJECT_BYTES - 10, 10));
+    request = read_one(world, &read, "a/b", DMC_RANGE_SPAN, OBJECT_BYTES + 10, 50);
+    assert_int_equal(request->outcome, DMC_OUTCOME_TRUNCATED);
+    assert_int_equal(request->bytes_read, 0);
+    assert_int_equal(request->object_bytes, OBJECT_BYTES);
+    request = read_one(world, &read, "a/b", DMC_RANGE_SPAN, UINT64_MAX - 100, 50);
+    assert_int_equal(request->outcome, DMC_OUTCOME_TRUNCATED);
+
+    request = read_one(world, &read, "a/b", DMC_RANGE_SUFFIX, 0, 4444);
+    assert_int_equal(request->outcome, DMC_OUTCOME_OK);
+    assert_int_equal(request->object_bytes, OBJECT_BYTES);
+    assert_true(bytes_match(data, SEED, OBJECT_BYTES - 4444, 4444));
+    request = read_one(world, &read, "a/b", DMC_RANGE_SUFFIX, 0, OBJECT_BYTES + 1);
+    assert_int_equal(request->outcome, DMC_OUTCOME_TRUNCATED);
+    assert_int_equal(request->bytes_read, 0);
+    assert_int_equal(request->object_bytes, OBJECT_BYTES);
+    request = read_one(world, &read, "empty", DMC_RANGE_SUFFIX, 0, 10);
+    assert_int_equal(request->outcome, DMC_OUTCOME_TRUNCATED);
+
+    request = read_one(world, &read, "a/b", DMC_RANGE_WHOLE, 0, OBJECT_BYTES);
+    assert_int_equal(request->outcome, DMC_OUTCOME_OK);
+    assert_int_equal(request->bytes_read, OBJECT_BYTES);
+    assert_true(bytes_match(data, SEED, 0, OBJECT_BYTES));
+    assert_true(request->version_tag != 0);
+    request = read_one(world, &read, "a/b", DMC_RANGE_WHOLE, 0, OBJECT_BYTES - 1);
+    assert_int_equal(request->outcome, DMC_OUTCOME_TOO_LONG);
+    assert_int_equal(request->object_bytes, OBJECT_BYTES);
+    request = read_one(world, &read, "empty", DMC_RANGE_WHOLE, 0, 10);
+    assert_int_equal(request->outcome, DMC_OUTCOME_OK);
+    assert_int_equal(request->bytes_read, 0);
+
+    for (int kind = DMC_RANGE_WHOLE; kind <= DMC_RANGE_SUFFIX; kind++) {
+        request = read_one(world, &read, "absent", (enum dmc_range_kind)kind, 0, 10);
+        assert_int_equal(request->outcome, DMC_OUTCOME_ABSENT);
+    }
+}
+
+static void test_ranges(void **state)
+{
+    (void)state;
+    struct world world;
+    world_make(&world, well, NULL, NULL, "some/where");
+    assert_string_equal(world.prefix, "some/where");
+    check_ranges(&world);
+    assert_true(atomic_load(&world.server.connections) <= 4); /* they are kept, but where a body was not wanted */
+    world_end(&world);
+}
+
+/* 200 and the whole object, whatever was asked; with a length, or in pieces without one. */
+static bool no_ranges(struct server *server, int fd, const struct question *question)
+{
+    struct question plain = *question;
+    plain.ranged = false;
+    return well(server, fd, &plain);
+}
+
+static void test_server_without_ranges(void **state)
+{
+    (void)state;
+    struct world world;
+    world_make(&world, no_ranges, NULL, "{\"whole_object_bytes_max\": 300007}", "");
+    check_ranges(&world);
+    world_end(&world);
+    world_make(&world, no_ranges, NULL, "{\"whole_object_bytes_max\": 300006}", "");
+    expect_span(&world, "a", 1000, 2000);
+    expect_failure(&world, "a", OBJECT_BYTES - 10, 10, "ignores byte ranges");
+    assert_int_equal(atomic_load(&world.server.questions), 2); /* it is not asked again */
+    world_end(&world);
+}
+
+static bool chunked(struct server *server, int fd, const struct question *question)
+{
+    (void)server;
+    (void)question;
+    char line[32];
+    unsigned char block[1000];
+    if (!send_text(fd, "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n"))
+        return false;
+    for (uint64_t begin = 0; begin < 10500; begin += sizeof block) {
+        uint64_t count = 10500 - begin < sizeof block ? 10500 - begin : sizeof block;
+        fill_bytes(block, SEED, begin, count);
+        snprintf(line, sizeof line, "%lx\r\n", count);
+        if (!send_text(fd, line) || !send_all(fd, block, count) || !send_text(fd, "\r\n"))
+            return false;
+    }
+    return send_text(fd, "0\r\n\r\n");
+}
+
+static void test_unknown_length(void **state)
+{
+    (void)state;
+    struct world world;
+    struct one_read read;
+    world_make(&world, chunked, NULL, "{" QUICK "}", "");
+    expect_span(&world, "a", 3000, 4000);
+    struct dmc_request *request = read_one(&world, &read, "a", DMC_RANGE_SPAN, 10000, 4000);
+    assert_int_equal(request->outcome, DMC_OUTCOME_TRUNCATED);
+    assert_int_equal(request->bytes_read, 500);
+    assert_true(bytes_match(data, SEED, 10000, 500));
+    request = read_one(&world, &read, "a", DMC_RANGE_WHOLE, 0, 20000);
+    assert_int_equal(request->outcome, DMC_OUTCOME_OK);
+    assert_int_equal(request->bytes_read, 10500);
+    request = read_one(&world, &read, "a", DMC_RANGE_WHOLE, 0, 10499);
+    assert_int_equal(request->outcome, DMC_OUTCOME_TOO_LONG);
+    assert_int_equal(request->object_bytes, 10500);
+    request = read_one(&world, &read, "a", DMC_RANGE_SUFFIX, 0, 100);
+    assert_int_equal(request->outcome, DMC_OUTCOME_FAILED);
+    world_end(&world);
+}
+
+/* --- what the url says --- */
+
+static bool echo(struct server *server, int fd, const struct question *question)
+{
+    char answer[20000], value[200] = "";
+    (void)server;
+    question_header(question, "Authorization", value, sizeof value);
+    char body[10000];
+    snprintf(body, sizeof body, "%s|%s", question->target, value);
+    snprintf(answer, sizeof answer, "HTTP/1.1 200 OK\r\nContent-Length: %zu\r\n\r\n%s", strlen(body), body);
+    return send_text(fd, answer);
+}
+
+static void test_urls(void **state)
+{
+    (void)state;
+    struct world world;
+    struct one_read read;
+    world_make(&world, echo, NULL, "{\"headers\": {\"X-Mine\": \"1\"}}", "with%20blank/and+plus?sig=a%2Fb&x=1#frag");
+    assert_string_equal(world.prefix, "with%20blank/and+plus");
+    struct dmc_request *request = read_one(&world, &read, "with%20blank/and+plus/c/\xc3\xa4 #?.z", DMC_RANGE_WHOLE, 0, 1000);
+    assert_int_equal(request->outcome, DMC_OUTCOME_OK);
+    data[request->bytes_read] = 0;
+    assert_string_equal((char *)data, "/with%20blank/and+plus/c/%C3%A4%20%23%3F.z?sig=a%2Fb&x=1|");
+    char uri[200];
+    snprintf(uri, sizeof uri, "http://me:pa%%3Ass@127.0.0.1:%u/x/", world.server.port);
+    assert_int_equal(dmc_net_resolve(world.net, uri, &world.store, world.prefix, sizeof world.prefix, NULL), DAMACY_OK);
+    request = read_one(&world, &read, "x/y", DMC_RANGE_WHOLE, 0, 1000);
+    data[request->bytes_read] = 0;
+    assert_string_equal((char *)data, "/x/y|Basic bWU6cGE6c3M=");
+    world_end(&world);
+}
+
+/* --- what goes wrong, and is put right --- */
+
+struct script {
+    _Atomic uint32_t count; /* of questions that were answered badly */
+    uint32_t bad;           /* so many are */
+    int what;
+    uint16_t other_port;
+};
+
+enum {
+    CUT,         /* the body ends early */
+    CLOSED,      /* no answer at all */
+    BUSY,        /* 503 */
+    BUSY_LATER,  /* 503 with Retry-After */
+    WRONG_RANGE, /* another range than asked for */
+    NO_RANGE,    /* 206 without Content-Range */
+    TOO_MUCH,    /* a longer range */
+    HANG,        /* never answers */
+    DRIP,        /* a few bytes, then nothing */
+    TIMEOUT_408,
+    BAD_KINDS
+};
+
+static bool answer_badly(struct server *server, int fd, const struct question *question, int what)
+{
+    char head[512];
+    uint64_t count = question->last - question->begin + 1;
+    switch (what) {
+    case CUT:
+    case DRIP: {
+        unsigned char some[3000];
+        snprintf(head, sizeof head,
+                 "HTTP/1.1 206 P\r\nContent-Length: %lu\r\nContent-Range: bytes %lu-%lu/%u\r\nETag: \"v1\"\r\n\r\n", count,
+                 question->begin, question->last, OBJECT_BYTES);
+        fill_bytes(some, SEED, question->begin, sizeof some);
+        send_text(fd, head);
+        send_all(fd, some, count < 3000 ? count / 2 : 3000);
+        if (what == DRIP)
+            server_dawdle(server, 60000);
+        return false;
+    }
+    case CLOSED:
+        return false;
+    case BUSY:
+        return send_text(fd, "HTTP/1.1 503 Slow Down\r\nContent-Length: 3\r\n\r\nno\n");
+    case BUSY_LATER:
+        return send_text(fd, "HTTP/1.1 503 Slow Down\r\nRetry-After: 1\r\nContent-Length: 0\r\n\r\n");
+    case TIMEOUT_408:
+        return send_text(fd, "HTTP/1.1 408 Request Timeout\r\nContent-Length: 0\r\n\r\n");
+    case WRONG_RANGE:
+        snprintf(head, sizeof head, "HTTP/1.1 206 P\r\nContent-Length: 1\r\nContent-Range: bytes %lu-%lu/%u\r\n\r\nx",
+                 question->begin + 1, question->begin + 1, OBJECT_BYTES);
+        return send_text(fd, head);
+    case NO_RANGE:
+        return send_text(fd, "HTTP/1.1 206 P\r\nContent-Length: 1\r\n\r\nx");
+    case TOO_MUCH:
+        snprintf(head, sizeof head, "HTTP/1.1 206 P\r\nContent-Length: %lu\r\nContent-Range: bytes %lu-%lu/%u\r\n\r\n",
+                 count + 5, question->begin, question->last + 5, OBJECT_BYTES);
+        return send_text(fd, head) && false;
+    case HANG:
+        server_dawdle(server, 60000);
+        return false;
+    }
+    return false;
+}
+
+static bool scripted(struct server *server, int fd, const struct question *question)
+{
+    struct script *script = server->user;
+    if (atomic_fetch_add(&script->count, 1) < script->bad)
+        return answer_badly(server, fd, question, script->what);
+    return well(server, fd, question);
+}
+
+static void test_transient(void **state)
+{
+    (void)state;
+    for (int what = 0; what < BAD_KINDS; what++) {
+        struct script script = {.bad = what == BUSY_LATER ? 1 : 2, .what = what};
+        struct world world;
+        world_make(&world, well, NULL, "{" QUICK ", \"stall_timeout\": 0.2, \"stall_bytes_per_s\": 100000}", "");
+        expect_span(&world, "other", 0, 10); /* it is known to be there */
+        world.server.user = &script;
+        world.server.answer = scripted;
+        uint64_t begin_ns = dmc_clock_ns();
+        expect_span(&world, "a", 20000, 10000);
+        uint64_t took_ns = dmc_clock_ns() - begin_ns;
+        assert_true(atomic_load(&script.count) == script.bad + 1);
+        if (what == BUSY_LATER) /* the least, so no flaky bound */
+            assert_true(took_ns >= SECOND_NS);
+        world_end(&world);
+    }
+}
+
+/* A retry asks only for what is missing, and only of the same object. */
+static bool resumed(struct server *server, int fd, const struct question *question)
+{
+    uint64_t *begins = server->user;
+    char match[100] = "";
+    begins[question->number] = question->begin;
+    question_header(question, "If-Match", match, sizeof match);
+    if (question->number > 0)
+        assert_string_equal(match, "\"v1\"");
+    if (question->number < 3)
+        return answer_badly(server, fd, question, CUT);
+    return well(server, fd, question);
+}
+
+static void test_resume(void **state)
+{
+    (void)state;
+    uint64_t begins[10] = {0};
+    struct world world;
+    world_make(&world, resumed, begins, "{" QUICK "}", "");
+    expect_span(&world, "a", 1000, 50000);
+    assert_int_equal(begins[0], 1000);
+    assert_int_equal(begins[1], 4000);
+    assert_int_equal(begins[2], 7000);
+    assert_int_equal(begins[3], 10000);
+    assert_int_equal(atomic_load(&world.server.questions), 4);
+    world_end(&world);
+}
+
+static void test_gives_up(void **state)
+{
+    (void)state;
+    struct script script = {.bad = 1000, .what = BUSY};
+    struct world world;
+    world_make(&world, scripted, &script, "{" QUICK ", \"retries_max\": 3}", "");
+    expect_failure(&world, "a", 0, 10, "503");
+    assert_int_equal(atomic_load(&script.count), 4);
+    script.what = HANG;
+    world_end(&world);
+    world_make(&world, scripted, &script, "{" QUICK ", \"request_timeout\": 0.3}", "");
+    expect_failure(&world, "a", 0, 10, "request_timeout");
+    world_end(&world);
+    struct script later = {.bad = 1000, .what = BUSY_LATER};
+    world_make(&world, scripted, &later, "{" QUICK ", \"request_timeout\": 0.5}", "");
+    expect_failure(&world, "a", 0, 10, "left alone");
+    world_end(&world);
+}
+
+static bool status_of_path(struct server *server, int fd, const struct question *question)
+{
+    (void)server;
+    char answer[200];
+    snprintf(answer, sizeof answer, "HTTP/1.1 %.3s Status\r\nContent-Length: 0\r\n\r\n", question->target + 1);
+    return send_text(fd, answer);
+}
+
+static void test_permanent(void **state)
+{
+    (void)state;
+    static const char *const permanent[] = {"400", "401", "403", "405", "501", "304", "418"};
+    struct world world;
+    struct one_read read;
+    world_make(&world, status_of_path, NULL, "{" QUICK "}", "");
+    for (size_t i = 0; i < sizeof permanent / sizeof permanent[0]; i++) {
+        uint32_t before = atomic_load(&world.server.questions);
+        expect_failure(&world, permanent[i], 0, 10, permanent[i]);
+        assert_int_equal(atomic_load(&world.server.questions), before + 1);
+    }
+    assert_int_equal(read_one(&world, &read, "410", DMC_RANGE_SPAN, 0, 10)->outcome, DMC_OUTCOME_ABSENT);
+    world_end(&world);
+    world_make(&world, status_of_path, NULL, "{\"missing_is_403\": true}", "");
+    assert_int_equal(read_one(&world, &read, "403", DMC_RANGE_SPAN, 0, 10)->outcome, DMC_OUTCOME_ABSENT);
+    world_end(&world);
+}
+
+/* --- redirects --- */
+
+static bool redirecting(struct server *server, int fd, const struct question *question)
+{
+    struct script *script = server->user;
+    char answer[1000];
+    static const char *const targets[] = {"/there", "//127.0.0.1:%u/there", "ftp://127.0.0.1/x", "file:///etc/passwd", "/loop",
+                                          NULL};
+    const char *target = NULL;
+    for (int i = 0; targets[i]; i++)
+        if (question->target[1] == '0' + i)
+            target = targets[i];
+    if (strcmp(question->target, "/loop") == 0)
+        target = "/loop";
+    if (!target)
+        return strcmp(question->target, "/echo") == 0 ? echo(server, fd, question) : well(server, fd, question);
+    char location[300];
+    snprintf(location, sizeof location, target, script->other_port);
+    snprintf(answer, sizeof answer, "HTTP/1.1 302 Found\r\nLocation: %s\r\nContent-Length: 0\r\n\r\n", location);
+    return send_text(fd, answer);
+}
+
+static void test_redirects(void **state)
+{
+    (void)state;
+    struct server other;
+    server_start(&other, echo, NULL);
+    struct script script = {.other_port = other.port};
+    struct world world;
+    struct one_read read;
+    world_make(&world, redirecting, &script, "{\"headers\": {\"Authorization\": \"secret\"}}", "");
+    expect_span(&world, "0", 100, 5000);
+    struct dmc_request *request = read_one(&world, &read, "1", DMC_RANGE_WHOLE, 0, 1000);
+    assert_int_equal(request->outcome, DMC_OUTCOME_OK);
+    data[request->bytes_read] = 0;
+    assert_string_equal((char *)data, "/there|"); /* another port is another host: no credentials */
+    request = read_one(&world, &read, "echo", DMC_RANGE_WHOLE, 0, 1000);
+    data[request->bytes_read] = 0;
+    assert_string_equal((char *)data, "/echo|secret");
+    expect_failure(&world, "2", 0, 10, "another scheme");
+    expect_failure(&world, "3", 0, 10, "another scheme");
+    expect_failure(&world, "4", 0, 10, "too many");
+    world_end(&world);
+    server_end(&other);
+}
+
+/* --- versions --- */
+
+static bool versions(struct server *server, int fd, const struct question *question)
+{
+    const char *const *tag = server->user;
+    return answer_well(fd, question, SEED, OBJECT_BYTES, *tag);
+}
+
+static void test_change(void **state)
+{
+    (void)state;
+    const char *tag = "ETag: \"one\"\r\n";
+    struct world world;
+    world_make(&world, versions, &tag, "{" QUICK "}", "");
+    expect_span(&world, "a", 0, 10);
+    expect_span(&world, "b", 0, 10);
+    tag = "ETag: W/\"one\"\r\n";
+    expect_span(&world, "a", 10, 10);
+    tag = "Last-Modified: Sun, 06 Nov 1994 08:49:37 GMT\r\n";
+    expect_span(&world, "c", 10, 10);
+    tag = "ETag: \"two\"\r\n";
+    expect_failure(&world, "a", 0, 10, "changed while it was in use");
+    expect_failure(&world, "a", 0, 10, "changed while it was in use");
+    expect_span(&world, "d", 0, 10);
+    tag = "Last-Modified: Mon, 07 Nov 1994 08:49:37 GMT\r\n";
+    expect_failure(&world, "c", 0, 10, "changed");
+    world_end(&world);
+    tag = "ETag: \"one\"\r\n";
+    world_make(&world, versions, &tag, "{\"check_versions\": false}", "");
+    expect_span(&world, "a", 0, 10);
+    tag = "ETag: \"two\"\r\n";
+    expect_span(&world, "a", 0, 10);
+    world_end(&world);
+}
+
+/* --- many at once, cancelling, ending --- */
+
+static bool slow_or_not(struct server *server, int fd, const struct question *question)
+{
+    if (strstr(question->target, "never"))
+        server_dawdle(server, 60000);
+    return well(server, fd, question);
+}
+
+static void test_many_at_once(void **state)
+{
+    (void)state;
+    enum { READS = 200, BYTES = 3000, ROUNDS = 5 };
+    static struct one_read reads[READS];
+    static unsigned char buffers[READS][BYTES];
+    struct world world;
+    world_make(&world, well, NULL, "{\"concurrency_max\": 16}", "");
+    uint64_t seed = test_seed();
+    for (int round = 0; round < ROUNDS; round++) {
+        for (uint32_t i = 0; i < READS; i++) {
+            uint64_t offset = dmc_hash_u64(seed, i + round * 1000) % (OBJECT_BYTES - BYTES);
+            prepare(&reads[i], world.store, i % 2 ? "a" : "b", DMC_RANGE_SPAN, offset, buffers[i], BYTES);
+            reads[i].request.metadata = i % 5 == 0;
+            assert_int_equal(dmc_store_start(world.io, &reads[i].request), DMC_START_PENDING);
+        }
+        for (uint32_t i = 0; i < READS; i++) {
+            struct dmc_request *request = wait_any(world.io);
+            assert_int_equal(request->outcome, DMC_OUTCOME_OK);
+            assert_true(bytes_match(request->parts[0].iov_base, SEED, request->offset, BYTES));
+        }
+    }
+    assert_true(atomic_load(&world.server.connections) <= 40); /* two lanes of 16, and second requests */
+    world_end(&world);
+}
+
+static void test_cancel(void **state)
+{
+    (void)state;
+    enum { READS = 64 };
+    static struct one_read reads[READS];
+    static unsigned char buffers[READS][100];
+    struct world world;
+    world_make(&world, slow_or_not, NULL, "{\"concurrency_max\": 8}", "");
+    for (int round = 0; round < 10; round++) {
+        for (uint32_t i = 0; i < READS; i++) {
+            prepare(&reads[i], world.store, i % 2 ? "never" : "soon", DMC_RANGE_SPAN, i, buffers[i], 100);
+            assert_int_equal(dmc_store_start(world.io, &reads[i].request), DMC_START_PENDING);
+            if (i % 3 == 0 && round % 2)
+                dmc_store_cancel(world.io, &reads[i].request);
+        }
+        for (uint32_t i = 0; i < READS; i++)
+            if (i % 2)
+                dmc_store_cancel(world.io, &reads[i].request);
+        for (uint32_t i = 0; i < READS; i++) {
+            struct dmc_request *request = wait_any(world.io);
+            bool never = request->key[0] == 'n';
+            if (never || request->outcome == DMC_OUTCOME_FAILED)
+                assert_int_equal(request->status, DAMACY_SHUTDOWN);
+            else
+                assert_true(bytes_match(request->parts[0].iov_base, SEED, request->offset, 100));
+        }
+    }
+    /* The end with everything under way: the dmc_io cancels. */
+    for (uint32_t i = 0; i < READS; i++) {
+        prepare(&reads[i], world.store, "never", DMC_RANGE_SPAN, i, buffers[i], 100);
+        assert_int_equal(dmc_store_start(world.io, &reads[i].request), DMC_START_PENDING);
+    }
+    world_end(&world);
+}
+
+/* Nobody listens: a failure, and soon. */
+static void test_nobody_there(void **state)
+{
+    (void)state;
+    struct world world;
+    world_make(&world, well, NULL, "{" QUICK "}", "");
+    shutdown(world.server.fd, SHUT_RDWR);
+    close(world.server.fd);
+    world.server.fd = socket(AF_INET, SOCK_STREAM, 0);
+    expect_failure(&world, "a", 0, 10, "4 attempts");
+    world_end(&world);
+}
+
+/* One answer in fifty hangs: second requests hide it, and are few. */
+static bool sometimes_late(struct server *server, int fd, const struct question *question)
+{
+    usleep(2000);
+    if (question->number > 100 && question->number % 50 == 0)
+        server_dawdle(server, 60000);
+    return well(server, fd, question);
+}
+
+static void test_hedging(void **state)
+{
+    (void)state;
+    struct world world;
+    world_make(&world, sometimes_late, NULL, "{\"hedge_share\": 0.05}", "");
+    for (int i = 0; i < 400; i++)
+        expect_span(&world, "a", (uint64_t)i * 100, 500);
+    /* Each late one costs one more; the allowance is five in a hundred. */
+    assert_in_range(atomic_load(&world.server.questions), 405, 420);
+    world_end(&world);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_ranges),         cmocka_unit_test(test_server_without_ranges),
+        cmocka_unit_test(test_unknown_length), cmocka_unit_test(test_urls),
+        cmocka_unit_test(test_transient),      cmocka_unit_test(test_resume),
+        cmocka_unit_test(test_gives_up),       cmocka_unit_test(test_permanent),
+        cmocka_unit_test(test_redirects),      cmocka_unit_test(test_change),
+        cmocka_unit_test(test_many_at_once),   cmocka_unit_test(test_cancel),
+        cmocka_unit_test(test_nobody_there),   cmocka_unit_test(test_hedging),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
