@@ -193,8 +193,7 @@ static void test_shape(void **state)
 static void test_data_type(void **state)
 {
     (void)state;
-    expect_member(TYPE, "\"string\"", DAMACY_UNSUPPORTED,
-                  "data_type is not supported: found \"string\", expected bool, int8");
+    expect_member(TYPE, "\"string\"", DAMACY_UNSUPPORTED, "data_type is not supported: found \"string\", expected bool, int8");
     expect_member(TYPE, "\"r16\"", DAMACY_UNSUPPORTED, "r16");
     expect_member(TYPE, "\"<u2\"", DAMACY_UNSUPPORTED, "<u2");
     expect_member(TYPE, "\"uint16\\u0000\"", DAMACY_DECODE, "data_type is wrong: found \"uint16\\x00\"");
