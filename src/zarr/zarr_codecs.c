@@ -122,6 +122,15 @@ static void put_member(struct dmc_zarr_draft *draft)
 static enum damacy_status put_list(struct dmc_zarr_draft *draft, dmc_json *list, const char *path, uint32_t depth,
                                    struct damacy_error *error);
 
+/* What inner chunks that are absent hold, as src/codec wants it: the bytes of the fill value, of both parts of a complex one. */
+static void put_fill(struct dmc_zarr_draft *draft)
+{
+    dmc_zarr_text_put(draft, ",\"damacy.fill\":\"");
+    for (uint32_t i = 0; i < draft->array.fill_count * draft->array.item_bytes; i++)
+        dmc_zarr_text_format(draft, "%02x", draft->array.fill[i]);
+    dmc_zarr_text_put(draft, "\"");
+}
+
 /* The configuration of sharding as a codec. */
 static enum damacy_status put_sharding(struct dmc_zarr_draft *draft, dmc_json *configuration, const char *path, uint32_t depth,
                                        struct damacy_error *error)
@@ -159,6 +168,7 @@ static enum damacy_status put_sharding(struct dmc_zarr_draft *draft, dmc_json *c
         dmc_zarr_text_format(draft, ",\"%s\":", key);
         status = dmc_zarr_text_put_json(draft, value, error);
     }
+    put_fill(draft);
     dmc_zarr_text_put(draft, "}");
     return status;
 }

@@ -492,28 +492,31 @@ static void test_transposed_shards(void **state)
     bad(DAMACY_DECODE, "codecs[0].configuration.order is wrong: found nothing", T(.codecs = "[\"transpose\"," BYTES "]"));
 }
 
+#define FILL_OUT(bytes) ",\"damacy.fill\":\"" bytes "\""
+
 static void test_nested_sharding(void **state)
 {
     (void)state;
-    good("chunks [8,8] shards [16,32] fill 0000 key c/1/2 | sharding_indexed{\"chunk_shape\":[4,4],\"codecs\":[" BYTES_OUT
-         ",{\"name\":\"zstd\"}]," CRC_OUT "}",
-         T(.codecs = "[" SHARDING("[8,8]", "[" SHARDING("[4,4]", "[" BYTES ",\"zstd\"]") "]") "]"));
+    /* src/codec is told what absent inner chunks hold */
+    good("chunks [8,8] shards [16,32] fill 0700 key c/1/2 | sharding_indexed{\"chunk_shape\":[4,4],\"codecs\":[" BYTES_OUT
+         ",{\"name\":\"zstd\"}]," CRC_OUT FILL_OUT("0700") "}",
+         T(.fill = "7", .codecs = "[" SHARDING("[8,8]", "[" SHARDING("[4,4]", "[" BYTES ",\"zstd\"]") "]") "]"));
     good("v3 u16 [64,64] chunks [16,32] fill 0000 key c/1/2 | sharding_indexed{\"chunk_shape\":[4,4],\"codecs\":[" BYTES_OUT
-         "]," CRC_OUT "} crc32c",
+         "]," CRC_OUT FILL_OUT("0000") "} crc32c",
          T(.codecs = "[" SHARDING("[4,4]", "[" BYTES "]") ",\"crc32c\"]"));
     /* what the dtype needs goes to the innermost list */
     good("chunks [8,8,2] shards [16,32,2] fill 0000000000000000 key c/1/2 | "
          "sharding_indexed{\"chunk_shape\":[4,4,2],\"codecs\":[{\"name\":\"transpose\",\"configuration\":{\"order\":[1,0,2]}}"
-         "," BYTES_OUT "]," CRC_OUT "}",
+         "," BYTES_OUT "]," CRC_OUT FILL_OUT("0000000000000000") "}",
          T(.type = "\"complex64\"", .fill = "[0,0]",
            .codecs = "[" SHARDING("[8,8]", "[" SHARDING("[4,4]", "[" TRANSPOSE("[1,0]") "," BYTES "]") "]") "]"));
     good("| "
          "sharding_indexed{\"chunk_shape\":[4,4],\"codecs\":[{\"name\":\"damacy.widen\",\"configuration\":{\"from\":\"int4\"}},"
-         "{\"name\":\"bytes\"}]," CRC_OUT "} zstd",
+         "{\"name\":\"bytes\"}]," CRC_OUT FILL_OUT("00") "} zstd",
          T(.type = "\"int4\"", .codecs = "[" SHARDING("[4,4]", "[\"bytes\"]") ",\"zstd\"]"));
     good("| transpose{\"order\":[1,0]} "
          "sharding_indexed{\"chunk_shape\":[4,4],\"codecs\":[{\"name\":\"damacy.member\",\"configuration\":{\"record_bytes\":"
-         "14,\"offset\":4,\"item_bytes\":2,\"endian\":\"big\"}},{\"name\":\"bytes\"}]," CRC_OUT "} zstd",
+         "14,\"offset\":4,\"item_bytes\":2,\"endian\":\"big\"}},{\"name\":\"bytes\"}]," CRC_OUT FILL_OUT("0000") "} zstd",
          T(.type = STRUCTURED, .fill = "{}", .member = "y",
            .codecs = "[" TRANSPOSE("[1,0]") "," SHARDING(
                "[4,4]", "[{\"name\":\"bytes\",\"configuration\":{\"endian\":\"big\"}}]") ",\"zstd\"]"));
