@@ -550,7 +550,7 @@ struct damacy_open_options {
     bool attributes_never;       /* spares reading the attributes of v2 arrays, which are objects of their own */
     uint32_t depth_max;          /* of the hierarchy; 0: 16 */
     uint64_t nodes_max;          /* looked at; 0: 200,000 */
-    uint64_t memory_max;         /* bytes of the result; 0: 1 GiB. More is BUDGET */
+    uint64_t memory_max;         /* bytes of the result; 0: 1 GiB; at least 1 MiB. More is BUDGET */
     uint32_t reads_in_flight;    /* requests at once; 0: 64 */
     bool (*poll)(void *poll_user); /* called ten times a second; false ends the call with SHUTDOWN. NULL: none */
     void *poll_user;

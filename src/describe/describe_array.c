@@ -6,6 +6,7 @@
 #include "base/error.h"
 #include "base/mem.h"
 #include "codec/codec.h"
+#include "zarr/group_select.h"
 
 #include <stdio.h>
 #include <string.h>
@@ -234,6 +235,10 @@ void dmc_describe_array(struct dmc_work *work, dmc_json *document, const char *t
         return;
     }
     *info = (struct damacy_array_info){0};
+    if (work == tree->root && dmc_group_arrived(&tree->selection, &error)) {
+        dmc_walk_fail(work, keys[v3], &error);
+        return;
+    }
     uint32_t rank;
     info->shape = extents_of(tree, dmc_json_get(document, "shape"), &info->rank);
     if (!info->shape) {

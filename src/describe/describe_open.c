@@ -15,6 +15,7 @@
 #define DEPTH_MAX 16u
 #define NODES_MAX UINT64_C(200000)
 #define MEMORY_MAX (UINT64_C(1) << 30)
+#define MEMORY_MIN (UINT64_C(1) << 20)
 #define READS_IN_FLIGHT 64u
 #define READS_IN_FLIGHT_MAX 1024u
 
@@ -134,6 +135,7 @@ static enum damacy_status complete_options(const struct damacy_open_options *opt
         complete->nodes_max = NODES_MAX;
     if (complete->memory_max == 0)
         complete->memory_max = MEMORY_MAX;
+    complete->memory_max = dmc_max_u64(complete->memory_max, MEMORY_MIN);
     if (complete->reads_in_flight == 0)
         complete->reads_in_flight = READS_IN_FLIGHT;
     complete->reads_in_flight = (uint32_t)dmc_min_u64(complete->reads_in_flight, READS_IN_FLIGHT_MAX);
