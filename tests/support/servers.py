@@ -168,6 +168,13 @@ class SeaweedFS:
         # gRPC ports are these plus 10000.
         self.ports = take_ports(4)
 
+    @classmethod
+    def at(cls, port: int) -> SeaweedFS:
+        """One that someone else has started."""
+        server = cls.__new__(cls)
+        server.ports, server.process = [port], None
+        return server
+
     @property
     def port(self) -> int:
         return self.ports[0]
