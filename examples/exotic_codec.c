@@ -3,8 +3,9 @@
  *     cc examples/exotic_codec.c -Iinclude -Lbuild/release -ldamacy -Wl,-rpath,build/release -o exotic_codec
  *     ./exotic_codec FOLDER        # writes FOLDER/runs.zarr and reads it back
  *
- * What it takes: a decode function that trusts nothing it is given, and damacy_codec_register(). The codec's configuration, here how long
- * a run may be, comes as JSON text; an array whose configuration makes no sense is refused when it is opened (check). */
+ * What it takes: a decode function that trusts nothing it is given, and damacy_codec_register(). The codec's configuration,
+ * here how long a run may be, comes as JSON text; an array whose configuration makes no sense is refused when it is opened
+ * (check). */
 #include <damacy/damacy.h>
 #include <stdio.h>
 #include <string.h>
@@ -34,8 +35,9 @@ static enum damacy_status runs_check(void *user, const char *configuration, char
     return DAMACY_DECODE;
 }
 
-static enum damacy_status runs_decode(void *user, const char *configuration, const void *source, size_t source_bytes, void *target,
-                                      size_t target_bytes, size_t *decoded_bytes, char *message, size_t message_bytes)
+static enum damacy_status runs_decode(void *user, const char *configuration, const void *source, size_t source_bytes,
+                                      void *target, size_t target_bytes, size_t *decoded_bytes, char *message,
+                                      size_t message_bytes)
 {
     const unsigned char *pairs = source;
     size_t decoded = 0;

@@ -32,7 +32,8 @@ static uint32_t split_lines(char *text, struct dmc_codec_desc *descs)
     return count;
 }
 
-static void decode_twice(const struct dmc_codec_chain *chain, const uint8_t *stored, size_t stored_bytes, uint64_t begin, uint64_t end)
+static void decode_twice(const struct dmc_codec_chain *chain, const uint8_t *stored, size_t stored_bytes, uint64_t begin,
+                         uint64_t end)
 {
     static struct dmc_codec_context *context; /* reused for ever, as a worker does; reachable, so no leak */
     static struct dmc_budget budget;

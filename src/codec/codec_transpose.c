@@ -61,7 +61,8 @@ static bool order_read(const struct dmc_codec_build *build, dmc_json *value, uin
 static enum damacy_status step_add(struct dmc_codec_build *build, const uint8_t *order, struct damacy_error *error)
 {
     struct transpose_config config = {.rank = build->rank, .item_bytes = build->type.bytes};
-    int64_t source_stride = build->type.bytes, target_stride = build->type.bytes;
+    int64_t target_stride = build->type.bytes;
+    int64_t source_stride = target_stride;
     for (uint32_t i = build->rank; i-- > 0;) {
         config.extents[i] = build->shape[i];
         config.target_strides[i] = target_stride;

@@ -148,7 +148,7 @@ static inline int32_t to_i32(double value)
 
 static inline int64_t to_i64(double value)
 {
-    return value >= -0x1p63 && value < 0x1p63 ? (int64_t)value : INT64_MIN;
+    return value >= -9223372036854775808.0 && value < 9223372036854775808.0 ? (int64_t)value : INT64_MIN;
 }
 
 static inline uint64_t to_u64(double value)

@@ -1,7 +1,7 @@
-/* Goal: a user's codec decodes, is told its configuration, says what is wrong in its own words, and goes when the last chain that uses it
- * is gone, whoever registers and looks up meanwhile.
- * Method: a codec that adds a number to each byte, alone, between others and in the place of `bytes`; functions that fail or answer
- * wrongly; threads that register, use and unregister; a child process. */
+/* Goal: a user's codec decodes, is told its configuration, says what is wrong in its own words, and goes when the last chain
+ * that uses it is gone, whoever registers and looks up meanwhile. Method: a codec that adds a number to each byte, alone,
+ * between others and in the place of `bytes`; functions that fail or answer wrongly; threads that register, use and unregister;
+ * a child process. */
 #include "codec_fixtures.h"
 #include <pthread.h>
 #include <stdatomic.h>
@@ -16,8 +16,9 @@ struct shift {
     int64_t size_error; /* added to the decoded size */
 };
 
-static enum damacy_status shift_decode(void *user, const char *configuration, const void *source, size_t source_bytes, void *target,
-                                       size_t target_bytes, size_t *decoded_bytes, char *message, size_t message_bytes)
+static enum damacy_status shift_decode(void *user, const char *configuration, const void *source, size_t source_bytes,
+                                       void *target, size_t target_bytes, size_t *decoded_bytes, char *message,
+                                       size_t message_bytes)
 {
     struct shift *shift = user;
     int by = 1;
@@ -299,7 +300,8 @@ static void test_registry_after_fork(void **state)
     assert_int_equal(damacy_codec_register("test.parent", &codec, NULL), DAMACY_OK);
     pid_t child = fork();
     if (child == 0) {
-        bool good = damacy_codec_register("test.child", &codec, NULL) == DAMACY_OK && damacy_codec_unregister("test.parent", NULL) == DAMACY_OK;
+        bool good = damacy_codec_register("test.child", &codec, NULL) == DAMACY_OK &&
+                    damacy_codec_unregister("test.parent", NULL) == DAMACY_OK;
         _exit(good ? 0 : 1);
     }
     int status = 1;

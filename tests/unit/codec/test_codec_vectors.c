@@ -226,6 +226,38 @@ static void each_vector(void (*visit)(const struct vector *vector, size_t number
 
 static struct dmc_codec_context *shared;
 
+/* Stored bytes that are not those of the chunk: too many and too few elements, by one and by many. Frames with more than fits
+ * are what a bomb is. */
+static void visit_sizes(const struct vector *vector, size_t number)
+{
+    static const int64_t changes[] = {-1, 1, -7, 9, -200, 100000};
+    if (vector->rank != 1)
+        return;
+    for (uint32_t i = 0; i < vector->count; i++) {
+        if (strcmp(vector->descs[i].name, "packbits") == 0)
+            return; /* one more may fit into the last byte */
+    }
+    for (size_t i = 0; i < sizeof changes / sizeof *changes; i++) {
+        struct vector changed = *vector;
+        struct dmc_codec_chain *chain = NULL;
+        struct damacy_error error;
+        if ((int64_t)vector->shape[0] + changes[i] < 1)
+            continue;
+        changed.shape[0] = (uint64_t)((int64_t)vector->shape[0] + changes[i]);
+        enum damacy_status status =
+            dmc_codec_chain_create(changed.descs, changed.count, changed.dtype, 1, changed.shape, &chain, &error);
+        if (!status)
+            status =
+                fixture_decode(chain, shared, vector->stored, vector->stored_bytes, 0, chain->chunk_bytes, false, NULL, &error);
+        dmc_codec_chain_free(chain);
+        if (status != DAMACY_DECODE) {
+            describe(vector);
+            fail_msg("case %zu: %llu elements as %llu: %d", number, (unsigned long long)vector->shape[0],
+                     (unsigned long long)changed.shape[0], status);
+        }
+    }
+}
+
 static void visit_whole(const struct vector *vector, size_t number)
 {
     check_whole(vector, number);
@@ -257,6 +289,14 @@ static void test_vectors_damaged(void **state)
     dmc_codec_context_destroy(shared);
 }
 
+static void test_vectors_of_another_size(void **state)
+{
+    (void)state;
+    shared = fixture_context(NULL);
+    each_vector(visit_sizes, 1);
+    dmc_codec_context_destroy(shared);
+}
+
 static void test_vectors_out_of_memory(void **state)
 {
     (void)state;
@@ -268,6 +308,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_vectors_decode),
         cmocka_unit_test(test_vectors_damaged),
+        cmocka_unit_test(test_vectors_of_another_size),
         cmocka_unit_test(test_vectors_out_of_memory),
     };
     return cmocka_run_group_tests(tests, setup, teardown);
