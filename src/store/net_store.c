@@ -78,10 +78,12 @@ enum dmc_net_advice dmc_http_advise(const struct dmc_net_settings *settings, uin
     dmc_error_set(error, DAMACY_IO, "read", "the server answered %u%s%s", status, says[0] ? ": " : "", says);
     switch (status) {
     case 401:
-        dmc_error_hint(error, "it wants credentials");
+        if (!says[0])
+            dmc_error_hint(error, "it wants credentials");
         return DMC_NET_PERMANENT;
     case 403:
-        dmc_error_hint(error, "no permission; if this server says so of objects that are not there, set missing_is_403");
+        if (!says[0])
+            dmc_error_hint(error, "no permission; if this server says so of objects that are not there, set missing_is_403");
         return DMC_NET_PERMANENT;
     case 407:
         dmc_error_hint(error, "the proxy wants credentials");

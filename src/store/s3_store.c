@@ -289,11 +289,16 @@ static enum dmc_net_advice s3_advise(struct dmc_net_store *net, const struct dmc
     enum dmc_net_advice advice = dmc_http_advise(store->net.settings, response->status, says, error);
     if (strcmp(code, "RequestTimeout") == 0) /* a 400, but no fault of the question */
         return DMC_NET_TRANSIENT;
-    if (advice == DMC_NET_PERMANENT && response->status == 403 && store->s3->anonymous)
+    if (advice != DMC_NET_PERMANENT)
+        return advice;
+    if (response->status == 403 && store->s3->anonymous)
         dmc_error_hint(error, "requests are not signed (anon)");
-    else if (advice == DMC_NET_PERMANENT && strcmp(code, "AccessDenied") == 0)
-        dmc_error_hint(error, "S3 says this also of objects that are not there to whoever may not list the bucket");
-    else if (advice == DMC_NET_PERMANENT && elsewhere && response->status != 400)
+    else if (response->status == 403 && (!code[0] || strcmp(code, "AccessDenied") == 0))
+        dmc_error_hint(error, "S3 says this also of objects that are not there to whoever may not list the bucket; if they are meant, set "
+                              "missing_is_403");
+    else if (strcmp(code, "ExpiredToken") == 0)
+        dmc_error_hint(error, "the credentials given have run out; those of a profile or a role are renewed");
+    else if (elsewhere && response->status != 400)
         dmc_error_hint(error, "set region or endpoint_url to those of the bucket");
     return advice;
 }
