@@ -55,7 +55,9 @@ struct dmc_zarr_key_encoding {
  *
  * Sharding that is not the outermost level stays a codec, "sharding_indexed". Its configuration is that of the metadata, with
  * the trailing axes of complex numbers and members added to chunk_shape and to inner transposes, and with damacy.widen and
- * damacy.member first in the innermost chain instead of the outer one: so what is around them sees elements of `dtype`. */
+ * damacy.member first in the innermost chain instead of the outer one: so what is around them sees elements of `dtype`. One
+ * more member, "damacy.fill", has what absent inner chunks hold: the bytes of the fill value in this machine's order, as
+ * hexadecimal digits, fill_count elements. */
 struct dmc_zarr_codecs {
     uint32_t count;
     struct dmc_codec_desc list[DMC_ZARR_CODECS_MAX];
