@@ -32,7 +32,7 @@ sys.path[:0] = [str(HERE.parent), str(PROJECT / "tests" / "support")]
 
 from run import install_damacy_python, make_environment, run  # noqa: E402
 from servers import Nginx, end_with_parent, take_ports  # noqa: E402
-from workload import SCENARIOS, make_workload  # noqa: E402
+from workload import SCENARIOS, make_workload, write_chunks  # noqa: E402
 
 PEERS = ["tensorstore", "zarr+obstore", "zarr+fsspec"]
 READERS = ["damacy", *PEERS]
@@ -185,7 +185,11 @@ def compare(setup: Setup, workload: Any, nginx: Nginx, median_ms: float, names: 
         finally:
             for child in children.values():
                 child.close()
-    needed = workload.needed_bytes / len(workload.crops)
+    needed = 0.0  # stored bytes of the chunks that these very crops touch, each once a batch
+    for index in range(args.rounds):
+        first = workload.slice_of(index + 1, count)
+        part = workload.crops[first : first + count]
+        needed += write_chunks(setup.root, workload.scenario, part, setup.work / "part.chunks")[1] / count / args.rounds
     results = {}
     for name, rounds in found.items():
         if name in problems or not rounds:
@@ -202,7 +206,6 @@ def compare(setup: Setup, workload: Any, nginx: Nginx, median_ms: float, names: 
             "bytes": sum(r["proxy"]["bytes"] for r in rounds) / samples,
             "needed": needed,
             "hedges": sum(r.get("hedges", 0) for r in rounds) / max(1, requests),
-            "connections": max(r["proxy"]["open_max"] for r in rounds),
             "cpu": sum(r["cpu"] for r in rounds) / samples * 1000,
         }
     return results
@@ -269,18 +272,18 @@ def report(results: dict[float, dict[str, dict[str, Any]]], loops: dict[str, dic
         f"{args.rounds} interleaved rounds. Latency is log-normal around the median, 1 % of requests take ten times as long. "
         "`amplification`: bytes received / stored bytes of the chunks needed, each counted once a batch.",
         "",
-        "| latency | reader | samples/s | p99 batch wait, ms | longest, ms | requests / sample | KB / sample | amplification | hedges | connections | CPU ms / sample |",
-        "| --- | --- | --- | --- | --- | --- | --- | --- | --- | --- | --- |",
+        "| latency | reader | samples/s | p99 batch wait, ms | longest, ms | requests / sample | KB / sample | amplification | hedges | CPU ms / sample |",
+        "| --- | --- | --- | --- | --- | --- | --- | --- | --- | --- |",
     ]
     for latency, readers in results.items():
         for name, row in readers.items():
             if "problem" in row:
-                text.append(f"| {latency:g} ms | {name} | {row['problem']} | | | | | | | | |")
+                text.append(f"| {latency:g} ms | {name} | {row['problem']} | | | | | | | |")
                 continue
             hedges = f"{row['hedges'] * 100:.1f} %" if name == "damacy" else "-"
             text.append(
                 f"| {latency:g} ms | {name} | {row['rate']:.1f} | {row['p99']:.0f} | {row['worst']:.0f} | {row['requests']:.1f} | "
-                f"{row['bytes'] / 1e3:.0f} | {row['bytes'] / row['needed']:.2f} | {hedges} | {row['connections']} | {row['cpu']:.1f} |"
+                f"{row['bytes'] / 1e3:.0f} | {row['bytes'] / row['needed']:.2f} | {hedges} | {row['cpu']:.1f} |"
             )
     text += ["", "| latency | samples/s against the best peer (at least 1.5) | p99 against the best peer (at most 0.5) | requests (at most 1) | bytes (at most 1) |", "| --- | --- | --- | --- | --- |"]
     for latency, readers in results.items():
