@@ -7,6 +7,7 @@
 #   make bench-remote   the same over a network, with injected latency
 #   make lint     the checks that need no run
 #   make format   let clang-format write what lint wants
+#   make formats  docs/formats.md, from the code's own tables
 #   make fuzz     every fuzz target for FUZZ_SECONDS
 #   make setup    install what is missing
 #   make clean    remove build/ and dist/; the Python environment in .venv stays
@@ -20,7 +21,7 @@ JOBS ?= $(shell nproc)
 
 export COVERAGE_LINES_MIN FUZZ_SECONDS FORMAT_ENFORCED JOBS
 
-.PHONY: build test demo bench bench-remote lint format fuzz setup clean
+.PHONY: build test demo bench bench-remote lint format formats fuzz setup clean
 
 build:
 	@scripts/setup.sh build
@@ -46,6 +47,12 @@ lint:
 
 format:
 	@scripts/lint.sh --format
+
+formats:
+	@scripts/setup.sh build
+	@scripts/build.sh --configure release
+	@cmake --build build/release --target generate_formats
+	@build/release/generate_formats >docs/formats.md.new && mv docs/formats.md.new docs/formats.md
 
 fuzz:
 	@scripts/setup.sh test

@@ -12,12 +12,19 @@ Say what a batch looks like, which crops you want, and take batches:
 (4, 8, 8)
 (2, 8, 8)
 
+What is at a uri, and how it is stored, is what open() says:
+
+>>> damacy.open(example).shape
+(32, 32)
+
 Nothing here starts a Python thread: samples are pulled from what you push in the threads that wait for batches, and everything else
 is done by the C library's own threads, without the interpreter's lock.
 """
 
 from ._config import Config, Field
+from ._codecs import register_codec, unregister_codec
 from ._core import Batch, BatchIterator, Pipeline, Sample, Tensor, __version__, set_log_quiet
+from ._describe import Axis, Node, open, open_many
 from ._errors import (
     BudgetExceeded,
     CudaError,
@@ -41,6 +48,7 @@ from ._log import set_log_level
 from ._types import BatchInfo, Dtype, Metric, Pending, Row, Stats, Status, TensorInfo
 
 __all__ = [
+    "Axis",
     "Batch",
     "BatchInfo",
     "BatchIterator",
@@ -56,6 +64,7 @@ __all__ = [
     "InternalError",
     "InvalidArgument",
     "Metric",
+    "Node",
     "NotFound",
     "OutOfMemory",
     "Pending",
@@ -74,6 +83,10 @@ __all__ = [
     "TryAgain",
     "Unsupported",
     "__version__",
+    "open",
+    "open_many",
+    "register_codec",
     "set_log_level",
     "set_log_quiet",
+    "unregister_codec",
 ]

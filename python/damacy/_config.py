@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from json import dumps
 from operator import index
 from typing import Any, Literal
 
@@ -61,6 +62,52 @@ class Field:
         return f"Field(sample_shape={self.sample_shape}, dtype={str(self.dtype)!r})"
 
 
+class StorageOptions(Mapping[str, Any]):
+    """Options of network stores. Holds secrets, so it shows names only."""
+
+    __slots__ = ("_options",)
+
+    def __init__(self, options: Mapping[str, Any]) -> None:
+        if not isinstance(options, Mapping) or not all(isinstance(name, str) for name in options):
+            raise InvalidArgument('storage_options is no mapping of names, expected {"key": ...}', stage="config")
+        self._options = dict(options)
+        try:
+            self.text
+        except (TypeError, ValueError):
+            wrong = next((name for name, value in options.items() if not _is_json(value)), "?")
+            raise InvalidArgument(f"storage_options[{wrong!r}] is nothing that JSON can hold", stage="config") from None
+
+    @property
+    def text(self) -> str:
+        """As the C library wants it."""
+        return dumps(self._options, allow_nan=False)
+
+    def __getitem__(self, name: str) -> Any:
+        return self._options[name]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._options)
+
+    def __len__(self) -> int:
+        return len(self._options)
+
+    def __repr__(self) -> str:
+        return f"<storage options: {', '.join(self._options) or 'none'}>"
+
+
+def _is_json(value: Any) -> bool:
+    try:
+        dumps(value, allow_nan=False)
+    except (TypeError, ValueError):
+        return False
+    return True
+
+
+def storage_options_text(options: Mapping[str, Any] | None) -> str | None:
+    """JSON, or None."""
+    return StorageOptions(options).text if options else None
+
+
 def _device(value: Any) -> tuple[int, int]:
     """Type and ordinal of "cpu", "cuda", "cuda:1", an ordinal, or "auto"."""
     if isinstance(value, int) and not isinstance(value, bool) and 0 <= value < 10000:
@@ -87,6 +134,8 @@ class Config:
     on_error: what becomes of a batch with bad samples. "raise": that pop raises, the next one goes on; "fill": bad samples hold
         the fill value and are marked in Batch.info; "skip": they are left out.
     verify: "needed" decodes only as far as samples need; "full" decodes and checks whole chunks.
+    storage_options: credentials, endpoints and other options of network stores, by the names that fsspec and s3fs know where such
+        exist; see docs/remote.md. What they hold is shown nowhere.
     max_host_memory_bytes: hard limit of the pipeline; 0: a quarter of the memory allowed, used only as far as needed.
 
     The rest are knobs; 0 chooses what `tuning` shows. See docs/guide.md.
@@ -112,6 +161,7 @@ class Config:
         device: str | int = "cpu",
         on_error: Literal["raise", "fill", "skip"] = "raise",
         verify: Literal["needed", "full"] = "needed",
+        storage_options: Mapping[str, Any] | None = None,
         max_host_memory_bytes: int = 0,
         max_gpu_memory_bytes: int = 0,
         decode: Literal["auto", "gpu", "cpu"] = "auto",
@@ -170,6 +220,7 @@ class Config:
             "device": str(device),
             "on_error": _choice("on_error", on_error, _ON_ERROR),
             "verify": _choice("verify", verify, _VERIFY),
+            "storage_options": StorageOptions(storage_options) if storage_options else None,
             "max_host_memory_bytes": _integer("max_host_memory_bytes", max_host_memory_bytes),
             "max_gpu_memory_bytes": _integer("max_gpu_memory_bytes", max_gpu_memory_bytes),
             "decode": _choice("decode", decode, _DECODE),
@@ -187,6 +238,7 @@ class Config:
             {**knobs, "io_uring": _IO_URING[io_uring]},
             self._settings["max_gpu_memory_bytes"],
             _DECODE.index(decode),
+            storage_options_text(storage_options),
         )
         try:
             _core.tuning_defaults(self._native)
@@ -264,10 +316,13 @@ class Config:
         return hash(repr(self))
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return _remake, (self._arguments(),)
+        arguments = self._arguments()
+        if "storage_options" in arguments:
+            arguments["storage_options"] = dict(arguments["storage_options"])
+        return _remake, (arguments,)
 
 
-_DEFAULTS = {"device": "cpu", "on_error": "raise", "verify": "needed", "decode": "auto", "io_uring": "auto"}
+_DEFAULTS: dict[str, Any] = {"storage_options": None, "device": "cpu", "on_error": "raise", "verify": "needed", "decode": "auto", "io_uring": "auto"}
 
 
 def _remake(arguments: dict[str, Any]) -> Config:

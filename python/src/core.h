@@ -12,6 +12,9 @@
  *     tensor_type.c     Tensor: DLPack and the buffer protocol
  *     dlpack_capsule.c  managed tensors in capsules
  *     reports.c         BatchInfo and Stats
+ *     describe.c        open(): what is at a uri
+ *     codec_function.c  codecs decoded by Python functions
+ *     command.c         the command-line tool
  *
  * All of Python's objects here are guarded by the interpreter's lock. It is released only around calls of the C library that
  * may wait, and those touch no Python object. State is global: the module refuses sub-interpreters (m_size -1). */
@@ -176,5 +179,18 @@ PyObject *dmc_array_source_create(struct dmc_pipeline_object *pipeline, PyObject
 int dmc_array_source_push(struct dmc_pipeline_object *pipeline, PyObject *source);
 
 uint64_t dmc_python_clock_ns(void);
+
+/* --- functions of the module --- */
+
+/* describe.c: (uris, storage_options or None, timeout_ns, shallow, wells) -> [dict or exception, ...] */
+PyObject *dmc_open(PyObject *module, PyObject *args);
+
+/* codec_function.c. dmc_codecs_begin(): once, when the module is imported. */
+PyObject *dmc_register_codec(PyObject *module, PyObject *args);
+PyObject *dmc_unregister_codec(PyObject *module, PyObject *name);
+int dmc_codecs_begin(void);
+
+/* command.c: (argv) -> exit status */
+PyObject *dmc_command(PyObject *module, PyObject *args);
 
 #endif

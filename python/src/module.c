@@ -131,12 +131,19 @@ PyMODINIT_FUNC PyInit__core(void)
          "describe($module, config, /)\n--\n\ndamacy_config_describe() of a Config's tuple."},
         {"tuning_defaults", core_tuning_defaults, METH_O,
          "tuning_defaults($module, config, /)\n--\n\ndamacy_tuning_defaults() of a Config's tuple."},
+        {"open", dmc_open, METH_VARARGS,
+         "open($module, uris, storage_options, timeout_ns, shallow, wells, /)\n--\n\ndamacy_open_many(): dicts and exceptions."},
+        {"register_codec", dmc_register_codec, METH_VARARGS,
+         "register_codec($module, name, function, array_to_bytes, /)\n--\n\ndamacy_codec_register() of a Python function."},
+        {"unregister_codec", dmc_unregister_codec, METH_O,
+         "unregister_codec($module, name, /)\n--\n\ndamacy_codec_unregister()."},
+        {"command", dmc_command, METH_O, "command($module, argv, /)\n--\n\nThe command-line tool; returns its exit status."},
         {0},
     };
     static struct PyModuleDef definition = {PyModuleDef_HEAD_INIT, .m_name = "damacy._core",
                                             .m_doc = "The native part of damacy.", .m_size = -1, .m_methods = functions};
     PyObject *module = PyModule_Create(&definition);
-    if (!module || look_up() < 0 || add_types(module) < 0 ||
+    if (!module || look_up() < 0 || add_types(module) < 0 || dmc_codecs_begin() < 0 ||
         PyModule_AddStringConstant(module, "__version__",
                                    TEXT(DAMACY_VERSION_MAJOR) "." TEXT(DAMACY_VERSION_MINOR) "." TEXT(DAMACY_VERSION_PATCH)) <
             0) {

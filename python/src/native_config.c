@@ -1,7 +1,7 @@
 /* What damacy/_config.py hands over, as the C library wants it:
  *
  *     (samples_per_batch, ((name, shape, dtype), ...), device, ordinal, on_error, verify, max_host_memory_bytes, {knob: value},
- *      max_gpu_memory_bytes, decode)
+ *      max_gpu_memory_bytes, decode, storage_options as JSON or None)
  *
  * Types were checked there; ranges of C's integers are checked here. */
 #include "core.h"
@@ -126,8 +126,9 @@ int dmc_native_config_parse(PyObject *tuple, struct dmc_native_config *native)
     PyObject *samples, *fields, *limit, *knob_dict, *gpu_limit;
     int device, ordinal, on_error, verify, decode;
     *native = (struct dmc_native_config){.config = DAMACY_CONFIG_INIT};
-    if (!PyArg_ParseTuple(tuple, "OO!iiiiOO!Oi:Config", &samples, &PyTuple_Type, &fields, &device, &ordinal, &on_error, &verify,
-                          &limit, &PyDict_Type, &knob_dict, &gpu_limit, &decode))
+    if (!PyArg_ParseTuple(tuple, "OO!iiiiOO!Oiz:Config", &samples, &PyTuple_Type, &fields, &device, &ordinal, &on_error, &verify,
+                          &limit, &PyDict_Type, &knob_dict, &gpu_limit, &decode,
+                          &native->config.storage_options))
         return -1;
     struct damacy_config *config = &native->config;
     uint64_t samples_per_batch;

@@ -29,6 +29,15 @@ enum dmc_cuda_format {
     DMC_CUDA_COPY,  /* not compressed: target = stored */
 };
 
+/* The codecs whose chunks may go to the GPU, by their names in a chain; the last row's codec is NULL. Also for docs/formats.md. */
+struct dmc_cuda_codec {
+    const char *codec;
+    enum dmc_cuda_format format;
+    const char *note; /* what of it, for people */
+};
+extern const struct dmc_cuda_codec dmc_cuda_codecs[];
+const struct dmc_cuda_codec *dmc_cuda_codec_find(const char *codec); /* NULL: none */
+
 /* May a chunk go to the GPU? What is not OK goes to the CPU (or, if FULL, to the next wave); none is an error of the chunk. */
 enum dmc_cuda_verdict {
     DMC_CUDA_OK,

@@ -94,13 +94,10 @@ static bool device_format(const struct placing *placing, enum dmc_cuda_format *f
     const char *name = dmc_codec_step_name(chain, step);
     if (!name || dmc_codec_step_name(chain, step + 1))
         return false;
-    if (strcmp(name, "zstd") == 0)
-        *format = DMC_CUDA_ZSTD;
-    else if (strcmp(name, "blosc") == 0)
-        *format = DMC_CUDA_BLOSC;
-    else
-        return false;
-    return true;
+    const struct dmc_cuda_codec *codec = dmc_cuda_codec_find(name);
+    if (codec)
+        *format = codec->format;
+    return codec;
 }
 
 /* Note who is finished when the wave is, and hand the place over. */

@@ -1,0 +1,10 @@
+# docs/formats.md is made from the code's tables, and a test says when it is not.
+if(TARGET dmc_pipeline)
+  add_executable(generate_formats EXCLUDE_FROM_ALL ${PROJECT_SOURCE_DIR}/docs/generate_formats.c)
+  target_compile_definitions(generate_formats PRIVATE _GNU_SOURCE)
+  target_link_libraries(generate_formats PRIVATE dmc_pipeline)
+  if(DAMACY_TESTS OR DAMACY_COVERAGE)
+    set_target_properties(generate_formats PROPERTIES EXCLUDE_FROM_ALL FALSE)
+    add_test(NAME formats_page COMMAND generate_formats --check ${PROJECT_SOURCE_DIR}/docs/formats.md)
+  endif()
+endif()
