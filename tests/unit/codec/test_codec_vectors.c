@@ -159,6 +159,9 @@ static void check_whole(const struct vector *vector, size_t number)
     }
     fixture_ranges(chain, context, vector->stored, vector->stored_bytes, expected, 12);
     assert_true(dmc_budget_used(&budget) <= chain->scratch_bytes);
+    uint64_t allocated = dmc_mem_count(); /* a warm context allocates nothing, whatever the codec */
+    assert_int_equal(dmc_codec_decode(chain, context, &decode, &error), DAMACY_OK);
+    assert_int_equal(dmc_mem_count(), allocated);
     dmc_codec_context_destroy(context);
     assert_int_equal(dmc_budget_used(&budget), 0);
     dmc_codec_chain_free(chain);
