@@ -2,7 +2,9 @@
  * Wider registers gain nothing here: a line leaves the core whole either way. */
 #if defined(__x86_64__)
 /* gcc reasons about rows of 2^58 elements, which no memory holds. */
+#ifndef __clang__
 #pragma GCC diagnostic ignored "-Waggressive-loop-optimizations"
+#endif
 #define DMC_STREAM
 #define DMC_TABLE dmc_scatter_streamed
 #include "backend/kernels/scatter_loops.h"
