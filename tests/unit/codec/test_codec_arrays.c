@@ -182,6 +182,8 @@ static void test_arrays_refused(void **state)
         bool said = true;
         for (int word = 0; word < 3; word++)
             said = said && (!cases[i].words[word] || strstr(error.message, cases[i].words[word]));
+        if (status == DAMACY_UNSUPPORTED && strstr(error.message, "not in this build"))
+            continue; /* bz2 or lzma, without the library */
         if (status != cases[i].status || !said)
             fail_msg("case %zu: %d, %s", i, status, error.message);
     }
