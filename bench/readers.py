@@ -274,8 +274,7 @@ class Damacy(Reader):
             self.pipeline.close()
 
     def describe(self, arrays: Sequence[int]) -> int:
-        with ThreadPoolExecutor(self.threads) as pool:
-            return sum(pool.map(lambda array: len(self.damacy.open(self.uris[array]).shape), arrays, chunksize=64))
+        return sum(found.ndim for found in self.damacy.open_many(self.uris[array] for array in arrays))
 
     def push(self, crops: Sequence[Crop]) -> None:
         sample, shape, uris = self.damacy.Sample, self.sample, self.uris

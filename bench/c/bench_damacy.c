@@ -10,6 +10,8 @@
 
 #include "bench_common.h"
 
+#include <pthread.h>
+
 struct workload {
     uint32_t batch_samples, rank;
     int64_t sample_shape[DAMACY_RANK_MAX];
@@ -195,6 +197,65 @@ static void timed_round(struct reader *reader, const struct bench_command *comma
            bench_device_bytes() - device_bytes);
 }
 
+/* One thread's part of a round of opening: the uris of samples [first, first + count). */
+struct opening {
+    const struct reader *reader;
+    uint64_t first, count, ranks;
+    pthread_t thread;
+};
+
+#define OPEN_BLOCK 512
+
+static void *open_part(void *argument)
+{
+    struct opening *part = argument;
+    struct damacy_open_options options = DAMACY_OPEN_OPTIONS_INIT;
+    struct damacy_error error;
+    for (uint64_t done = 0; done < part->count;) {
+        const char *uris[OPEN_BLOCK];
+        struct damacy_node *nodes[OPEN_BLOCK];
+        size_t block = part->count - done < OPEN_BLOCK ? part->count - done : OPEN_BLOCK;
+        for (size_t i = 0; i < block; i++) {
+            uris[i] = part->reader->workload.samples[part->first + done + i].regions[0].uri;
+        }
+        require(damacy_open_many(uris, block, &options, nodes, NULL, &error), &error, "open");
+        for (size_t i = 0; i < block; i++) {
+            part->ranks += nodes[i]->array ? nodes[i]->array->rank : 0;
+            damacy_node_free(nodes[i]);
+        }
+        done += block;
+    }
+    return NULL;
+}
+
+static void open_round(const struct reader *reader, const struct bench_command *command)
+{
+    long cores = sysconf(_SC_NPROCESSORS_ONLN);
+    uint64_t threads = reader->threads ? reader->threads : cores > 0 ? (uint64_t)cores : 1;
+    struct opening *parts = table_create(threads, sizeof *parts);
+    double wall = bench_wall_s(), cpu = bench_cpu_s();
+    for (uint64_t i = 0; i < threads; i++) {
+        uint64_t begin = command->count * i / threads, end = command->count * (i + 1) / threads;
+        parts[i] = (struct opening){.reader = reader, .first = command->first + begin, .count = end - begin};
+        if (i > 0 && pthread_create(&parts[i].thread, NULL, open_part, &parts[i]) != 0) {
+            die("thread", "cannot be started");
+        }
+    }
+    open_part(&parts[0]);
+    uint64_t ranks = parts[0].ranks;
+    for (uint64_t i = 1; i < threads; i++) {
+        pthread_join(parts[i].thread, NULL);
+        ranks += parts[i].ranks;
+    }
+    wall = bench_wall_s() - wall;
+    cpu = bench_cpu_s() - cpu;
+    free(parts);
+    if (ranks != command->count * reader->workload.rank) {
+        die("open", "an array has another number of axes");
+    }
+    printf("{\"wall\": %.9f, \"cpu\": %.9f, \"samples\": %" PRIu64 "}\n", wall, cpu, command->count);
+}
+
 static void first_batch(const struct reader *reader, uint64_t count)
 {
     double begin = bench_wall_s();
@@ -239,6 +300,8 @@ int main(int argc, char **argv)
             puts("{\"error\": \"no such samples\"}");
         } else if (timed) {
             timed_round(&reader, &command, strcmp(command.name, "fresh") == 0);
+        } else if (strcmp(command.name, "open") == 0) {
+            open_round(&reader, &command);
         } else if (strcmp(command.name, "first") == 0) {
             first_batch(&reader, command.count);
         } else if (strcmp(command.name, "check") == 0) {

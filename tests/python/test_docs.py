@@ -145,6 +145,13 @@ def test_quickstart_in_python() -> None:
     assert "(8, 16, 64, 64) float32 mean 100" in done.stdout and "100 samples in 13 batches" in done.stdout
 
 
+def test_the_example_that_describes() -> None:
+    done = subprocess.run([sys.executable, PROJECT / "examples" / "describe.py"], capture_output=True, text=True, timeout=100)
+    assert done.returncode == 0, done.stderr
+    assert "image, OME-Zarr 0.5, Zarr v3" in done.stdout and "c (channel), z (space, micrometer)" in done.stdout
+    assert "(4, 1, 8, 32, 32) at a scale of (1.0, 4.0, 1.0, 1.0)" in done.stdout
+
+
 def test_quickstart_in_c(tmp_path: Path) -> None:
     import zarr
 
