@@ -18,6 +18,11 @@
 #define BATCH_SLOTS 4u
 /* Enough to keep an NVMe disk busy from two workers: 64 reads in flight gave its full rate, 128 no more. */
 #define READS_IN_FLIGHT 32u
+/* Over a network a read takes up to a hundred times as long, and one that is late holds its place in the worker's ring. All workers
+ * together; each has at least READS_IN_FLIGHT. Only where the caller left the choice. */
+#define REMOTE_READS 1024u
+#define REMOTE_READS_WORKER_MAX 256u
+#define REMOTE_READ_BYTES 5120u /* about what the table of reads costs for each */
 #define METADATA_READS_IN_FLIGHT 64u
 /* Between compressed chunks a page: what lies in small gaps are small chunks, read for nothing. Between the spans of an uncompressed
  * chunk four times as much: 128 KiB chunks, crops 16x128x128, warm, core time a sample 446, 399, 391, 392, 388 microseconds for gaps of
@@ -155,6 +160,16 @@ void dmc_config_prefetcher(const struct damacy_config *config, const uint32_t *r
     };
 }
 
+/* For a worker; no more than a small part of the memory goes into their tables. */
+static uint32_t remote_reads(const struct damacy_config *config)
+{
+    const struct damacy_tuning *tuning = &config->tuning;
+    if (tuning->reads_in_flight != READS_IN_FLIGHT)
+        return tuning->reads_in_flight;
+    uint64_t reads = dmc_min_u64(REMOTE_READS, config->max_host_memory_bytes / 256 / REMOTE_READ_BYTES) / tuning->worker_count;
+    return (uint32_t)dmc_max_u64(READS_IN_FLIGHT, dmc_min_u64(reads, REMOTE_READS_WORKER_MAX));
+}
+
 void dmc_config_cpu(const struct damacy_config *config, const struct dmc_config_layout *layout, struct dmc_cpu_options *options)
 {
     const struct damacy_tuning *tuning = &config->tuning;
@@ -162,6 +177,7 @@ void dmc_config_cpu(const struct damacy_config *config, const struct dmc_config_
         .worker_count = tuning->worker_count,
         .batches_max = tuning->batch_slots,
         .reads_in_flight = tuning->reads_in_flight,
+        .remote_reads_in_flight = remote_reads(config),
         .worker_bytes = tuning->worker_bytes,
         .share_bytes = layout->share_bytes,
         .oversize_bytes = layout->oversize_bytes,

@@ -17,7 +17,7 @@ static void worker_deinit(struct dmc_cpu_worker *worker)
 
 uint64_t dmc_cpu_memory(const struct dmc_cpu_options *options)
 {
-    uint64_t reads = options->reads_in_flight;
+    uint64_t reads = dmc_cpu_ring(options);
     return options->worker_count *
            (sizeof(struct dmc_cpu_worker) + reads * sizeof(struct dmc_read_slot) + (reads + 1) * sizeof(struct dmc_waiting_read));
 }
@@ -26,7 +26,7 @@ static enum damacy_status worker_init(struct dmc_cpu_worker *worker, struct dmc_
                                       struct damacy_error *error)
 {
     const struct dmc_cpu_options *options = &backend->options;
-    struct dmc_io_options io = {.depth = options->reads_in_flight, .io_uring_never = options->io_uring_never};
+    struct dmc_io_options io = {.depth = dmc_cpu_ring(options), .io_uring_never = options->io_uring_never};
     worker->backend = backend;
     worker->index = index;
     enum damacy_status status = dmc_io_create(&io, &worker->io, error);
@@ -37,8 +37,8 @@ static enum damacy_status worker_init(struct dmc_cpu_worker *worker, struct dmc_
         status = dmc_read_buffer_grow(&worker->buffer, options->worker_bytes, &worker->share, error);
     if (status != DAMACY_OK)
         return status;
-    worker->slots = dmc_calloc(options->reads_in_flight, sizeof *worker->slots);
-    worker->waiting = dmc_calloc(options->reads_in_flight + 1, sizeof *worker->waiting);
+    worker->slots = dmc_calloc(dmc_cpu_ring(options), sizeof *worker->slots);
+    worker->waiting = dmc_calloc(dmc_cpu_ring(options) + 1, sizeof *worker->waiting);
     if (!worker->slots || !worker->waiting)
         return dmc_error_set(error, DAMACY_OOM, "config", "no memory for a worker");
     return DAMACY_OK;

@@ -18,6 +18,7 @@ struct dmc_cpu_options {
     uint32_t worker_count;
     uint32_t batches_max;     /* most batches submitted and not done */
     uint32_t reads_in_flight; /* per worker */
+    uint32_t remote_reads_in_flight; /* the same while it reads over a network, whose latency wants more; less than reads_in_flight: that */
     uint64_t worker_bytes;    /* of reads in flight per worker */
     uint64_t share_bytes;     /* of everything a worker may hold: reads in flight, a decoded chunk, scratch; at least worker_bytes */
     uint64_t oversize_bytes;  /* beyond its share, of one worker at a time */

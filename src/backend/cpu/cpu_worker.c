@@ -9,7 +9,7 @@
 /* Give the slot's room back, and that of older ones that were only waiting for it. */
 static void release_slot(struct dmc_cpu_worker *worker, struct dmc_read_slot *slot)
 {
-    uint32_t ring = worker->backend->options.reads_in_flight;
+    uint32_t ring = dmc_cpu_ring(&worker->backend->options);
     struct dmc_read_buffer *buffer = &worker->buffer;
     slot->in_use = false;
     if (slot == &worker->slots[(worker->slot_head - 1) % ring]) { /* the newest: as if it had never been taken */
@@ -79,7 +79,7 @@ static void start_read(struct dmc_cpu_worker *worker, struct dmc_backend_batch *
     }
     const struct dmc_read *read = &batch->plan.reads[read_index];
     const struct dmc_backend_array *array = batch->plan.objects[read->object].array->user;
-    struct dmc_read_slot *slot = &worker->slots[worker->slot_head++ % backend->options.reads_in_flight];
+    struct dmc_read_slot *slot = &worker->slots[worker->slot_head++ % dmc_cpu_ring(&backend->options)];
     slot->batch = batch;
     slot->read = read_index;
     slot->buffer_begin = begin;
@@ -97,6 +97,7 @@ static void start_read(struct dmc_cpu_worker *worker, struct dmc_backend_batch *
         .error = &slot->error,
         .user = slot,
     };
+    worker->remote = array->store->ops->hint && dmc_store_hint_of(array->store).remote;
     uint64_t begin_ns = dmc_clock_ns();
     enum dmc_start started = dmc_store_start(worker->io, &slot->request);
     dmc_counter_add(&worker->read, 1, 0, dmc_clock_ns() - begin_ns);
@@ -106,7 +107,8 @@ static void start_read(struct dmc_cpu_worker *worker, struct dmc_backend_batch *
 
 static bool slot_free(const struct dmc_cpu_worker *worker)
 {
-    return worker->slot_head - worker->slot_tail < worker->backend->options.reads_in_flight;
+    const struct dmc_cpu_options *options = &worker->backend->options;
+    return worker->slot_head - worker->slot_tail < (worker->remote ? dmc_cpu_ring(options) : options->reads_in_flight);
 }
 
 /* Start something, if there is anything to start and room for it. */

@@ -58,8 +58,9 @@ struct dmc_cpu_worker {
     _Atomic uint64_t oversize_bytes; /* the token is here, for what exceeds the share by so much; 0: it is not. Read by stats, too */
     struct dmc_read_slot *slots; /* a ring in the order of starting: [slot_tail, slot_head) */
     uint64_t slot_head, slot_tail;
-    struct dmc_waiting_read *waiting; /* reads_in_flight + 1: one that found no room, and those that came back too long */
+    struct dmc_waiting_read *waiting; /* dmc_cpu_ring + 1: one that found no room, and those that came back too long */
     uint32_t waiting_count;
+    bool remote; /* the read started last goes over a network */
     uint64_t batch_cursor; /* submitted batches before it have no task left to claim */
     struct damacy_error error;
     struct damacy_error read_error; /* of the read that is being started */
@@ -83,6 +84,12 @@ struct dmc_cpu_backend {
     struct dmc_cond token_free;
     bool token_taken DMC_GUARDED_BY(token_lock);
 };
+
+/* Slots of a worker. */
+static inline uint32_t dmc_cpu_ring(const struct dmc_cpu_options *options)
+{
+    return options->remote_reads_in_flight > options->reads_in_flight ? options->remote_reads_in_flight : options->reads_in_flight;
+}
 
 void *dmc_cpu_worker_run(void *worker);
 
