@@ -64,7 +64,7 @@ void damacy_node_free(struct damacy_node *node)
 
 static bool is_percent_encoded(const char *uri)
 {
-    return strncasecmp(uri, "file:/", 6) == 0;
+    return strncasecmp(uri, "file:/", 6) == 0 || strncasecmp(uri, "http://", 7) == 0 || strncasecmp(uri, "https://", 8) == 0;
 }
 
 /* The uri's store and place. A failure stays in the tree. */
