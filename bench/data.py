@@ -222,7 +222,7 @@ def main() -> int:
         pixels = data_set.count * 2
         for extent in data_set.shape:
             pixels *= extent
-        print(f"  {data_set.name}: {data_set.count} arrays, {stored / 1e6:.0f} MB stored, ratio {pixels / max(1, stored):.2f}")
+        print(f"  {data_set.name}: {data_set.count} arrays, {stored / 1e6:.0f} MB stored, ratio {pixels / stored:.2f}" if stored else f"  {data_set.name}: {data_set.count} arrays, metadata only")
     return 0
 
 
