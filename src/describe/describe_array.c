@@ -44,7 +44,7 @@ static const uint64_t *extents_of(struct dmc_tree *tree, dmc_json *list, uint32_
         double real;
         if (dmc_json_u64(value, &extents[i]))
             continue;
-        if (!dmc_json_f64(value, &real) || real < 0 || real > 9007199254740992.0 || (double)(uint64_t)real != real)
+        if (!dmc_json_f64(value, &real) || !(real >= 0 && real <= 9007199254740992.0) || (double)(uint64_t)real != real)
             return NULL;
         extents[i] = (uint64_t)real;
     }
