@@ -197,7 +197,9 @@ struct damacy_config {
 
 /* For one field of one sample: which array, and which box of it in the array's own axis order. */
 struct damacy_region {
-    const char *uri; /* zero-terminated; a path, file://PATH, https://HOST/PATH, s3://BUCKET/KEY, gs://BUCKET/KEY */
+    const char *uri; /* zero-terminated; a path, file://PATH, https://HOST/PATH, s3://BUCKET/KEY, gs://BUCKET/KEY. Of what is no
+                      * array, its fragment picks one: #level=2 or #scale=0.5 (default level 0), #label=NAME, #well=B/03&field=0
+                      * of OME-Zarr groups; #member=NAME of structured arrays */
     uint32_t rank;
     const struct damacy_interval *aabb; /* `rank` intervals; end - begin equals the field's sample shape */
 };
