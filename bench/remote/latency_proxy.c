@@ -13,6 +13,7 @@
 #include <math.h>
 #include <netinet/in.h>
 #include <netinet/tcp.h>
+#include <signal.h>
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
@@ -324,6 +325,7 @@ int main(int argc, char **argv)
         perror("latency_proxy");
         return 1;
     }
+    signal(SIGPIPE, SIG_IGN); /* splice to a client that has gone */
     setvbuf(stdin, NULL, _IONBF, 0);
     epoll_fd = epoll_create1(EPOLL_CLOEXEC);
     static struct end listening, standard_in;
