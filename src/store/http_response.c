@@ -137,7 +137,7 @@ static void content_range(struct dmc_http_response *response, const char *at, co
     if (end - at < 6 || strncasecmp(at, "bytes", 5) != 0 || (at[5] != ' ' && at[5] != '='))
         return;
     at += 6;
-    if (*at == '*') {
+    if (at < end && *at == '*') {
         if (end - at < 3 || at[1] != '/' || !whole_number(at + 2, end, &total))
             return;
         response->unsatisfied = true;

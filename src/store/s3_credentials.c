@@ -257,6 +257,7 @@ enum damacy_status dmc_s3_credentials_parse(const char *text, size_t bytes, stru
 {
     struct dmc_json_doc *document = NULL;
     struct damacy_error inner;
+    explicit_bzero(keys, sizeof *keys);
     if (dmc_json_parse(text, bytes, &document, &inner) != DAMACY_OK) /* not passed on: it may quote a secret */
         return dmc_error_set(error, DAMACY_DECODE, "config", "the answer with credentials is no JSON");
     dmc_json *root = dmc_json_root(document);
