@@ -2,7 +2,7 @@
 reads what the writer's own package reads, to the bit, and refuses by name what is to be refused.
 
 Each writer is a program in writers/ and runs once; writers/common.py says what it leaves behind. zarr-python 2 lives in .venv-zarr2, the
-others in .venv (scripts/setup.sh test makes both). DAMACY_TEST_SEED repeats a run. A package that cannot be installed skips its test,
+others in .venv (scripts/setup.sh test makes both; all of them install from PyPI on Python 3.11). DAMACY_TEST_SEED repeats a run. A package that cannot be installed skips its test,
 and what a package refuses to write is told on stderr of its program, which pytest shows with -s.
 """
 
