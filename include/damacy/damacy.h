@@ -413,6 +413,43 @@ struct damacy_stats {
 DAMACY_API enum damacy_status damacy_stats_get(const struct damacy *pipeline, struct damacy_stats *stats,
                                                struct damacy_error *error);
 
+/* One server that a pipeline reads from over a network, since create. */
+struct damacy_server_stats {
+    char origin[272];         /* "https://host:port" */
+    uint64_t requests;        /* of the pipeline: ranges, objects, listings */
+    uint64_t attempts;        /* what went out for them: retries, hedges and redirects are among them */
+    uint64_t retries;
+    uint64_t hedges;          /* second requests beside late ones */
+    uint64_t hedges_won;      /* those that were quicker */
+    uint64_t throttled;       /* answers 429 and 503 */
+    uint64_t stalls;          /* attempts given up because nothing moved */
+    uint64_t redirects;
+    uint64_t failures;        /* requests that failed in the end */
+    uint64_t bytes_received;  /* of bodies */
+    uint64_t bytes_used;      /* those that went into answers */
+    uint64_t latency_p50_ns, latency_p90_ns, latency_p99_ns; /* of requests with all that was done for them; within a tenth */
+    uint64_t first_byte_ns;   /* usual time to an answer's first byte, of late */
+    uint64_t bytes_per_s;     /* usual rate of one body, of late; 0: not known yet */
+    uint64_t concurrency;     /* how many bulk requests it may get at once now */
+};
+
+/* The network side of a pipeline, since create; damacy_stats_reset() leaves it alone. */
+struct damacy_remote_stats {
+    size_t struct_size;
+    struct damacy_server_stats *servers; /* in: where the first server_capacity of them go; NULL: nowhere */
+    uint64_t server_capacity;            /* in */
+    uint64_t server_count;               /* out: all there are */
+    /* the cache on disk (storage_options' cache_dir); 0 without */
+    uint64_t cache_hits, cache_hit_bytes;
+    uint64_t cache_misses, cache_miss_bytes;
+    uint64_t cache_used_bytes, cache_bytes_max; /* of the folder, all processes together */
+};
+#define DAMACY_REMOTE_STATS_INIT {.struct_size = sizeof(struct damacy_remote_stats)}
+
+/* Take a snapshot. Threads: any. Returns OK, INVAL, SHUTDOWN or FORKED. */
+DAMACY_API enum damacy_status damacy_remote_stats_get(const struct damacy *pipeline, struct damacy_remote_stats *stats,
+                                                      struct damacy_error *error);
+
 /* Start counting anew. */
 DAMACY_API enum damacy_status damacy_stats_reset(struct damacy *pipeline, struct damacy_error *error);
 

@@ -92,6 +92,7 @@ PyObject *dmc_device_name(enum damacy_device_type device, int32_t ordinal);
 /* reports.c */
 PyObject *dmc_batch_info_create(const struct damacy_batch_info *info);
 PyObject *dmc_stats_create(const struct damacy_stats *stats);
+PyObject *dmc_remote_stats_create(const struct damacy_remote_stats *stats);
 
 /* --- the pipeline and its sources --- */
 

@@ -396,6 +396,30 @@ static PyObject *pipeline_stats(PyObject *object, PyObject *unused)
     return dmc_stats_create(&stats);
 }
 
+static PyObject *pipeline_remote_stats(PyObject *object, PyObject *unused)
+{
+    (void)unused;
+    struct damacy_remote_stats stats = DAMACY_REMOTE_STATS_INIT;
+    struct damacy_error error;
+    PyObject *result = NULL;
+    if (dmc_pipeline_check(as_pipeline(object)) < 0)
+        return NULL;
+    enum damacy_status status = damacy_remote_stats_get(as_pipeline(object)->native, &stats, &error);
+    if (status == DAMACY_OK && stats.server_count) { /* now it is known how many there are */
+        stats.server_capacity = stats.server_count;
+        stats.servers = PyMem_Calloc(stats.server_capacity, sizeof *stats.servers);
+        if (!stats.servers)
+            return PyErr_NoMemory();
+        status = damacy_remote_stats_get(as_pipeline(object)->native, &stats, &error);
+    }
+    if (status == DAMACY_OK)
+        result = dmc_remote_stats_create(&stats);
+    else
+        dmc_raise(&error);
+    PyMem_Free(stats.servers);
+    return result;
+}
+
 static PyObject *pipeline_stats_reset(PyObject *object, PyObject *unused)
 {
     (void)unused;
@@ -526,6 +550,9 @@ PyTypeObject *dmc_pipeline_type_create(void)
         {"batches", (PyCFunction)(void (*)(void))pipeline_batches, METH_VARARGS | METH_KEYWORDS, batches_doc},
         {"flush", pipeline_flush, METH_NOARGS, flush_doc},
         {"stats", pipeline_stats, METH_NOARGS, "stats($self, /)\n--\n\nWhat it did since it was made, or since stats_reset()."},
+        {"remote_stats", pipeline_remote_stats, METH_NOARGS,
+         "remote_stats($self, /)\n--\n\nWhat it did over the network since it was made: a dict of counts of the cache on disk, and of\n"
+         "\"servers\", a dict by origin of what each server did. The names are those of `struct damacy_server_stats`."},
         {"stats_reset", pipeline_stats_reset, METH_NOARGS, "stats_reset($self, /)\n--\n\nStart counting anew."},
         {"close", pipeline_close, METH_NOARGS,
          "close($self, /)\n--\n\nStop and free everything but batches and tensors that are still held. Twice does no harm."},

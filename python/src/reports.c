@@ -139,3 +139,49 @@ PyObject *dmc_stats_create(const struct damacy_stats *stats)
     Py_XDECREF(none);
     return result;
 }
+
+/* --- the network --- */
+
+#define SERVER(name)                                                                                                           \
+    {                                                                                                                          \
+#name, offsetof(struct damacy_server_stats, name)                                                                      \
+    }
+static const struct member server_counts[] = {
+    SERVER(requests),       SERVER(attempts),       SERVER(retries),        SERVER(hedges),    SERVER(hedges_won), SERVER(throttled),
+    SERVER(stalls),         SERVER(redirects),      SERVER(failures),       SERVER(bytes_received), SERVER(bytes_used),
+    SERVER(latency_p50_ns), SERVER(latency_p90_ns), SERVER(latency_p99_ns), SERVER(first_byte_ns), SERVER(bytes_per_s), SERVER(concurrency),
+};
+#define REMOTE(name)                                                                                                           \
+    {                                                                                                                          \
+#name, offsetof(struct damacy_remote_stats, name)                                                                      \
+    }
+static const struct member remote_counts[] = {
+    REMOTE(cache_hits),       REMOTE(cache_hit_bytes),  REMOTE(cache_misses),
+    REMOTE(cache_miss_bytes), REMOTE(cache_used_bytes), REMOTE(cache_bytes_max),
+};
+
+static PyObject *counts_dict(const void *from, const struct member *members, size_t count)
+{
+    PyObject *dict = PyDict_New();
+    for (size_t i = 0; dict && i < count; i++) {
+        uint64_t number;
+        memcpy(&number, (const char *)from + members[i].offset, sizeof number);
+        if (set_member(dict, members[i].name, PyLong_FromUnsignedLongLong(number)) < 0)
+            Py_CLEAR(dict);
+    }
+    return dict;
+}
+
+PyObject *dmc_remote_stats_create(const struct damacy_remote_stats *stats)
+{
+    uint64_t there = stats->server_count < stats->server_capacity ? stats->server_count : stats->server_capacity;
+    PyObject *dict = counts_dict(stats, remote_counts, sizeof remote_counts / sizeof *remote_counts), *servers = PyDict_New();
+    for (uint64_t i = 0; dict && servers && i < there; i++)
+        if (set_member(servers, stats->servers[i].origin,
+                       counts_dict(&stats->servers[i], server_counts, sizeof server_counts / sizeof *server_counts)) < 0)
+            Py_CLEAR(servers);
+    if (!dict || !servers || PyDict_SetItemString(dict, "servers", servers) < 0)
+        Py_CLEAR(dict);
+    Py_XDECREF(servers);
+    return dict;
+}

@@ -119,6 +119,19 @@ enum damacy_status damacy_stats_get(const struct damacy *constant, struct damacy
     return DAMACY_OK;
 }
 
+enum damacy_status damacy_remote_stats_get(const struct damacy *constant, struct damacy_remote_stats *out, struct damacy_error *error)
+{
+    struct damacy *pipeline = (struct damacy *)constant; /* as above */
+    if (!out || out->struct_size != sizeof *out)
+        return dmc_error_set(error, DAMACY_INVAL, "config", "stats.struct_size is wrong; start from DAMACY_REMOTE_STATS_INIT");
+    enum damacy_status status = dmc_pipeline_enter(pipeline, error);
+    if (status != DAMACY_OK)
+        return status;
+    dmc_stores_remote_stats(pipeline->stores, out);
+    dmc_pipeline_leave(pipeline);
+    return DAMACY_OK;
+}
+
 enum damacy_status damacy_stats_reset(struct damacy *pipeline, struct damacy_error *error)
 {
     enum damacy_status status = dmc_pipeline_enter(pipeline, error);

@@ -405,3 +405,60 @@ enum damacy_status dmc_net_resolve(struct dmc_net *net, const char *uri, struct 
         *store = entry->cached ? entry->cached : &entry->store->store;
     return status;
 }
+
+/* --- stats --- */
+
+static uint64_t counted(const _Atomic uint64_t *counter)
+{
+    return atomic_load_explicit(counter, memory_order_relaxed);
+}
+
+static void take_server(void *user, const struct dmc_net_endpoint *endpoint)
+{
+    struct damacy_remote_stats *stats = user;
+    uint64_t index = stats->server_count++;
+    if (!stats->servers || index >= stats->server_capacity)
+        return;
+    struct damacy_server_stats *server = &stats->servers[index];
+    uint64_t mib_ns = counted(&endpoint->mib_ns);
+    *server = (struct damacy_server_stats){
+        .requests = counted(&endpoint->requests),
+        .attempts = counted(&endpoint->attempts),
+        .retries = counted(&endpoint->retries),
+        .hedges = counted(&endpoint->hedges),
+        .hedges_won = counted(&endpoint->hedges_won),
+        .throttled = counted(&endpoint->throttled),
+        .stalls = counted(&endpoint->stalls),
+        .redirects = counted(&endpoint->redirects),
+        .failures = counted(&endpoint->failures),
+        .bytes_received = counted(&endpoint->bytes_received),
+        .bytes_used = counted(&endpoint->bytes_used),
+        .latency_p50_ns = dmc_histogram_quantile(&endpoint->latency, 0.5),
+        .latency_p90_ns = dmc_histogram_quantile(&endpoint->latency, 0.9),
+        .latency_p99_ns = dmc_histogram_quantile(&endpoint->latency, 0.99),
+        .first_byte_ns = counted(&endpoint->first_byte_ns),
+        .bytes_per_s = mib_ns ? (uint64_t)(1048576e9 / (double)mib_ns) : 0,
+        .concurrency = atomic_load_explicit(&endpoint->limit, memory_order_relaxed),
+    };
+    dmc_text_copy(server->origin, sizeof server->origin, endpoint->origin);
+}
+
+void dmc_net_stats(struct dmc_net *net, struct damacy_remote_stats *stats)
+{
+    dmc_mutex_lock(&net->lock);
+    struct dmc_net_engine *engine = net->shared_engine;
+    struct dmc_cache *cache = net->shared_cache;
+    dmc_mutex_unlock(&net->lock);
+    struct dmc_cache_stats found = {0};
+    stats->server_count = 0;
+    if (engine)
+        dmc_net_engine_endpoints(engine, take_server, stats);
+    if (cache)
+        dmc_cache_stats_get(cache, &found);
+    stats->cache_hits = found.hits;
+    stats->cache_hit_bytes = found.hit_bytes;
+    stats->cache_misses = found.misses;
+    stats->cache_miss_bytes = found.miss_bytes;
+    stats->cache_used_bytes = found.used_bytes;
+    stats->cache_bytes_max = found.bytes_max;
+}

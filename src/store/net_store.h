@@ -13,6 +13,9 @@ enum damacy_status dmc_net_create(const char *storage_options, struct dmc_net **
 /* Nothing may be pending, except what a dmc_io_destroy() left behind. NULL allowed. */
 void dmc_net_destroy(struct dmc_net *net);
 
+/* Fill all but struct_size. Any thread. */
+void dmc_net_stats(struct dmc_net *net, struct damacy_remote_stats *stats);
+
 /* Is this a uri for dmc_net_resolve (http, https, s3, gs)? */
 static inline bool dmc_net_scheme(const char *scheme, size_t bytes)
 {

@@ -227,6 +227,9 @@ void dmc_stores_destroy(struct dmc_stores *stores);
 /* Tests: use `store` (not owned) for `scheme` ("file" or "memory"). Before the first resolve. */
 void dmc_stores_set(struct dmc_stores *stores, const char *scheme, struct dmc_store *store);
 
+/* Of the network stores: fill all but struct_size. Any thread. */
+void dmc_stores_remote_stats(struct dmc_stores *stores, struct damacy_remote_stats *stats);
+
 /* Which store, and the key prefix of the array in it, written to `prefix` without a trailing slash (an object's key is prefix, '/',
  * name). UNSUPPORTED for another scheme, INVAL for a uri that makes no sense; for a zip or reference file whatever opening it says.
  * Any thread; the store stays as long as the stores. */

@@ -57,6 +57,11 @@ void dmc_stores_set(struct dmc_stores *stores, const char *scheme, struct dmc_st
         stores->memory = store;
 }
 
+void dmc_stores_remote_stats(struct dmc_stores *stores, struct damacy_remote_stats *stats)
+{
+    dmc_net_stats(stores->net, stats);
+}
+
 /* Length of "scheme" in "scheme://", 0 if the uri is a path. RFC 3986: a letter, then letters, digits, '+', '-', '.'. */
 static size_t scheme_length(const char *uri)
 {
