@@ -198,8 +198,7 @@ class Damacy(Reader):
                 yield np.from_dlpack(tensor)
 
     def extra(self) -> dict[str, Any]:
-        stats = self.pipeline.stats()
-        return {"stats": json.loads(json.dumps(stats, default=lambda value: getattr(value, "__dict__", None) or str(value)))}
+        return {"stats": self.pipeline.remote_stats()}
 
     def close(self) -> None:
         if hasattr(self, "pipeline"):

@@ -141,6 +141,9 @@ def test_second_epoch_from_the_disk(nginx: Nginx, web_root: Path, thousand: tupl
             before = len(proxy.requests)
             with pipeline_for(options, sample_shape=(1, 32, 32), samples_per_batch=8) as pipeline:
                 crops_of(pipeline, f"{proxy.endpoint}/{name}", data, begins, (1, 32, 32))
+                stats = pipeline.remote_stats()
+            assert (stats["cache_misses"] == 0 and stats["cache_hits"] > 200) if run else stats["cache_misses"] > 200
+            assert 0 < stats["cache_used_bytes"] <= stats["cache_bytes_max"] == 64 << 20
             asked = proxy.requests[before:]
             if run:
                 assert all("zarr.json" in path for _, path, _, _ in asked), f"{len(asked)} requests in run {run}"
