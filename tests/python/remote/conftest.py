@@ -14,7 +14,7 @@ import pytest
 import zarr
 
 HERE = Path(__file__).resolve().parent
-sys.path[:0] = [str(HERE), str(HERE.parent), str(HERE.parents[1] / "support")]
+sys.path.insert(0, str(HERE.parents[1] / "support"))
 
 from servers import READER, WRITER, Certificates, Nginx, SeaweedFS, Unavailable, encode_key, make_certificates  # noqa: E402
 

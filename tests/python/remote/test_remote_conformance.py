@@ -12,7 +12,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from conftest import HERE, s3_options
+from remote.conftest import HERE, s3_options
 from servers import READER, Certificates, Nginx, SeaweedFS
 
 pytestmark = pytest.mark.timeout(300)

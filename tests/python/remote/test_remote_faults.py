@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 import pytest
 import zarr
-from conftest import crops_of, expect, pipeline_for
+from remote.conftest import crops_of, expect, pipeline_for
 from fault_proxy import Fault, FaultProxy, Rule, lognormal_latency
 from servers import Nginx
 

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 import zarr
-from conftest import SHAPE, Place, Remote, crops_of, make_place, pipeline_for, random_begins, s3_options
+from remote.conftest import SHAPE, Place, Remote, crops_of, make_place, pipeline_for, random_begins, s3_options
 from servers import READER, WRITER, Keys, Nginx, SeaweedFS
 from test_property import CROPS, converted, exact_in_one_step, outputs, random_array, same
 

@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import zarr
-from conftest import SHAPE, Remote, crops_of, make_place, pipeline_for, random_begins
+from remote.conftest import SHAPE, Remote, crops_of, make_place, pipeline_for, random_begins
 from fault_proxy import FaultProxy, MetadataEndpoint
 from servers import READER, Nginx, SeaweedFS
 

@@ -1,0 +1,1 @@
+"""Tests over a network. A package, so that its conftest is not mistaken for the one above."""
