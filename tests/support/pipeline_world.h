@@ -4,6 +4,7 @@
 #define PIPELINE_WORLD_H
 
 #include <setjmp.h>
+#include <stdatomic.h>
 #include <stdarg.h>
 #include <stddef.h>
 #include <stdint.h>
@@ -141,7 +142,7 @@ static inline struct damacy_config pw_placed(const struct damacy_config *config,
 
 static inline struct damacy *pw_create(const struct damacy_config *config, struct dmc_store *memory)
 {
-    static uint32_t made; /* both ways of writing a batch must do */
+    static _Atomic uint32_t made; /* both ways of writing a batch must do */
     struct dmc_pipeline_extras extras = {.memory_store = memory, .streamed = made++ % 2 == 1};
     struct damacy *pipeline = NULL;
     struct damacy_error error;
