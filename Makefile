@@ -15,8 +15,8 @@
 # Least share of lines in src/ that the C tests must run, in percent.
 COVERAGE_LINES_MIN ?= 90
 FUZZ_SECONDS ?= 60
-# 0: lint tells which files clang-format would write differently; 1: it fails, too.
-FORMAT_ENFORCED ?= 0
+# 1: lint fails where clang-format would write a file differently; 0: it only tells.
+FORMAT_ENFORCED ?= 1
 JOBS ?= $(shell nproc)
 
 export COVERAGE_LINES_MIN FUZZ_SECONDS FORMAT_ENFORCED JOBS

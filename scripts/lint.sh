@@ -15,7 +15,7 @@ check() {
 
 # Tables that a program wrote are left as it wrote them.
 formatted_files() {
-    git ls-files -- 'include/*.h' 'src/*.[ch]' 'tests/*.[ch]' 'fuzz/*.[ch]' 'bench/*.[ch]' 'python/*.[ch]' ':!tests/*_examples.h'
+    git ls-files -- 'include/*.h' 'src/*.[ch]' 'tests/*.[ch]' 'fuzz/*.[ch]' 'bench/*.[ch]' 'python/*.[ch]' 'cli/*.[ch]' 'examples/*.c' 'docs/*.c' ':!tests/*_examples.h'
 }
 
 format() {

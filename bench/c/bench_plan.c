@@ -34,7 +34,8 @@ static const int64_t strides[RANK] = {65536, 4096, 64, 1}, sample_shape[RANK] = 
 /* Chunks lie in Morton-like disorder, as zarr-python writes them. */
 static void array_init(struct bench_array *array, bool sharded, bool raw)
 {
-    array->zarr = (struct dmc_zarr_array){.rank = RANK, .key_rank = RANK,
+    array->zarr = (struct dmc_zarr_array){.rank = RANK,
+                                          .key_rank = RANK,
                                           .dtype = DAMACY_U16,
                                           .sharded = sharded,
                                           .key_encoding = {.separator = '/'},

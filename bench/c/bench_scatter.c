@@ -1,11 +1,11 @@
-/* How fast rows of elements are converted: GB/s (bytes read plus bytes written) for each pair that matters and each SIMD set, beside
- * memcpy of the same source rows.
+/* How fast rows of elements are converted: GB/s (bytes read plus bytes written) for each pair that matters and each SIMD set,
+ * beside memcpy of the same source rows.
  *
  *     bench_scatter [ROW_ELEMENTS...]        default: 64 and 16384
  *
- * Rows lie apart in the source (a crop out of a wider chunk) and touch in the target (a batch). "cache": the source and target fit
- * into L2, which shows the loops; "stream": a chunk of 1 MiB that stays in the cache is scattered over 256 MiB of target, which is
- * what a worker does. Best of several rounds. */
+ * Rows lie apart in the source (a crop out of a wider chunk) and touch in the target (a batch). "cache": the source and target
+ * fit into L2, which shows the loops; "stream": a chunk of 1 MiB that stays in the cache is scattered over 256 MiB of target,
+ * which is what a worker does. Best of several rounds. */
 #include "backend/kernels/scatter.h"
 #include "bench_common.h"
 
@@ -15,37 +15,38 @@ struct pair {
 };
 
 static const struct pair pairs[] = {
-    {DAMACY_U16, DAMACY_F32, false}, {DAMACY_U8, DAMACY_F32, false},   {DAMACY_I16, DAMACY_F32, false},
-    {DAMACY_F32, DAMACY_F32, false}, {DAMACY_U16, DAMACY_U16, false},  {DAMACY_U16, DAMACY_BF16, false},
-    {DAMACY_U16, DAMACY_F16, false}, {DAMACY_U8, DAMACY_BF16, false},  {DAMACY_U8, DAMACY_F16, false},
-    {DAMACY_I16, DAMACY_F16, false}, {DAMACY_F32, DAMACY_BF16, false}, {DAMACY_F32, DAMACY_F16, false},
-    {DAMACY_F16, DAMACY_F32, false}, {DAMACY_F16, DAMACY_BF16, false}, {DAMACY_F64, DAMACY_F32, false},
-    {DAMACY_F64, DAMACY_BF16, false},{DAMACY_F64, DAMACY_F16, false},  {DAMACY_U32, DAMACY_F32, false},
-    {DAMACY_I32, DAMACY_F32, false}, {DAMACY_I32, DAMACY_BF16, false}, {DAMACY_U32, DAMACY_F16, false},
-    {DAMACY_U64, DAMACY_F32, false}, {DAMACY_I64, DAMACY_F32, false},  {DAMACY_I64, DAMACY_F64, false},
-    {DAMACY_I64, DAMACY_BF16, false},{DAMACY_U8, DAMACY_U16, false},   {DAMACY_U8, DAMACY_I64, false},
-    {DAMACY_BOOL, DAMACY_F32, false},{DAMACY_U16, DAMACY_F32, true},   {DAMACY_U16, DAMACY_U16, true},
-    {DAMACY_F32, DAMACY_F32, true},  {DAMACY_F64, DAMACY_F32, true},
+    {DAMACY_U16, DAMACY_F32, false},  {DAMACY_U8, DAMACY_F32, false},   {DAMACY_I16, DAMACY_F32, false},
+    {DAMACY_F32, DAMACY_F32, false},  {DAMACY_U16, DAMACY_U16, false},  {DAMACY_U16, DAMACY_BF16, false},
+    {DAMACY_U16, DAMACY_F16, false},  {DAMACY_U8, DAMACY_BF16, false},  {DAMACY_U8, DAMACY_F16, false},
+    {DAMACY_I16, DAMACY_F16, false},  {DAMACY_F32, DAMACY_BF16, false}, {DAMACY_F32, DAMACY_F16, false},
+    {DAMACY_F16, DAMACY_F32, false},  {DAMACY_F16, DAMACY_BF16, false}, {DAMACY_F64, DAMACY_F32, false},
+    {DAMACY_F64, DAMACY_BF16, false}, {DAMACY_F64, DAMACY_F16, false},  {DAMACY_U32, DAMACY_F32, false},
+    {DAMACY_I32, DAMACY_F32, false},  {DAMACY_I32, DAMACY_BF16, false}, {DAMACY_U32, DAMACY_F16, false},
+    {DAMACY_U64, DAMACY_F32, false},  {DAMACY_I64, DAMACY_F32, false},  {DAMACY_I64, DAMACY_F64, false},
+    {DAMACY_I64, DAMACY_BF16, false}, {DAMACY_U8, DAMACY_U16, false},   {DAMACY_U8, DAMACY_I64, false},
+    {DAMACY_BOOL, DAMACY_F32, false}, {DAMACY_U16, DAMACY_F32, true},   {DAMACY_U16, DAMACY_U16, true},
+    {DAMACY_F32, DAMACY_F32, true},   {DAMACY_F64, DAMACY_F32, true},
 };
 
 static uint8_t *source_memory, *target_memory;
 enum { SOURCE_BYTES = 2 << 20, CACHE_BYTES = 96 << 10, TARGET_BYTES = 256 << 20 };
 
 /* The rows of one chunk, again and again, over `target_bytes` of target; seconds and elements of the best round. */
-static double rate(dmc_scatter_rows rows_function, size_t in, size_t out, uint64_t columns, size_t source_bytes, size_t target_bytes,
-                   int64_t step)
+static double rate(dmc_scatter_rows rows_function, size_t in, size_t out, uint64_t columns, size_t source_bytes,
+                   size_t target_bytes, int64_t step)
 {
     int64_t source_row = (int64_t)(columns * in) + 64;
     uint64_t rows = source_bytes / (uint64_t)source_row;
     rows = rows < 1 ? 1 : rows;
-    uint64_t chunk_out = rows * columns * out, chunks = target_bytes / chunk_out, passes = chunks < 64 ? 2000 / (chunks + 1) + 1 : 1;
+    uint64_t chunk_out = rows * columns * out, chunks = target_bytes / chunk_out,
+             passes = chunks < 64 ? 2000 / (chunks + 1) + 1 : 1;
     double best = 1e9;
     for (int round = 0; round < 5; round++) {
         double begin = bench_wall_s();
         for (uint64_t pass = 0; pass < passes; pass++)
             for (uint64_t chunk = 0; chunk < chunks; chunk++)
-                rows_function(target_memory + chunk * chunk_out, (int64_t)(columns * out), source_memory, source_row, step, rows,
-                              columns);
+                rows_function(target_memory + chunk * chunk_out, (int64_t)(columns * out), source_memory, source_row, step,
+                              rows, columns);
         double seconds = bench_wall_s() - begin;
         best = seconds < best ? seconds : best;
     }
@@ -64,19 +65,19 @@ static void bench_transposed(void)
         double begin = bench_clock_s(CLOCK_THREAD_CPUTIME_ID);
         if (along_depth) {
             for (int y = 0; y < HEIGHT; y++)
-                rows(target_memory + y * WIDTH * OUT, HEIGHT * WIDTH * OUT, source_memory + y * DEPTH * IN, IN, HEIGHT * DEPTH * IN,
-                     DEPTH, WIDTH);
+                rows(target_memory + y * WIDTH * OUT, HEIGHT * WIDTH * OUT, source_memory + y * DEPTH * IN, IN,
+                     HEIGHT * DEPTH * IN, DEPTH, WIDTH);
         } else {
             for (int z = 0; z < DEPTH; z++)
-                rows(target_memory + z * HEIGHT * WIDTH * OUT, WIDTH * OUT, source_memory + z * IN, DEPTH * IN, HEIGHT * DEPTH * IN,
-                     HEIGHT, WIDTH);
+                rows(target_memory + z * HEIGHT * WIDTH * OUT, WIDTH * OUT, source_memory + z * IN, DEPTH * IN,
+                     HEIGHT * DEPTH * IN, HEIGHT, WIDTH);
         }
         double seconds = bench_clock_s(CLOCK_THREAD_CPUTIME_ID) - begin;
         best[along_depth] = seconds < best[along_depth] ? seconds : best[along_depth];
     }
     double gigabytes = DEPTH * HEIGHT * WIDTH * (IN + OUT) / 1e9;
-    printf("transposed u16 -> f32: %.1f GB/s along the contiguous axis, %.1f GB/s along the next to last\n", gigabytes / best[1],
-           gigabytes / best[0]);
+    printf("transposed u16 -> f32: %.1f GB/s along the contiguous axis, %.1f GB/s along the next to last\n",
+           gigabytes / best[1], gigabytes / best[0]);
 }
 
 int main(int argc, char **argv)
@@ -116,8 +117,8 @@ int main(int argc, char **argv)
             char name[32];
             snprintf(name, sizeof name, "%s -> %s%s", damacy_dtype_str(pairs[p].source), damacy_dtype_str(pairs[p].output),
                      pairs[p].swap ? " swapped" : "");
-            printf("%-22s %8.1f %8.1f %8.1f   %8.1f %8.1f %8.1f %8.1f\n", name, rates[0][0], rates[0][1], rates[0][2], rates[1][0],
-                   rates[1][1], rates[1][2], limit);
+            printf("%-22s %8.1f %8.1f %8.1f   %8.1f %8.1f %8.1f %8.1f\n", name, rates[0][0], rates[0][1], rates[0][2],
+                   rates[1][0], rates[1][1], rates[1][2], limit);
             fflush(stdout);
         }
     }

@@ -1,5 +1,5 @@
-/* Any bytes as a stored chunk for the GPU decoders, run by the kernels' twin on the CPU: nothing outside the buffers is touched,
- * everything ends, and what the decoder calls good is what the CPU's codecs give, where these find it good, too.
+/* Any bytes as a stored chunk for the GPU decoders, run by the kernels' twin on the CPU: nothing outside the buffers is
+ * touched, everything ends, and what the decoder calls good is what the CPU's codecs give, where these find it good, too.
  *
  * The first four bytes choose: format and way of execution, size of the chunk (two), what is needed. */
 #include "backend/cuda/cuda_decoder.h"
@@ -23,8 +23,8 @@ static bool reference_decode(const struct dmc_cuda_chunk *chunk, uint8_t *out)
     case DMC_CUDA_ZSTD:
         return ZSTD_decompress(out, chunk->chunk_bytes, chunk->stored, chunk->stored_bytes) == chunk->chunk_bytes;
     case DMC_CUDA_LZ4:
-        return LZ4_decompress_safe((const char *)chunk->stored, (char *)out, (int)chunk->stored_bytes, (int)chunk->chunk_bytes) ==
-               (int)chunk->chunk_bytes;
+        return LZ4_decompress_safe((const char *)chunk->stored, (char *)out, (int)chunk->stored_bytes,
+                                   (int)chunk->chunk_bytes) == (int)chunk->chunk_bytes;
     case DMC_CUDA_BLOSC: {
         struct dmc_blosc_layout layout; /* libblosc trusts a header that contradicts itself */
         return dmc_blosc_layout_parse(chunk->stored, chunk->stored_bytes, &layout, NULL) == DAMACY_OK &&

@@ -129,8 +129,8 @@ enum damacy_decode {
 /* What pop does with a batch that has bad samples. */
 enum damacy_on_error {
     DAMACY_RAISE = 0, /* that pop fails and names every bad sample; the next pop goes on */
-    DAMACY_FILL = 1,  /* bad samples hold the fill value of their array, or 0 where that is not known or no value of the output; they
-                       * are marked in damacy_batch_info */
+    DAMACY_FILL = 1,  /* bad samples hold the fill value of their array, or 0 where that is not known or no value of the output;
+                       * they  are marked in damacy_batch_info */
     DAMACY_SKIP = 2   /* bad samples are left out: the batch is shorter, order kept, damacy_batch_info names them */
 };
 
@@ -148,8 +148,8 @@ struct damacy_interval {
 
 /* One tensor of a batch. */
 struct damacy_field {
-    const char *name; /* NULL or "" for the single unnamed field; otherwise unique, at most 63 bytes */
-    uint32_t rank;    /* axes of a sample, 1 to DAMACY_RANK_MAX; the tensor has one more */
+    const char *name;            /* NULL or "" for the single unnamed field; otherwise unique, at most 63 bytes */
+    uint32_t rank;               /* axes of a sample, 1 to DAMACY_RANK_MAX; the tensor has one more */
     const int64_t *sample_shape; /* `rank` extents, each at least 1 */
     enum damacy_dtype dtype;
 };
@@ -159,41 +159,49 @@ struct damacy_field {
  */
 struct damacy_tuning {
     size_t struct_size;
-    uint32_t worker_count;               /* threads that read, decode and assemble; default: one per allowed core */
-    uint32_t batch_slots;                /* batch buffers: in flight, ready or held by the caller; at least 2 */
-    uint32_t lookahead_samples;          /* pushed samples that wait for the prefetcher */
-    uint32_t prefetch_samples;           /* samples that the prefetcher works on or has resolved, not yet planned */
-    uint32_t reads_in_flight;            /* reads that one worker may have outstanding when the store blocks */
-    uint32_t metadata_reads_in_flight;   /* outstanding metadata requests of the prefetcher */
-    uint64_t coalesce_gap_bytes;         /* two needed ranges closer than this are read as one; 1 means touching only. The defaults
-                                          * of this and the next are for files: stores in a network find their own */
-    uint64_t coalesce_read_bytes_max;    /* no coalesced read is longer; a single chunk may be */
-    uint64_t array_meta_cache_bytes;     /* bounds of the three metadata caches */
+    uint32_t worker_count;             /* threads that read, decode and assemble; default: one per allowed core */
+    uint32_t batch_slots;              /* batch buffers: in flight, ready or held by the caller; at least 2 */
+    uint32_t lookahead_samples;        /* pushed samples that wait for the prefetcher */
+    uint32_t prefetch_samples;         /* samples that the prefetcher works on or has resolved, not yet planned */
+    uint32_t reads_in_flight;          /* reads that one worker may have outstanding when the store blocks */
+    uint32_t metadata_reads_in_flight; /* outstanding metadata requests of the prefetcher */
+    uint64_t coalesce_gap_bytes;      /* two needed ranges closer than this are read as one; 1 means touching only. The defaults
+                                       * of this and the next are for files: stores in a network find their own */
+    uint64_t coalesce_read_bytes_max; /* no coalesced read is longer; a single chunk may be */
+    uint64_t array_meta_cache_bytes;  /* bounds of the three metadata caches */
     uint64_t shard_index_cache_bytes;
     uint64_t chunk_layout_cache_bytes;
-    uint64_t metadata_object_bytes_max;  /* largest zarr.json that is accepted */
-    uint64_t worker_bytes;               /* buffers of one worker: reads in flight, decoded chunk, scratch */
-    uint32_t open_files_max;             /* file handles kept open */
-    uint32_t io_uring;                   /* 0 auto, 1 require, 2 never */
+    uint64_t metadata_object_bytes_max; /* largest zarr.json that is accepted */
+    uint64_t worker_bytes;              /* buffers of one worker: reads in flight, decoded chunk, scratch */
+    uint32_t open_files_max;            /* file handles kept open */
+    uint32_t io_uring;                  /* 0 auto, 1 require, 2 never */
 };
-#define DAMACY_TUNING_INIT {.struct_size = sizeof(struct damacy_tuning)}
+#define DAMACY_TUNING_INIT                                                                                                     \
+    {                                                                                                                          \
+        .struct_size = sizeof(struct damacy_tuning)                                                                            \
+    }
 
 struct damacy_config {
     size_t struct_size;
-    uint32_t samples_per_batch; /* at least 1 */
-    uint32_t field_count;       /* at least 1 */
+    uint32_t samples_per_batch;        /* at least 1 */
+    uint32_t field_count;              /* at least 1 */
     const struct damacy_field *fields; /* read during the call only */
     enum damacy_device_type device;
     int32_t device_ordinal; /* of CUDA devices; -1: the current context's device, else 0 */
     enum damacy_on_error on_error;
     enum damacy_verify verify;
-    uint64_t max_host_memory_bytes; /* hard limit per pipeline; 0: a quarter of the memory allowed, used only as far as needed */
-    uint64_t max_gpu_memory_bytes;  /* hard limit on device memory; 0: a quarter of what is free at create */
+    uint64_t
+        max_host_memory_bytes;     /* hard limit per pipeline; 0: a quarter of the memory allowed, used only as far as needed */
+    uint64_t max_gpu_memory_bytes; /* hard limit on device memory; 0: a quarter of what is free at create */
     enum damacy_decode decode;
-    const char *storage_options; /* of network stores: a JSON object as text (docs/remote.md); NULL: none. Read during the call only */
+    const char
+        *storage_options; /* of network stores: a JSON object as text (docs/remote.md); NULL: none. Read during the call only */
     struct damacy_tuning tuning;
 };
-#define DAMACY_CONFIG_INIT {.struct_size = sizeof(struct damacy_config), .tuning = DAMACY_TUNING_INIT}
+#define DAMACY_CONFIG_INIT                                                                                                     \
+    {                                                                                                                          \
+        .struct_size = sizeof(struct damacy_config), .tuning = DAMACY_TUNING_INIT                                              \
+    }
 
 /* For one field of one sample: which array, and which box of it in the array's own axis order. */
 struct damacy_region {
@@ -224,7 +232,8 @@ struct damacy_batch; /* a popped batch */
  * config    read during the call only. Zero members take defaults.
  * pipeline  out: yours until damacy_destroy(); untouched on failure.
  * Returns OK; INVAL for a setting that makes no sense; BUDGET, with a breakdown in the message, when the configuration alone
- * exceeds max_host_memory_bytes; UNSUPPORTED for a device that this build or machine does not have; CUDA; OOM; IO if threads cannot be started.
+ * exceeds max_host_memory_bytes; UNSUPPORTED for a device that this build or machine does not have; CUDA; OOM; IO if threads
+ * cannot be started.
  */
 DAMACY_API enum damacy_status damacy_create(const struct damacy_config *config, struct damacy **pipeline,
                                             struct damacy_error *error);
@@ -244,8 +253,8 @@ DAMACY_API void damacy_destroy(struct damacy *pipeline);
  * (those before it are taken); BUDGET (the uris of the open batch alone fill the lookahead); SHUTDOWN; FORKED.
  * Cost: no allocation.
  */
-DAMACY_API enum damacy_status damacy_push(struct damacy *pipeline, struct damacy_samples samples,
-                                          struct damacy_samples *rest, struct damacy_error *error);
+DAMACY_API enum damacy_status damacy_push(struct damacy *pipeline, struct damacy_samples samples, struct damacy_samples *rest,
+                                          struct damacy_error *error);
 
 /* Close the open batch, so that it comes out with the samples it has. Nothing happens if it is empty. */
 DAMACY_API enum damacy_status damacy_flush(struct damacy *pipeline, struct damacy_error *error);
@@ -280,16 +289,17 @@ DAMACY_API enum damacy_status damacy_wait(struct damacy *pipeline, uint32_t what
  */
 DAMACY_API void damacy_release(struct damacy_batch *batch);
 
-/* The same for work that is still under way on a CUDA device: the buffer is used again only after `event` (a CUevent or cudaEvent_t
- * that was recorded) has fired. Nothing waits here, and no other batch's buffer waits for it. The event may be destroyed at once.
+/* The same for work that is still under way on a CUDA device: the buffer is used again only after `event` (a CUevent or
+ * cudaEvent_t that was recorded) has fired. Nothing waits here, and no other batch's buffer waits for it. The event may be
+ * destroyed at once.
  *
  * Returns OK; INVAL for a batch on the CPU; CUDA if the driver refuses the event: then the batch is not released. */
 DAMACY_API enum damacy_status damacy_release_event(struct damacy_batch *batch, void *event, struct damacy_error *error);
 
-/* Name the CUDA stream on which this batch is used from now on (a CUstream or cudaStream_t; NULL: the legacy default stream). When the
- * batch is released, and again when its last tensor is dropped, what was put into that stream by then is waited for, on the device, before
- * the buffer is used again. The stream must live until then. Without a call it is the legacy default stream. A popped batch is complete:
- * no stream has to wait for it. On the CPU: does nothing. Returns OK, INVAL or FORKED. */
+/* Name the CUDA stream on which this batch is used from now on (a CUstream or cudaStream_t; NULL: the legacy default stream).
+ * When the batch is released, and again when its last tensor is dropped, what was put into that stream by then is waited for,
+ * on the device, before the buffer is used again. The stream must live until then. Without a call it is the legacy default
+ * stream. A popped batch is complete: no stream has to wait for it. On the CPU: does nothing. Returns OK, INVAL or FORKED. */
 DAMACY_API enum damacy_status damacy_batch_stream(struct damacy_batch *batch, void *stream, struct damacy_error *error);
 
 /* One row of a batch, or one skipped sample. */
@@ -380,9 +390,9 @@ struct damacy_stats {
     uint64_t samples_failed;
     uint64_t batches_delivered;
     uint64_t bytes_delivered;
-    uint64_t lookahead_samples; /* now waiting in the lookahead */
-    uint64_t batches_ready;     /* now ready to be popped */
-    uint64_t batches_held;      /* now held by the caller */
+    uint64_t lookahead_samples;       /* now waiting in the lookahead */
+    uint64_t batches_ready;           /* now ready to be popped */
+    uint64_t batches_held;            /* now held by the caller */
     struct damacy_metric metadata;    /* prefetcher: samples resolved, metadata bytes read */
     struct damacy_metric plan;        /* plans made; time */
     struct damacy_metric read;        /* reads done, bytes asked of stores; time inside calls */
@@ -407,7 +417,10 @@ struct damacy_stats {
     struct damacy_metric gpu_assemble;   /* pieces; time there */
     struct damacy_metric gpu_retry;      /* chunks that the device gave back to the CPU */
 };
-#define DAMACY_STATS_INIT {.struct_size = sizeof(struct damacy_stats)}
+#define DAMACY_STATS_INIT                                                                                                      \
+    {                                                                                                                          \
+        .struct_size = sizeof(struct damacy_stats)                                                                             \
+    }
 
 /* Take a snapshot. stats->struct_size must be set. Threads: any; cheap enough for once a batch. */
 DAMACY_API enum damacy_status damacy_stats_get(const struct damacy *pipeline, struct damacy_stats *stats,
@@ -415,22 +428,22 @@ DAMACY_API enum damacy_status damacy_stats_get(const struct damacy *pipeline, st
 
 /* One server that a pipeline reads from over a network, since create. */
 struct damacy_server_stats {
-    char origin[272];         /* "https://host:port" */
-    uint64_t requests;        /* of the pipeline: ranges, objects, listings */
-    uint64_t attempts;        /* what went out for them: retries, hedges and redirects are among them */
+    char origin[272];  /* "https://host:port" */
+    uint64_t requests; /* of the pipeline: ranges, objects, listings */
+    uint64_t attempts; /* what went out for them: retries, hedges and redirects are among them */
     uint64_t retries;
-    uint64_t hedges;          /* second requests beside late ones */
-    uint64_t hedges_won;      /* those that were quicker */
-    uint64_t throttled;       /* answers 429 and 503 */
-    uint64_t stalls;          /* attempts given up because nothing moved */
+    uint64_t hedges;     /* second requests beside late ones */
+    uint64_t hedges_won; /* those that were quicker */
+    uint64_t throttled;  /* answers 429 and 503 */
+    uint64_t stalls;     /* attempts given up because nothing moved */
     uint64_t redirects;
-    uint64_t failures;        /* requests that failed in the end */
-    uint64_t bytes_received;  /* of bodies */
-    uint64_t bytes_used;      /* those that went into answers */
+    uint64_t failures;                                       /* requests that failed in the end */
+    uint64_t bytes_received;                                 /* of bodies */
+    uint64_t bytes_used;                                     /* those that went into answers */
     uint64_t latency_p50_ns, latency_p90_ns, latency_p99_ns; /* of requests with all that was done for them; within a tenth */
-    uint64_t first_byte_ns;   /* usual time to an answer's first byte, of late */
-    uint64_t bytes_per_s;     /* usual rate of one body, of late; 0: not known yet */
-    uint64_t concurrency;     /* how many bulk requests it may get at once now */
+    uint64_t first_byte_ns;                                  /* usual time to an answer's first byte, of late */
+    uint64_t bytes_per_s;                                    /* usual rate of one body, of late; 0: not known yet */
+    uint64_t concurrency;                                    /* how many bulk requests it may get at once now */
 };
 
 /* The network side of a pipeline, since create; damacy_stats_reset() leaves it alone. */
@@ -444,7 +457,10 @@ struct damacy_remote_stats {
     uint64_t cache_misses, cache_miss_bytes;
     uint64_t cache_used_bytes, cache_bytes_max; /* of the folder, all processes together */
 };
-#define DAMACY_REMOTE_STATS_INIT {.struct_size = sizeof(struct damacy_remote_stats)}
+#define DAMACY_REMOTE_STATS_INIT                                                                                               \
+    {                                                                                                                          \
+        .struct_size = sizeof(struct damacy_remote_stats)                                                                      \
+    }
 
 /* Take a snapshot. Threads: any. Returns OK, INVAL, SHUTDOWN or FORKED. */
 DAMACY_API enum damacy_status damacy_remote_stats_get(const struct damacy *pipeline, struct damacy_remote_stats *stats,
@@ -455,23 +471,24 @@ DAMACY_API enum damacy_status damacy_stats_reset(struct damacy *pipeline, struct
 
 /* A codec of the user's own: how chunks that were encoded with it are decoded.
  *
- * By default it turns bytes into bytes and stands behind `bytes` in the list of codecs; a v2 compressor or filter {"id": "x", ...} is
- * looked for as "numcodecs.x". With array_to_bytes it stands in the place of `bytes` and gives the elements of the chunk in C order
- * and this machine's byte order. Its functions are called from many threads at once, decode once a chunk, and must not call damacy;
- * they may block (a decoder in an interpreter), at the cost of the worker that waits.
+ * By default it turns bytes into bytes and stands behind `bytes` in the list of codecs; a v2 compressor or filter {"id": "x",
+ * ...} is looked for as "numcodecs.x". With array_to_bytes it stands in the place of `bytes` and gives the elements of the
+ * chunk in C order and this machine's byte order. Its functions are called from many threads at once, decode once a chunk, and
+ * must not call damacy; they may block (a decoder in an interpreter), at the cost of the worker that waits.
  *
  * configuration  the JSON text of the configuration as in the metadata (v2: without "id"); NULL if there is none.
- * message        where a failure is described, zero-terminated; it reaches the user behind the codec's name. May be left alone. */
+ * message        where a failure is described, zero-terminated; it reaches the user behind the codec's name. May be left alone.
+ */
 struct damacy_codec {
     size_t struct_size;
     void *user; /* given to each function */
-    /* Decode `source` (at any address, not to be written) into `target`; sets *decoded_bytes to at most target_bytes. When the decoded
-     * size is known, which it is for the codec nearest to `bytes`, that is target_bytes, and any other is an error.
+    /* Decode `source` (at any address, not to be written) into `target`; sets *decoded_bytes to at most target_bytes. When the
+     * decoded size is known, which it is for the codec nearest to `bytes`, that is target_bytes, and any other is an error.
      * Returns OK, or DECODE, UNSUPPORTED, OOM or BUDGET; anything else counts as DECODE. */
     enum damacy_status (*decode)(void *user, const char *configuration, const void *source, size_t source_bytes, void *target,
                                  size_t target_bytes, size_t *decoded_bytes, char *message, size_t message_bytes);
-    /* Optional: at most how many bytes so many are encoded to. Stored chunks that are longer are errors. Without: twice the bytes and
-     * 64 KiB. Must not decrease with decoded_bytes, and UINT64_MAX is allowed. */
+    /* Optional: at most how many bytes so many are encoded to. Stored chunks that are longer are errors. Without: twice the
+     * bytes and 64 KiB. Must not decrease with decoded_bytes, and UINT64_MAX is allowed. */
     uint64_t (*encoded_bytes_max)(void *user, const char *configuration, uint64_t decoded_bytes);
     /* Optional: look at a configuration when an array is opened. Returns as decode does. */
     enum damacy_status (*check)(void *user, const char *configuration, char *message, size_t message_bytes);
@@ -479,26 +496,31 @@ struct damacy_codec {
     void (*release)(void *user);
     bool array_to_bytes;
 };
-#define DAMACY_CODEC_INIT {.struct_size = sizeof(struct damacy_codec)}
+#define DAMACY_CODEC_INIT                                                                                                      \
+    {                                                                                                                          \
+        .struct_size = sizeof(struct damacy_codec)                                                                             \
+    }
 
-/* Make a codec known to the process, for arrays opened from now on. Register before creating a pipeline that reads such arrays: an array
- * that could not be opened is remembered by the pipelines that tried.
+/* Make a codec known to the process, for arrays opened from now on. Register before creating a pipeline that reads such arrays:
+ * an array that could not be opened is remembered by the pipelines that tried.
  *
- * name   as in v3 metadata, or "numcodecs.ID"; copied. A built-in one, or one that is registered, is INVAL: what a codec means does not
- *        change while arrays are read. Names that damacy knows but does not read ("numcodecs.pcodec") may be registered.
+ * name   as in v3 metadata, or "numcodecs.ID"; copied. A built-in one, or one that is registered, is INVAL: what a codec means
+ * does not change while arrays are read. Names that damacy knows but does not read ("numcodecs.pcodec") may be registered.
  * codec  copied.
- * Returns OK, INVAL or OOM. Threads: any. After fork() the child has what was registered before, if the functions can stand that. */
-DAMACY_API enum damacy_status damacy_codec_register(const char *name, const struct damacy_codec *codec, struct damacy_error *error);
+ * Returns OK, INVAL or OOM. Threads: any. After fork() the child has what was registered before, if the functions can stand
+ * that. */
+DAMACY_API enum damacy_status damacy_codec_register(const char *name, const struct damacy_codec *codec,
+                                                    struct damacy_error *error);
 
-/* Forget a registered codec: the name is free at once. Arrays that are open go on using it; `release` is called when the last of them is
- * gone, at the latest inside the damacy_destroy() of the last pipeline that has one, or right here.
- * Returns OK or NOTFOUND. Threads: any. */
+/* Forget a registered codec: the name is free at once. Arrays that are open go on using it; `release` is called when the last
+ * of them is gone, at the latest inside the damacy_destroy() of the last pipeline that has one, or right here. Returns OK or
+ * NOTFOUND. Threads: any. */
 DAMACY_API enum damacy_status damacy_codec_unregister(const char *name, struct damacy_error *error);
 
 /* --- What is at a uri --- */
 
 enum damacy_node_kind {
-    DAMACY_NODE_FOLDER = 0,    /* holds others, but is no Zarr node itself */
+    DAMACY_NODE_FOLDER = 0, /* holds others, but is no Zarr node itself */
     DAMACY_NODE_ARRAY = 1,
     DAMACY_NODE_GROUP = 2,     /* a group that is none of those below */
     DAMACY_NODE_IMAGE = 3,     /* OME-Zarr: a multiscale image */
@@ -519,24 +541,24 @@ struct damacy_axis {
     const char *unit; /* e.g. "micrometer" */
 };
 
-/* An array. Lists have one entry an axis. Where it is delivered otherwise than it is stored (complex numbers have one more axis of
- * extent 2) the lists tell what is delivered. */
+/* An array. Lists have one entry an axis. Where it is delivered otherwise than it is stored (complex numbers have one more axis
+ * of extent 2) the lists tell what is delivered. */
 struct damacy_array_info {
     uint32_t rank;
     const uint64_t *shape;
-    const uint64_t *chunk_shape;     /* the inner chunks' where there are shards; the largest extents of an irregular grid */
-    const uint64_t *shard_shape;     /* NULL: not sharded */
-    enum damacy_dtype dtype;         /* what a field of dtype NATIVE gets; NATIVE where the array cannot be read */
-    uint64_t bytes;                  /* of all elements as `dtype`; UINT64_MAX: beyond counting; 0 where dtype is NATIVE */
-    const char *data_type;           /* as written: "uint16", "<u2", or JSON */
-    const char *fill_value;          /* JSON, as written */
-    const char *codecs;              /* JSON: v3 the list as written, v2 an object of order, filters and compressor */
-    const char *chunk_grid;          /* v3: JSON, as written; v2: "" */
-    const char *chunk_key_encoding;  /* v3: JSON, as written; v2: the separator */
-    const struct damacy_axis *axes;  /* of the array, or of the image whose level it is */
-    const double *scale;             /* of a level: physical size of an element along each axis; NULL: none is told */
-    const double *translation;       /* of a level: where its origin is; NULL: none is told */
-    uint32_t member_count;           /* members of a structured data type; URI#member=NAME reads one of them as an array */
+    const uint64_t *chunk_shape;    /* the inner chunks' where there are shards; the largest extents of an irregular grid */
+    const uint64_t *shard_shape;    /* NULL: not sharded */
+    enum damacy_dtype dtype;        /* what a field of dtype NATIVE gets; NATIVE where the array cannot be read */
+    uint64_t bytes;                 /* of all elements as `dtype`; UINT64_MAX: beyond counting; 0 where dtype is NATIVE */
+    const char *data_type;          /* as written: "uint16", "<u2", or JSON */
+    const char *fill_value;         /* JSON, as written */
+    const char *codecs;             /* JSON: v3 the list as written, v2 an object of order, filters and compressor */
+    const char *chunk_grid;         /* v3: JSON, as written; v2: "" */
+    const char *chunk_key_encoding; /* v3: JSON, as written; v2: the separator */
+    const struct damacy_axis *axes; /* of the array, or of the image whose level it is */
+    const double *scale;            /* of a level: physical size of an element along each axis; NULL: none is told */
+    const double *translation;      /* of a level: where its origin is; NULL: none is told */
+    uint32_t member_count;          /* members of a structured data type; URI#member=NAME reads one of them as an array */
     const char *const *members;
 };
 
@@ -549,12 +571,12 @@ struct damacy_well {
 /* A node of a hierarchy. Made by damacy_open(), constant, freed as a whole with its root. Texts are never NULL. */
 struct damacy_node {
     enum damacy_node_kind kind;
-    enum damacy_status status; /* OK, or why this node cannot be read; its other members tell as much as is known */
-    const char *message;       /* the same in words; "" if OK */
-    const char *path;          /* from the root; "" for the root itself */
-    const char *uri;           /* to push it (arrays, images: their first level) or to open it */
-    uint32_t zarr_format;      /* 2 or 3; 0 for folders */
-    const char *attributes;    /* JSON object; "{}": none, or not asked for */
+    enum damacy_status status;             /* OK, or why this node cannot be read; its other members tell as much as is known */
+    const char *message;                   /* the same in words; "" if OK */
+    const char *path;                      /* from the root; "" for the root itself */
+    const char *uri;                       /* to push it (arrays, images: their first level) or to open it */
+    uint32_t zarr_format;                  /* 2 or 3; 0 for folders */
+    const char *attributes;                /* JSON object; "{}": none, or not asked for */
     const struct damacy_array_info *array; /* of arrays; else NULL */
     /* images and labels */
     const char *ome_version; /* e.g. "0.4"; "" for what is not of OME-Zarr */
@@ -582,32 +604,34 @@ struct damacy_node {
 /* How damacy_open() goes about it. Zero takes defaults. */
 struct damacy_open_options {
     size_t struct_size;
-    const char *storage_options; /* as in damacy_config */
-    uint64_t timeout_ns;         /* of the whole call; 0: 60 seconds; DAMACY_FOREVER */
-    bool shallow;                /* children are not looked for, except an image's levels and labels */
-    bool wells;                  /* the images of all wells of plates, too */
-    bool attributes_never;       /* spares reading the attributes of v2 arrays, which are objects of their own */
-    uint32_t depth_max;          /* of the hierarchy; 0: 16 */
-    uint64_t nodes_max;          /* looked at; 0: 200,000 */
-    uint64_t memory_max;         /* bytes of the result; 0: 1 GiB; at least 1 MiB. More is BUDGET */
-    uint32_t reads_in_flight;    /* requests at once; 0: 64 */
+    const char *storage_options;   /* as in damacy_config */
+    uint64_t timeout_ns;           /* of the whole call; 0: 60 seconds; DAMACY_FOREVER */
+    bool shallow;                  /* children are not looked for, except an image's levels and labels */
+    bool wells;                    /* the images of all wells of plates, too */
+    bool attributes_never;         /* spares reading the attributes of v2 arrays, which are objects of their own */
+    uint32_t depth_max;            /* of the hierarchy; 0: 16 */
+    uint64_t nodes_max;            /* looked at; 0: 200,000 */
+    uint64_t memory_max;           /* bytes of the result; 0: 1 GiB; at least 1 MiB. More is BUDGET */
+    uint32_t reads_in_flight;      /* requests at once; 0: 64 */
     bool (*poll)(void *poll_user); /* called ten times a second; false ends the call with SHUTDOWN. NULL: none */
     void *poll_user;
 };
-#define DAMACY_OPEN_OPTIONS_INIT {.struct_size = sizeof(struct damacy_open_options)}
+#define DAMACY_OPEN_OPTIONS_INIT                                                                                               \
+    {                                                                                                                          \
+        .struct_size = sizeof(struct damacy_open_options)                                                                      \
+    }
 
 /* Say what is at a uri: an array, a group with all that is below it, an OME-Zarr image, plate or well, or a folder of such.
  *
  * uri      as for push, and also of what cannot be pushed: groups, plates, folders.
  * options  NULL: all defaults.
  * node     out: yours until damacy_node_free(); untouched on failure.
- * Returns OK; NOTFOUND; INVAL for a uri that makes no sense; UNSUPPORTED for a scheme without a store; IO; DECODE for metadata of the
- * root that are damaged (deeper ones say so in their own node); TIMEOUT; SHUTDOWN; BUDGET; OOM. An array that is well described but
- * cannot be read (an unknown codec, ...) is no failure: its node says so.
- * Threads: any; needs no pipeline and starts no thread that outlives the call. Stores that block (listing a folder, opening a file)
- * may hold the call beyond its timeout.
- * Cost: one request for a v3 array, two round trips for a v2 one; requests overlap. Children come from consolidated metadata where there
- * are some, else from listing the store; names that begin with a dot are passed over.
+ * Returns OK; NOTFOUND; INVAL for a uri that makes no sense; UNSUPPORTED for a scheme without a store; IO; DECODE for metadata
+ * of the root that are damaged (deeper ones say so in their own node); TIMEOUT; SHUTDOWN; BUDGET; OOM. An array that is well
+ * described but cannot be read (an unknown codec, ...) is no failure: its node says so. Threads: any; needs no pipeline and
+ * starts no thread that outlives the call. Stores that block (listing a folder, opening a file) may hold the call beyond its
+ * timeout. Cost: one request for a v3 array, two round trips for a v2 one; requests overlap. Children come from consolidated
+ * metadata where there are some, else from listing the store; names that begin with a dot are passed over.
  */
 DAMACY_API enum damacy_status damacy_open(const char *uri, const struct damacy_open_options *options, struct damacy_node **node,
                                           struct damacy_error *error);
@@ -616,11 +640,12 @@ DAMACY_API enum damacy_status damacy_open(const char *uri, const struct damacy_o
  *
  * nodes   out: `count` of them, NULL where a uri failed; free each.
  * errors  optional: `count` of them, filled where a uri failed.
- * Returns OK if none failed; else the status of the first that did; TIMEOUT, SHUTDOWN or OOM, with all nodes NULL, when the whole call
- * failed.
+ * Returns OK if none failed; else the status of the first that did; TIMEOUT, SHUTDOWN or OOM, with all nodes NULL, when the
+ * whole call failed.
  */
 DAMACY_API enum damacy_status damacy_open_many(const char *const *uris, size_t count, const struct damacy_open_options *options,
-                                               struct damacy_node **nodes, struct damacy_error *errors, struct damacy_error *error);
+                                               struct damacy_node **nodes, struct damacy_error *errors,
+                                               struct damacy_error *error);
 
 /* Free a root with all below it. NULL is allowed. */
 DAMACY_API void damacy_node_free(struct damacy_node *node);

@@ -275,9 +275,11 @@ PyTypeObject *dmc_batch_type_create(void)
 {
     static PyMethodDef methods[] = {
         {"release", (PyCFunction)(void (*)(void))batch_release, METH_VARARGS | METH_KEYWORDS,
-         "release($self, /, *, event=None)\n--\n\nGive the buffer back; it is used again when every tensor made from it is gone. "
+         "release($self, /, *, event=None)\n--\n\nGive the buffer back; it is used again when every tensor made from it is "
+         "gone. "
          "Twice does no harm.\n\n"
-         "event: on a CUDA device, a recorded event (torch.cuda.Event, cupy.cuda.Event, or a handle): the buffer is used again after "
+         "event: on a CUDA device, a recorded event (torch.cuda.Event, cupy.cuda.Event, or a handle): the buffer is used again "
+         "after "
          "it has fired; nothing waits here. Without one, what the consumer's stream has been given by now is waited for."},
         {"keys", batch_keys, METH_NOARGS, "keys($self, /)\n--\n\nNames of the fields."},
         {"values", batch_values, METH_NOARGS, "values($self, /)\n--\n\nThe tensors."},
@@ -286,7 +288,8 @@ PyTypeObject *dmc_batch_type_create(void)
         {"__exit__", batch_exit, METH_VARARGS, "__exit__($self, /, *exception)\n--\n\nRelease."},
         {"__dlpack__", (PyCFunction)(void (*)(void))batch_dlpack, METH_VARARGS | METH_KEYWORDS,
          "__dlpack__($self, /, *, stream=None, max_version=None, dl_device=None, copy=None)\n--\n\nExport the single field."},
-        {"__dlpack_device__", batch_dlpack_device, METH_NOARGS, "__dlpack_device__($self, /)\n--\n\n(1, 0): the CPU; (2, n): CUDA device n."},
+        {"__dlpack_device__", batch_dlpack_device, METH_NOARGS,
+         "__dlpack_device__($self, /)\n--\n\n(1, 0): the CPU; (2, n): CUDA device n."},
         {0},
     };
     static PyGetSetDef members[] = {

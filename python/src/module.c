@@ -132,7 +132,8 @@ PyMODINIT_FUNC PyInit__core(void)
         {"tuning_defaults", core_tuning_defaults, METH_O,
          "tuning_defaults($module, config, /)\n--\n\ndamacy_tuning_defaults() of a Config's tuple."},
         {"open", dmc_open, METH_VARARGS,
-         "open($module, uris, storage_options, timeout_ns, shallow, wells, /)\n--\n\ndamacy_open_many(): dicts and exceptions."},
+         "open($module, uris, storage_options, timeout_ns, shallow, wells, /)\n--\n\ndamacy_open_many(): dicts and "
+         "exceptions."},
         {"register_codec", dmc_register_codec, METH_VARARGS,
          "register_codec($module, name, function, array_to_bytes, /)\n--\n\ndamacy_codec_register() of a Python function."},
         {"unregister_codec", dmc_unregister_codec, METH_O,

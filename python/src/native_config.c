@@ -126,9 +126,8 @@ int dmc_native_config_parse(PyObject *tuple, struct dmc_native_config *native)
     PyObject *samples, *fields, *limit, *knob_dict, *gpu_limit;
     int device, ordinal, on_error, verify, decode;
     *native = (struct dmc_native_config){.config = DAMACY_CONFIG_INIT};
-    if (!PyArg_ParseTuple(tuple, "OO!iiiiOO!Oiz:Config", &samples, &PyTuple_Type, &fields, &device, &ordinal, &on_error, &verify,
-                          &limit, &PyDict_Type, &knob_dict, &gpu_limit, &decode,
-                          &native->config.storage_options))
+    if (!PyArg_ParseTuple(tuple, "OO!iiiiOO!Oiz:Config", &samples, &PyTuple_Type, &fields, &device, &ordinal, &on_error,
+                          &verify, &limit, &PyDict_Type, &knob_dict, &gpu_limit, &decode, &native->config.storage_options))
         return -1;
     struct damacy_config *config = &native->config;
     uint64_t samples_per_batch;

@@ -252,8 +252,8 @@ static enum damacy_status wait_slice(struct dmc_pipeline_object *self, enum dmc_
     return status;
 }
 
-/* Is the error about the call, not about a batch that came out and is used up? A batch's error names the array of a bad sample; that
- * of a lost CUDA device, which every pop repeats from then on, names none. */
+/* Is the error about the call, not about a batch that came out and is used up? A batch's error names the array of a bad sample;
+ * that of a lost CUDA device, which every pop repeats from then on, names none. */
 static bool is_own(const struct damacy_error *error)
 {
     return error->status == DAMACY_CUDA || !error->uri[0];
@@ -551,7 +551,8 @@ PyTypeObject *dmc_pipeline_type_create(void)
         {"flush", pipeline_flush, METH_NOARGS, flush_doc},
         {"stats", pipeline_stats, METH_NOARGS, "stats($self, /)\n--\n\nWhat it did since it was made, or since stats_reset()."},
         {"remote_stats", pipeline_remote_stats, METH_NOARGS,
-         "remote_stats($self, /)\n--\n\nWhat it did over the network since it was made: a dict of counts of the cache on disk, and of\n"
+         "remote_stats($self, /)\n--\n\nWhat it did over the network since it was made: a dict of counts of the cache on disk, "
+         "and of\n"
          "\"servers\", a dict by origin of what each server did. The names are those of `struct damacy_server_stats`."},
         {"stats_reset", pipeline_stats_reset, METH_NOARGS, "stats_reset($self, /)\n--\n\nStart counting anew."},
         {"close", pipeline_close, METH_NOARGS,

@@ -68,10 +68,10 @@ PyObject *dmc_batch_info_create(const struct damacy_batch_info *info)
             Py_XDECREF(pointer);
         }
     }
-    if (tensors && pointers && (rows = make_rows(info->rows, info->row_count)) && (skipped = make_rows(info->skipped, info->skipped_count)))
+    if (tensors && pointers && (rows = make_rows(info->rows, info->row_count)) &&
+        (skipped = make_rows(info->skipped, info->skipped_count)))
         result = PyObject_CallFunction(dmc_core.batch_info, "KNOOOO", (unsigned long long)info->batch_id,
-                                       dmc_device_name(info->device, info->device_ordinal), tensors, rows,
-                                       skipped, pointers);
+                                       dmc_device_name(info->device, info->device_ordinal), tensors, rows, skipped, pointers);
     Py_XDECREF(tensors);
     Py_XDECREF(pointers);
     Py_XDECREF(rows);
@@ -90,15 +90,15 @@ struct member {
 #name, offsetof(struct damacy_stats, name)                                                                             \
     }
 static const struct member counts[] = {
-    MEMBER(elapsed_ns),        MEMBER(samples_pushed),     MEMBER(samples_delivered),    MEMBER(samples_failed),
-    MEMBER(batches_delivered), MEMBER(bytes_delivered),    MEMBER(lookahead_samples),    MEMBER(batches_ready),
-    MEMBER(batches_held),      MEMBER(bytes_needed),       MEMBER(array_meta_hits),      MEMBER(array_meta_misses),
-    MEMBER(shard_index_hits),  MEMBER(shard_index_misses), MEMBER(host_bytes_committed), MEMBER(host_bytes_limit),
+    MEMBER(elapsed_ns),          MEMBER(samples_pushed),     MEMBER(samples_delivered),    MEMBER(samples_failed),
+    MEMBER(batches_delivered),   MEMBER(bytes_delivered),    MEMBER(lookahead_samples),    MEMBER(batches_ready),
+    MEMBER(batches_held),        MEMBER(bytes_needed),       MEMBER(array_meta_hits),      MEMBER(array_meta_misses),
+    MEMBER(shard_index_hits),    MEMBER(shard_index_misses), MEMBER(host_bytes_committed), MEMBER(host_bytes_limit),
     MEMBER(gpu_bytes_committed), MEMBER(gpu_bytes_limit),
 };
 static const struct member metrics[] = {
-    MEMBER(metadata), MEMBER(plan), MEMBER(read),        MEMBER(read_wait), MEMBER(decode),
-    MEMBER(assemble), MEMBER(fill), MEMBER(worker_idle), MEMBER(pop_wait),  MEMBER(slot_wait),
+    MEMBER(metadata),       MEMBER(plan),       MEMBER(read),         MEMBER(read_wait), MEMBER(decode),
+    MEMBER(assemble),       MEMBER(fill),       MEMBER(worker_idle),  MEMBER(pop_wait),  MEMBER(slot_wait),
     MEMBER(input_transfer), MEMBER(gpu_decode), MEMBER(gpu_assemble), MEMBER(gpu_retry),
 };
 
@@ -147,9 +147,10 @@ PyObject *dmc_stats_create(const struct damacy_stats *stats)
 #name, offsetof(struct damacy_server_stats, name)                                                                      \
     }
 static const struct member server_counts[] = {
-    SERVER(requests),       SERVER(attempts),       SERVER(retries),        SERVER(hedges),    SERVER(hedges_won), SERVER(throttled),
-    SERVER(stalls),         SERVER(redirects),      SERVER(failures),       SERVER(bytes_received), SERVER(bytes_used),
-    SERVER(latency_p50_ns), SERVER(latency_p90_ns), SERVER(latency_p99_ns), SERVER(first_byte_ns), SERVER(bytes_per_s), SERVER(concurrency),
+    SERVER(requests),    SERVER(attempts),       SERVER(retries),        SERVER(hedges),         SERVER(hedges_won),
+    SERVER(throttled),   SERVER(stalls),         SERVER(redirects),      SERVER(failures),       SERVER(bytes_received),
+    SERVER(bytes_used),  SERVER(latency_p50_ns), SERVER(latency_p90_ns), SERVER(latency_p99_ns), SERVER(first_byte_ns),
+    SERVER(bytes_per_s), SERVER(concurrency),
 };
 #define REMOTE(name)                                                                                                           \
     {                                                                                                                          \

@@ -204,7 +204,8 @@ PyTypeObject *dmc_tensor_type_create(void)
         {"__dlpack__", (PyCFunction)(void (*)(void))tensor_dlpack, METH_VARARGS | METH_KEYWORDS,
          "__dlpack__($self, /, *, stream=None, max_version=None, dl_device=None, copy=None)\n--\n\nExport as a DLPack "
          "capsule."},
-        {"__dlpack_device__", tensor_dlpack_device, METH_NOARGS, "__dlpack_device__($self, /)\n--\n\n(1, 0): the CPU; (2, n): CUDA device n."},
+        {"__dlpack_device__", tensor_dlpack_device, METH_NOARGS,
+         "__dlpack_device__($self, /)\n--\n\n(1, 0): the CPU; (2, n): CUDA device n."},
         {0},
     };
     static PyGetSetDef members[] = {

@@ -1,7 +1,9 @@
-/* What a backend is: it executes plans. The pipeline fills a batch, submits it, and is told of bad rows and of the end. Two of them,
- * `cpu` and `cuda`, with the same results bit for bit; this header is what both share and all that the pipeline sees of them.
+/* What a backend is: it executes plans. The pipeline fills a batch, submits it, and is told of bad rows and of the end. Two of
+ * them, `cpu` and `cuda`, with the same results bit for bit; this header is what both share and all that the pipeline sees of
+ * them.
  *
- *     pipeline --submit--> ring of batches --claim (one atomic add)--> backend's threads --hooks->fail, hooks->done--> pipeline */
+ *     pipeline --submit--> ring of batches --claim (one atomic add)--> backend's threads --hooks->fail, hooks->done--> pipeline
+ */
 #ifndef DMC_BACKEND_H
 #define DMC_BACKEND_H
 
@@ -11,8 +13,8 @@
 #include "plan/plan.h"
 #include "store/store.h"
 
-/* What dmc_plan_array.user points to: how to read and decode the chunks of one array. Lives in the batch's arena; the owner keeps
- * what it points to alive until done. */
+/* What dmc_plan_array.user points to: how to read and decode the chunks of one array. Lives in the batch's arena; the owner
+ * keeps what it points to alive until done. */
 struct dmc_backend_array {
     const struct dmc_zarr_array *zarr;
     const struct dmc_codec_chain *chain;
@@ -49,13 +51,14 @@ struct dmc_backend_batch {
 /* Called by the backend's threads. */
 struct dmc_backend_hooks {
     void *user;
-    /* A chunk failed: the sample of this row is bad. `order` makes the choice among several errors of one row deterministic (least
-     * wins). */
+    /* A chunk failed: the sample of this row is bad. `order` makes the choice among several errors of one row deterministic
+     * (least wins). */
     void (*fail)(void *user, struct dmc_backend_batch *batch, uint32_t row, uint32_t field, uint64_t order,
                  const struct damacy_error *error);
     /* Every task of the batch is finished; called once, on the thread that finished the last. */
     void (*done)(void *user, struct dmc_backend_batch *batch);
-    /* The device is lost: no batch will ever be done again. Called once, by a thread of the backend. The CPU backend never does. */
+    /* The device is lost: no batch will ever be done again. Called once, by a thread of the backend. The CPU backend never
+     * does. */
     void (*broken)(void *user, const struct damacy_error *error);
     /* What dmc_backend_memory.fenced was waiting for has happened: the memory may be used again. */
     void (*unfenced)(void *user, void *cookie);
@@ -66,10 +69,10 @@ struct dmc_backend_stats {
     struct damacy_metric input_transfer; /* waves copied to the device: bytes, time on the device */
     struct damacy_metric device_decode;  /* chunks decoded there: decoded bytes, time on the device */
     struct damacy_metric device_assemble;
-    struct damacy_metric retry;          /* chunks that the device gave back to the CPU */
-    uint64_t host_bytes;                 /* that its threads now hold of the shares set aside for them */
-    uint64_t whole_bytes;                /* of reads of whole objects, whose length no plan knows */
-    uint64_t device_bytes;               /* now allocated on the device */
+    struct damacy_metric retry; /* chunks that the device gave back to the CPU */
+    uint64_t host_bytes;        /* that its threads now hold of the shares set aside for them */
+    uint64_t whole_bytes;       /* of reads of whole objects, whose length no plan knows */
+    uint64_t device_bytes;      /* now allocated on the device */
     uint64_t device_bytes_limit;
 };
 
@@ -96,18 +99,19 @@ struct dmc_backend;
 
 struct dmc_backend_ops {
     enum damacy_device_type device;
-    /* Execute a batch. Any thread, one at a time; batches are taken up in the order of submission. A batch without tasks is done at
-     * once, inside the call. */
+    /* Execute a batch. Any thread, one at a time; batches are taken up in the order of submission. A batch without tasks is
+     * done at once, inside the call. */
     void (*submit)(struct dmc_backend *backend, struct dmc_backend_batch *batch);
     /* Ask the threads to end soon; any thread. hooks->done is not called for what is left. */
     void (*stop)(struct dmc_backend *backend);
-    /* Stop, join, free. false: a thread is stuck in the kernel at the deadline; then the backend and all that its reads point to must
-     * be left behind, too. */
+    /* Stop, join, free. false: a thread is stuck in the kernel at the deadline; then the backend and all that its reads point
+     * to must be left behind, too. */
     bool (*destroy)(struct dmc_backend *backend, uint64_t deadline_ns);
     void (*stats)(const struct dmc_backend *backend, struct dmc_backend_stats *stats);
     enum damacy_status (*memory_alloc)(struct dmc_backend *backend, uint64_t bytes, struct dmc_backend_memory *memory,
                                        struct damacy_error *error);
-    /* Is memory still in use by what was fenced? true: hooks->unfenced(cookie) will be called once it is not. Any thread; NULL: never. */
+    /* Is memory still in use by what was fenced? true: hooks->unfenced(cookie) will be called once it is not. Any thread; NULL:
+     * never. */
     bool (*memory_fenced)(struct dmc_backend *backend, struct dmc_backend_memory *memory, void *cookie);
     /* For bad rows of a batch whose tasks are finished; done when the call returns. */
     void (*row_fill)(struct dmc_backend *backend, void *target, uint64_t elements, enum damacy_dtype output,

@@ -5,8 +5,8 @@
 
 #include <stdio.h>
 
-static enum dmc_chunk_verdict wrong_size(struct damacy_error *error, const char *what, const char *bound, uint64_t expected_bytes,
-                                         const char *unit, uint64_t found_bytes)
+static enum dmc_chunk_verdict wrong_size(struct damacy_error *error, const char *what, const char *bound,
+                                         uint64_t expected_bytes, const char *unit, uint64_t found_bytes)
 {
     char expected[64], found[64];
     snprintf(expected, sizeof expected, "%s%llu%s", bound, (unsigned long long)expected_bytes, unit);
@@ -17,15 +17,16 @@ static enum dmc_chunk_verdict wrong_size(struct damacy_error *error, const char 
 }
 
 /* The request has brought bytes: are those of the chunk among them? */
-static enum dmc_chunk_verdict check_bytes(const struct dmc_backend_batch *batch, const struct dmc_read *read, const struct dmc_chunk *chunk,
-                                          const struct dmc_request *request, struct damacy_error *error)
+static enum dmc_chunk_verdict check_bytes(const struct dmc_backend_batch *batch, const struct dmc_read *read,
+                                          const struct dmc_chunk *chunk, const struct dmc_request *request,
+                                          struct damacy_error *error)
 {
     const struct dmc_backend_array *array = chunk->array->user;
     const struct dmc_codec_chain *chain = array->chain;
     uint64_t stored_bytes = dmc_chunk_stored_bytes(read, chunk, request);
     if (chunk->stored_offset + stored_bytes > request->bytes_read)
-        return wrong_size(error, "the object ends before the chunk does", "", read->offset + chunk->stored_offset + stored_bytes, " bytes",
-                          read->offset + request->bytes_read);
+        return wrong_size(error, "the object ends before the chunk does", "",
+                          read->offset + chunk->stored_offset + stored_bytes, " bytes", read->offset + request->bytes_read);
     bool sharded = batch->plan.objects[read->object].sharded;
     if (chain->raw && !sharded && request->object_bytes != UINT64_MAX && request->object_bytes != chunk->chunk_bytes)
         return wrong_size(error, "an uncompressed chunk has the wrong size", "", chunk->chunk_bytes, " bytes",
@@ -41,9 +42,9 @@ void dmc_chunk_where(const struct dmc_backend_batch *batch, const struct dmc_rea
     dmc_error_where(error, array->uri, batch->plan.objects[read->object].key, begin, begin + stored_bytes);
 }
 
-enum dmc_chunk_verdict dmc_chunk_check(const struct dmc_backend_batch *batch, const struct dmc_read *read, const struct dmc_chunk *chunk,
-                                       const struct dmc_request *request, const struct damacy_error *request_error,
-                                       struct damacy_error *error)
+enum dmc_chunk_verdict dmc_chunk_check(const struct dmc_backend_batch *batch, const struct dmc_read *read,
+                                       const struct dmc_chunk *chunk, const struct dmc_request *request,
+                                       const struct damacy_error *request_error, struct damacy_error *error)
 {
     enum dmc_chunk_verdict verdict = DMC_CHUNK_FAIL;
     uint64_t whole_bytes = 0; /* how long a whole object is, if known */
@@ -61,7 +62,8 @@ enum dmc_chunk_verdict dmc_chunk_check(const struct dmc_backend_batch *batch, co
         break;
     case DMC_OUTCOME_TOO_LONG:
         whole_bytes = request->object_bytes;
-        wrong_size(error, "the object is longer than any encoding of its chunk", "at most ", read->length, " bytes", whole_bytes);
+        wrong_size(error, "the object is longer than any encoding of its chunk", "at most ", read->length, " bytes",
+                   whole_bytes);
         break;
     case DMC_OUTCOME_FAILED:
         *error = *request_error;

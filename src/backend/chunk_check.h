@@ -1,5 +1,5 @@
-/* What becomes of a chunk when its read is done, and who is told when it is bad. The same for every backend, to the letter of the
- * message. */
+/* What becomes of a chunk when its read is done, and who is told when it is bad. The same for every backend, to the letter of
+ * the message. */
 #ifndef DMC_CHUNK_CHECK_H
 #define DMC_CHUNK_CHECK_H
 
@@ -13,12 +13,13 @@ enum dmc_chunk_verdict {
 
 /* request_error  what the request's `error` points to.
  * error          out, for FAIL. */
-enum dmc_chunk_verdict dmc_chunk_check(const struct dmc_backend_batch *batch, const struct dmc_read *read, const struct dmc_chunk *chunk,
-                                       const struct dmc_request *request, const struct damacy_error *request_error,
-                                       struct damacy_error *error);
+enum dmc_chunk_verdict dmc_chunk_check(const struct dmc_backend_batch *batch, const struct dmc_read *read,
+                                       const struct dmc_chunk *chunk, const struct dmc_request *request,
+                                       const struct damacy_error *request_error, struct damacy_error *error);
 
 /* Bytes of the chunk in the read. */
-static inline uint64_t dmc_chunk_stored_bytes(const struct dmc_read *read, const struct dmc_chunk *chunk, const struct dmc_request *request)
+static inline uint64_t dmc_chunk_stored_bytes(const struct dmc_read *read, const struct dmc_chunk *chunk,
+                                              const struct dmc_request *request)
 {
     return read->whole ? request->bytes_read : chunk->stored_bytes;
 }
@@ -31,8 +32,8 @@ void dmc_chunk_where(const struct dmc_backend_batch *batch, const struct dmc_rea
 void dmc_chunk_fail(const struct dmc_backend_hooks *hooks, struct dmc_backend_batch *batch, const struct dmc_chunk *chunk,
                     const struct damacy_error *error);
 
-/* How many bytes to ask room for. A whole object is first tried with what nearly every encoder stays within; the store's answer tells
- * the size when that was too little. */
+/* How many bytes to ask room for. A whole object is first tried with what nearly every encoder stays within; the store's answer
+ * tells the size when that was too little. */
 uint64_t dmc_read_first_guess(const struct dmc_backend_batch *batch, const struct dmc_read *read);
 
 #endif

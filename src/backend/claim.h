@@ -1,14 +1,14 @@
-/* Claiming tasks: the ring of submitted batches, shared by all threads of a backend. A batch's tasks are its plan's reads, then groups
- * of its absent chunks. Claiming one is one atomic add; oldest batch first. */
+/* Claiming tasks: the ring of submitted batches, shared by all threads of a backend. A batch's tasks are its plan's reads, then
+ * groups of its absent chunks. Claiming one is one atomic add; oldest batch first. */
 #ifndef DMC_CLAIM_H
 #define DMC_CLAIM_H
 
 #include "backend/backend.h"
 
 struct dmc_claim_ring {
-    uint32_t capacity;                             /* most batches submitted and not done */
-    struct dmc_backend_batch *_Atomic *batches;    /* by submission number */
-    _Atomic uint64_t submitted;                    /* release by submit, acquire by claim */
+    uint32_t capacity;                          /* most batches submitted and not done */
+    struct dmc_backend_batch *_Atomic *batches; /* by submission number */
+    _Atomic uint64_t submitted;                 /* release by submit, acquire by claim */
 };
 
 /* How many absent chunks make one task: filling one takes about as long as claiming it. */
@@ -29,19 +29,22 @@ static inline void dmc_claim_publish(struct dmc_claim_ring *ring, struct dmc_bac
     atomic_store_explicit(&ring->submitted, number + 1, memory_order_release);
 }
 
-/* The oldest task that nobody has. `cursor` is the thread's own: batches before it have nothing left. The ring entry of a batch that
- * is long over may name a newer one: a claim on that is as good. */
-static inline bool dmc_claim_task(struct dmc_claim_ring *ring, uint64_t *cursor, struct dmc_backend_batch **batch, uint32_t *task)
+/* The oldest task that nobody has. `cursor` is the thread's own: batches before it have nothing left. The ring entry of a batch
+ * that is long over may name a newer one: a claim on that is as good. */
+static inline bool dmc_claim_task(struct dmc_claim_ring *ring, uint64_t *cursor, struct dmc_backend_batch **batch,
+                                  uint32_t *task)
 {
     uint64_t submitted = atomic_load_explicit(&ring->submitted, memory_order_acquire);
     if (submitted - *cursor > ring->capacity)
         *cursor = submitted - ring->capacity;
     for (; *cursor < submitted; ++*cursor) {
-        struct dmc_backend_batch *candidate = atomic_load_explicit(&ring->batches[*cursor % ring->capacity], memory_order_acquire);
+        struct dmc_backend_batch *candidate =
+            atomic_load_explicit(&ring->batches[*cursor % ring->capacity], memory_order_acquire);
         uint64_t word = atomic_load_explicit(&candidate->claim, memory_order_relaxed);
         if ((uint32_t)word >= word >> 32)
             continue;
-        word = atomic_fetch_add_explicit(&candidate->claim, 1, memory_order_acquire); /* partner: the store in dmc_claim_publish */
+        word =
+            atomic_fetch_add_explicit(&candidate->claim, 1, memory_order_acquire); /* partner: the store in dmc_claim_publish */
         if ((uint32_t)word >= word >> 32)
             continue;
         *batch = candidate;

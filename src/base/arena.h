@@ -20,7 +20,8 @@ void dmc_arena_init(struct dmc_arena *arena, struct dmc_budget *budget);
 void dmc_arena_deinit(struct dmc_arena *arena);
 /* Forget everything, keep the blocks; several blocks are merged into one by the next allocation. */
 void dmc_arena_reset(struct dmc_arena *arena);
-/* `align` is a power of two, at most 64. NULL when memory or the budget is short. Not zeroed. `bytes` 0 gives a valid pointer. */
+/* `align` is a power of two, at most 64. NULL when memory or the budget is short. Not zeroed. `bytes` 0 gives a valid pointer.
+ */
 void *dmc_arena_alloc(struct dmc_arena *arena, size_t bytes, size_t align);
 char *dmc_arena_strdup(struct dmc_arena *arena, const char *text);
 

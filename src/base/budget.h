@@ -7,8 +7,8 @@
 #include <stdint.h>
 
 struct dmc_budget {
-    uint64_t limit_bytes;          /* constant after init */
-    _Atomic uint64_t used_bytes;   /* never above the limit */
+    uint64_t limit_bytes;        /* constant after init */
+    _Atomic uint64_t used_bytes; /* never above the limit */
 };
 
 void dmc_budget_init(struct dmc_budget *budget, uint64_t limit_bytes);

@@ -26,12 +26,30 @@ static inline uint64_t dmc_load_u64le(const void *p)
 }
 
 /* false: the result does not fit; *out is then unspecified. */
-static inline bool dmc_mul_u64(uint64_t a, uint64_t b, uint64_t *out) { return !__builtin_mul_overflow(a, b, out); }
-static inline bool dmc_add_u64(uint64_t a, uint64_t b, uint64_t *out) { return !__builtin_add_overflow(a, b, out); }
+static inline bool dmc_mul_u64(uint64_t a, uint64_t b, uint64_t *out)
+{
+    return !__builtin_mul_overflow(a, b, out);
+}
+static inline bool dmc_add_u64(uint64_t a, uint64_t b, uint64_t *out)
+{
+    return !__builtin_add_overflow(a, b, out);
+}
 
-static inline uint64_t dmc_min_u64(uint64_t a, uint64_t b) { return a < b ? a : b; }
-static inline uint64_t dmc_max_u64(uint64_t a, uint64_t b) { return a > b ? a : b; }
-static inline uint64_t dmc_ceil_div(uint64_t a, uint64_t b) { return a / b + (a % b != 0); }
-static inline uint64_t dmc_round_up(uint64_t a, uint64_t to) { return (a + to - 1) / to * to; }
+static inline uint64_t dmc_min_u64(uint64_t a, uint64_t b)
+{
+    return a < b ? a : b;
+}
+static inline uint64_t dmc_max_u64(uint64_t a, uint64_t b)
+{
+    return a > b ? a : b;
+}
+static inline uint64_t dmc_ceil_div(uint64_t a, uint64_t b)
+{
+    return a / b + (a % b != 0);
+}
+static inline uint64_t dmc_round_up(uint64_t a, uint64_t to)
+{
+    return (a + to - 1) / to * to;
+}
 
 #endif

@@ -10,8 +10,8 @@
 
 /* Start a new error: clears the struct, sets status, stage (may be NULL) and message. Returns status, so that
  * `return dmc_error_set(error, DAMACY_IO, "read", "...")` reads well. A status of OK is a bug. */
-enum damacy_status dmc_error_set(struct damacy_error *error, enum damacy_status status, const char *stage, const char *format, ...)
-    __attribute__((format(printf, 4, 5)));
+enum damacy_status dmc_error_set(struct damacy_error *error, enum damacy_status status, const char *stage, const char *format,
+                                 ...) __attribute__((format(printf, 4, 5)));
 
 /* The same for a failed system call: appends strerror text and keeps the number in os_error. */
 enum damacy_status dmc_error_set_os(struct damacy_error *error, enum damacy_status status, const char *stage, int os_error,

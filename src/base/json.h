@@ -2,12 +2,12 @@
  *
  * Integers are exact from INT64_MIN to UINT64_MAX and anything outside is a double (never clipped); control characters and
  * bytes that are not UTF-8 in strings, trailing text and duplicate keys of one object are errors; bare NaN, Infinity and
- * -Infinity are taken (xarray writes them into attributes); nesting and size are bounded. Values are borrowed from the document.
+ * -Infinity are taken (xarray writes them into attributes); nesting and size are bounded. Values are borrowed from the
+ * document.
  *
  * A parser of our own, not json-c: closing json-c's gaps (it clips large integers, takes control characters and duplicate keys)
- * takes a scan of the whole text, which is most of a parser. 8.5 MB of consolidated metadata: 16 ms here, 96 ms there (the strict
- * scan not counted). And here every byte comes from base/mem.h, so that it can be counted
- * and made to fail. */
+ * takes a scan of the whole text, which is most of a parser. 8.5 MB of consolidated metadata: 16 ms here, 96 ms there (the
+ * strict scan not counted). And here every byte comes from base/mem.h, so that it can be counted and made to fail. */
 #ifndef DMC_BASE_JSON_H
 #define DMC_BASE_JSON_H
 

@@ -9,7 +9,8 @@
 enum dmc_room { DMC_BASE, DMC_ZARR, DMC_CODEC, DMC_STORE, DMC_PLAN, DMC_PREFETCH, DMC_BACKEND, DMC_PIPELINE, DMC_ROOM_COUNT };
 
 bool dmc_log_wanted(enum dmc_room room, enum damacy_log_level level);
-void dmc_log_write(enum dmc_room room, enum damacy_log_level level, const char *format, ...) __attribute__((format(printf, 3, 4)));
+void dmc_log_write(enum dmc_room room, enum damacy_log_level level, const char *format, ...)
+    __attribute__((format(printf, 3, 4)));
 
 #define dmc_log(room, level, ...)                                                                                              \
     do {                                                                                                                       \

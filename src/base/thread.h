@@ -12,8 +12,8 @@
 #define DMC_TSA(x)
 #endif
 #define DMC_CAPABILITY(name) DMC_TSA(capability(name))
-/* For the reader only: in C, clang 14 cannot name a lock that is a member of the same struct. What it does check are the functions
- * marked with the macros below, so members behind a lock are reached through functions that require it. */
+/* For the reader only: in C, clang 14 cannot name a lock that is a member of the same struct. What it does check are the
+ * functions marked with the macros below, so members behind a lock are reached through functions that require it. */
 #define DMC_GUARDED_BY(lock)
 #define DMC_REQUIRES(...) DMC_TSA(requires_capability(__VA_ARGS__))
 #define DMC_EXCLUDES(...) DMC_TSA(locks_excluded(__VA_ARGS__))
@@ -47,8 +47,8 @@ bool dmc_cond_wait_until(struct dmc_cond *cond, struct dmc_mutex *mutex, uint64_
 int dmc_thread_start(pthread_t *thread, const char *name, void *(*run)(void *), void *argument);
 /* Join until the deadline; false if the thread still runs then (it is left alone, not detached). */
 bool dmc_thread_join_until(pthread_t thread, uint64_t deadline_ns);
-/* The same for a thread that says while it computes: computing ends by itself, so it is waited for however long it takes, and false
- * means that the thread is stuck in a call. */
+/* The same for a thread that says while it computes: computing ends by itself, so it is waited for however long it takes, and
+ * false means that the thread is stuck in a call. */
 bool dmc_thread_join_computing(pthread_t thread, uint64_t deadline_ns, const _Atomic bool *computing);
 
 /* Cores this process may use: affinity, and the cgroup's CPU quota rounded up. At least 1. */

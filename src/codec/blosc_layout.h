@@ -12,7 +12,8 @@
  *   - the last block is short when blocksize does not divide nbytes, and a short block is never split;
  *   - without flag 0x10 a block is split only if typesize <= 16 and blocksize / typesize >= 128 (chunks from before the flag);
  *   - with both shuffle flags, byte shuffle counts; with typesize 1 it changes nothing;
- *   - byte shuffle: of a block of n elements, all first bytes, all second bytes, ...; bytes behind the n-th element as they are;
+ *   - byte shuffle: of a block of n elements, all first bytes, all second bytes, ...; bytes behind the n-th element as they
+ * are;
  *   - bitshuffle: for each byte of the element, for each of its bits from the lowest, n bits, lowest bit first. Only if n is a
  *     multiple of 8: otherwise the block is not filtered at all. Bytes behind the n-th element as they are. */
 #ifndef DMC_BLOSC_LAYOUT_H
@@ -29,7 +30,7 @@ struct dmc_blosc_layout {
     bool byte_shuffle;          /* to be undone; false where the flag has no effect. At most one of the two is set */
     bool bit_shuffle;
     bool memcpyed;
-    bool split;           /* each block (but a short last one) is `typesize` streams */
+    bool split; /* each block (but a short last one) is `typesize` streams */
     uint32_t typesize;
     uint64_t bytes;       /* decoded */
     uint64_t block_bytes; /* decoded bytes of a block */
@@ -39,6 +40,7 @@ struct dmc_blosc_layout {
 
 /* Parse and check a header; `bytes` is what is there (at least 16 or DECODE). A header that passes can be relied on: sizes are
  * in range and the table of blocks lies within stored_bytes. Chunks of c-blosc2 are UNSUPPORTED. */
-enum damacy_status dmc_blosc_layout_parse(const void *data, size_t bytes, struct dmc_blosc_layout *layout, struct damacy_error *error);
+enum damacy_status dmc_blosc_layout_parse(const void *data, size_t bytes, struct dmc_blosc_layout *layout,
+                                          struct damacy_error *error);
 
 #endif

@@ -7,7 +7,8 @@
 #include <stdio.h>
 #include <string.h>
 
-enum damacy_status dmc_batch_create(struct damacy *pipeline, uint32_t slot, struct damacy_batch **out, struct damacy_error *error)
+enum damacy_status dmc_batch_create(struct damacy *pipeline, uint32_t slot, struct damacy_batch **out,
+                                    struct damacy_error *error)
 {
     const struct dmc_home *home = pipeline->home;
     struct damacy_batch *batch = dmc_calloc(1, sizeof *batch);
@@ -78,7 +79,8 @@ uint32_t dmc_batch_failed(const struct damacy_batch *batch)
 }
 
 /* Stands in for the story of a failure when there was no memory to write it down. */
-static const struct damacy_error story_lost = {.status = DAMACY_OOM, .stage = "read", .message = "no memory to tell what failed"};
+static const struct damacy_error story_lost = {
+    .status = DAMACY_OOM, .stage = "read", .message = "no memory to tell what failed"};
 
 static const struct damacy_error *row_error(const struct dmc_row_state *state)
 {
@@ -88,7 +90,8 @@ static const struct damacy_error *row_error(const struct dmc_row_state *state)
 void dmc_row_fail(struct damacy_batch *batch, uint32_t row, uint32_t field, uint64_t order, const struct damacy_error *error)
 {
     struct dmc_row_state *state = &batch->states[row];
-    if (state->status != DAMACY_OK && (state->error_field < field || (state->error_field == field && state->error_order <= order)))
+    if (state->status != DAMACY_OK &&
+        (state->error_field < field || (state->error_field == field && state->error_order <= order)))
         return;
     if (!state->error)
         state->error = dmc_malloc(sizeof *state->error);
@@ -196,8 +199,8 @@ enum damacy_status dmc_batch_raise(const struct damacy_batch *batch, struct dama
         uint32_t failed = dmc_batch_failed(batch);
         char message[sizeof error->message + sizeof ordinals + 64];
         *error = *first;
-        snprintf(message, sizeof message, "batch %llu: %u of %u samples failed (%s): %s", (unsigned long long)batch->batch_id, failed,
-                 batch->pushed_count, ordinals, first->message);
+        snprintf(message, sizeof message, "batch %llu: %u of %u samples failed (%s): %s", (unsigned long long)batch->batch_id,
+                 failed, batch->pushed_count, ordinals, first->message);
         dmc_text_copy(error->message, sizeof error->message, message);
     }
     return first->status;
@@ -207,10 +210,13 @@ enum damacy_status dmc_batch_raise(const struct damacy_batch *batch, struct dama
 
 #define STREAM_LEGACY 1u /* the legacy default stream, by its explicit name */
 
-static bool inherited(const struct damacy_batch *batch) { return batch->home->fork_generation != dmc_fork_generation(); }
+static bool inherited(const struct damacy_batch *batch)
+{
+    return batch->home->fork_generation != dmc_fork_generation();
+}
 
-/* Drop one reference; the last one brings the batch home. After a fork nothing is touched: the parent's threads are not there, and
- * its locks may be held for ever. */
+/* Drop one reference; the last one brings the batch home. After a fork nothing is touched: the parent's threads are not there,
+ * and its locks may be held for ever. */
 static void drop_reference(struct damacy_batch *batch)
 {
     if (atomic_fetch_sub_explicit(&batch->references, 1, memory_order_acq_rel) != 1)
@@ -235,8 +241,9 @@ static void drop_reference(struct damacy_batch *batch)
     dmc_home_release(home);
 }
 
-/* What the caller's stream has been given by now is the last that uses the buffer, as far as this reference goes. When the stream is not
- * there any more the default stream stands in for it: work of a destroyed stream is over soon, and this one comes behind most others. */
+/* What the caller's stream has been given by now is the last that uses the buffer, as far as this reference goes. When the
+ * stream is not there any more the default stream stands in for it: work of a destroyed stream is over soon, and this one comes
+ * behind most others. */
 static void fence(struct damacy_batch *batch)
 {
     const struct dmc_backend_memory_ops *ops = batch->memory.ops;
@@ -260,7 +267,8 @@ enum damacy_status damacy_release_event(struct damacy_batch *batch, void *event,
     if (!batch || !event)
         return dmc_error_set(error, DAMACY_INVAL, "pop", "batch or event is NULL");
     if (inherited(batch))
-        return dmc_error_set(error, DAMACY_FORKED, "pop", "this batch was inherited through fork(); make a pipeline in the child");
+        return dmc_error_set(error, DAMACY_FORKED, "pop",
+                             "this batch was inherited through fork(); make a pipeline in the child");
     if (!batch->memory.ops->fence_event)
         return dmc_error_set(error, DAMACY_INVAL, "pop", "this batch is on the CPU: there are no events to wait for");
     enum damacy_status status = batch->memory.ops->fence_event(&batch->memory, (uint64_t)(uintptr_t)event, error);
@@ -274,17 +282,20 @@ enum damacy_status damacy_batch_stream(struct damacy_batch *batch, void *stream,
     if (!batch)
         return dmc_error_set(error, DAMACY_INVAL, "pop", "batch is NULL");
     if (inherited(batch))
-        return dmc_error_set(error, DAMACY_FORKED, "pop", "this batch was inherited through fork(); make a pipeline in the child");
+        return dmc_error_set(error, DAMACY_FORKED, "pop",
+                             "this batch was inherited through fork(); make a pipeline in the child");
     atomic_store_explicit(&batch->stream, stream ? (uint64_t)(uintptr_t)stream : STREAM_LEGACY, memory_order_relaxed);
     return DAMACY_OK;
 }
 
-enum damacy_status damacy_batch_info(const struct damacy_batch *batch, struct damacy_batch_info *info, struct damacy_error *error)
+enum damacy_status damacy_batch_info(const struct damacy_batch *batch, struct damacy_batch_info *info,
+                                     struct damacy_error *error)
 {
     if (!batch || !info)
         return dmc_error_set(error, DAMACY_INVAL, "pop", "batch or info is NULL");
     if (inherited(batch))
-        return dmc_error_set(error, DAMACY_FORKED, "pop", "this batch was inherited through fork(); make a pipeline in the child");
+        return dmc_error_set(error, DAMACY_FORKED, "pop",
+                             "this batch was inherited through fork(); make a pipeline in the child");
     *info = (struct damacy_batch_info){
         .batch_id = batch->batch_id,
         .device = batch->home->device,
@@ -327,7 +338,8 @@ struct dlpack_versioned { /* DLManagedTensorVersioned */
 };
 
 /* One export: either kind of managed tensor, and what it points to. */
-struct export {
+struct export
+{
     union {
         struct dlpack_managed managed;
         struct dlpack_versioned versioned;
@@ -345,14 +357,21 @@ static void end_export(struct export *export)
     }
     dmc_free(export);
 }
-static void delete_managed(struct dlpack_managed *managed) { end_export(managed->context); }
-static void delete_versioned(struct dlpack_versioned *versioned) { end_export(versioned->context); }
+static void delete_managed(struct dlpack_managed *managed)
+{
+    end_export(managed->context);
+}
+static void delete_versioned(struct dlpack_versioned *versioned)
+{
+    end_export(versioned->context);
+}
 
 static struct dlpack_tensor describe_tensor(const struct damacy_tensor_info *info, struct export *export)
 {
     static const uint8_t codes[DAMACY_DTYPE_COUNT] = {
-        [DAMACY_BOOL] = 6, [DAMACY_I8] = 0,  [DAMACY_I16] = 0, [DAMACY_I32] = 0,  [DAMACY_I64] = 0, [DAMACY_U8] = 1,  [DAMACY_U16] = 1,
-        [DAMACY_U32] = 1,  [DAMACY_U64] = 1, [DAMACY_F16] = 2, [DAMACY_BF16] = 4, [DAMACY_F32] = 2, [DAMACY_F64] = 2,
+        [DAMACY_BOOL] = 6, [DAMACY_I8] = 0,  [DAMACY_I16] = 0, [DAMACY_I32] = 0, [DAMACY_I64] = 0,
+        [DAMACY_U8] = 1,   [DAMACY_U16] = 1, [DAMACY_U32] = 1, [DAMACY_U64] = 1, [DAMACY_F16] = 2,
+        [DAMACY_BF16] = 4, [DAMACY_F32] = 2, [DAMACY_F64] = 2,
     };
     int64_t stride = 1;
     for (uint32_t a = info->rank; a-- > 0;) {
@@ -373,12 +392,14 @@ static struct dlpack_tensor describe_tensor(const struct damacy_tensor_info *inf
     };
 }
 
-enum damacy_status damacy_batch_dlpack(struct damacy_batch *batch, uint32_t field, bool versioned, void **tensor, struct damacy_error *error)
+enum damacy_status damacy_batch_dlpack(struct damacy_batch *batch, uint32_t field, bool versioned, void **tensor,
+                                       struct damacy_error *error)
 {
     if (!batch || !tensor)
         return dmc_error_set(error, DAMACY_INVAL, "pop", "batch or tensor is NULL");
     if (inherited(batch))
-        return dmc_error_set(error, DAMACY_FORKED, "pop", "this batch was inherited through fork(); make a pipeline in the child");
+        return dmc_error_set(error, DAMACY_FORKED, "pop",
+                             "this batch was inherited through fork(); make a pipeline in the child");
     if (field >= batch->home->field_count)
         return dmc_error_set(error, DAMACY_INVAL, "pop", "field %u of %u", field, batch->home->field_count);
     struct export *export = dmc_calloc(1, sizeof *export);

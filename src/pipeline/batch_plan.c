@@ -1,5 +1,5 @@
-/* plan_run: from a closed batch's resolved samples to an executable plan. No lock is held: the samples are the planner's until they are
- * planned, their metadata are pinned by the watermark, and one thread plans at a time. */
+/* plan_run: from a closed batch's resolved samples to an executable plan. No lock is held: the samples are the planner's until
+ * they are planned, their metadata are pinned by the watermark, and one thread plans at a time. */
 #include "base/bytes.h"
 #include "base/clock.h"
 #include "base/dtype.h"
@@ -24,12 +24,13 @@ struct planning {
     struct dmc_batch_slot *slot;
     struct dmc_arena *arena;
     const struct dmc_closed_batch *closed;
-    enum damacy_dtype *outputs; /* per field */
+    enum damacy_dtype *outputs;   /* per field */
     struct planned_array **table; /* open addressing by array */
     uint64_t table_mask;
 };
 
-/* The i-th sample of a closed batch. Not dmc_lookahead_slot(): without the lock its check of the cursors would race with push. */
+/* The i-th sample of a closed batch. Not dmc_lookahead_slot(): without the lock its check of the cursors would race with push.
+ */
 static struct dmc_sample_slot *closed_sample(const struct damacy *pipeline, const struct dmc_closed_batch *closed, uint32_t i)
 {
     return &pipeline->lookahead.slots[(closed->first_ordinal + i) % pipeline->lookahead.capacity];
@@ -103,7 +104,8 @@ static void fail_dtype(struct planning *planning, uint32_t row, uint32_t field, 
     dmc_error_set(&error, DAMACY_DTYPE, "plan", "dtype %s cannot become %s", damacy_dtype_str(array->zarr->dtype),
                   damacy_dtype_str(planning->outputs[field]));
     if (asked->dtype == DAMACY_NATIVE)
-        dmc_error_hint(&error, "dtype=native keeps the dtype of the first sample that resolved; name an output dtype to mix arrays");
+        dmc_error_hint(&error,
+                       "dtype=native keeps the dtype of the first sample that resolved; name an output dtype to mix arrays");
     else
         dmc_error_hint(&error, "not every %s fits; choose a float or a wider integer", damacy_dtype_str(array->zarr->dtype));
     dmc_error_where(&error, array->uri, NULL, 0, 0);
@@ -111,9 +113,10 @@ static void fail_dtype(struct planning *planning, uint32_t row, uint32_t field, 
     dmc_row_fail(planning->batch, row, field, 0, &error);
 }
 
-/* The fill value of an array as a box of these extents has it: of a complex array the parts that the box has of the last axis. A box
- * that does not fit the array may not tell: zeros. */
-static struct dmc_row_fill fill_of(const struct dmc_zarr_array *zarr, const struct damacy_interval *aabb, const struct damacy_field *field)
+/* The fill value of an array as a box of these extents has it: of a complex array the parts that the box has of the last axis.
+ * A box that does not fit the array may not tell: zeros. */
+static struct dmc_row_fill fill_of(const struct dmc_zarr_array *zarr, const struct damacy_interval *aabb,
+                                   const struct damacy_field *field)
 {
     struct dmc_row_fill fill = {.dtype = zarr->dtype, .count = 1};
     uint32_t first = 0;
@@ -129,7 +132,8 @@ static struct dmc_row_fill fill_of(const struct dmc_zarr_array *zarr, const stru
 }
 
 /* What the row holds if it turns out bad: the array's fill value, where that is known and can be used, else 0; true: it is. */
-static bool note_fill(const struct damacy *pipeline, const struct dmc_sample_slot *sample, uint32_t field, struct dmc_row_fill *fill)
+static bool note_fill(const struct damacy *pipeline, const struct dmc_sample_slot *sample, uint32_t field,
+                      struct dmc_row_fill *fill)
 {
     *fill = (struct dmc_row_fill){.dtype = DAMACY_NATIVE};
     const struct dmc_array *array = dmc_prefetcher_array(&sample->regions[field]);
@@ -144,8 +148,8 @@ static bool note_fill(const struct damacy *pipeline, const struct dmc_sample_slo
 }
 
 /* Check one sample and list its regions. false: no memory. */
-static bool plan_sample(struct planning *planning, struct dmc_sample_slot *sample, uint32_t row, struct dmc_plan_region *regions,
-                        uint32_t *region_count)
+static bool plan_sample(struct planning *planning, struct dmc_sample_slot *sample, uint32_t row,
+                        struct dmc_plan_region *regions, uint32_t *region_count)
 {
     struct damacy *pipeline = planning->pipeline;
     uint32_t field_count = pipeline->home->field_count;
@@ -169,14 +173,16 @@ static bool plan_sample(struct planning *planning, struct dmc_sample_slot *sampl
         if (!entry->rows[f])
             entry->rows[f] = pipeline->streamed ? dmc_scatter_select_streamed(source, array->chain->swap, output)
                                                 : dmc_scatter_select(source, array->chain->swap, output);
-        regions[count++] = (struct dmc_plan_region){.row = row, .field = f, .array = &entry->plan, .aabb = sample->regions[f].aabb};
+        regions[count++] =
+            (struct dmc_plan_region){.row = row, .field = f, .array = &entry->plan, .aabb = sample->regions[f].aabb};
     }
     if (good && !sample->error)
         *region_count = count; /* a sample is read in all its fields or in none */
     return true;
 }
 
-static const struct dmc_shard_entry *lookup_shard(void *user, const struct dmc_plan_array *array, const uint64_t *coordinates, bool *failed)
+static const struct dmc_shard_entry *lookup_shard(void *user, const struct dmc_plan_array *array, const uint64_t *coordinates,
+                                                  bool *failed)
 {
     const struct planning *planning = user;
     const struct planned_array *entry = (const struct planned_array *)array;
@@ -281,7 +287,8 @@ static bool plan_all(struct planning *planning, const struct dmc_closed_batch *c
         planning->outputs[f] = output_dtype(pipeline, f);
         uint32_t item_bytes = (uint32_t)damacy_dtype_bytes(planning->outputs[f]);
         fields[f] = (struct dmc_plan_field){field->rank, field->sample_shape, item_bytes};
-        tensors[f] = (struct dmc_backend_tensor){planning->batch->memory.data + pipeline->tensor_offsets[f], planning->outputs[f]};
+        tensors[f] =
+            (struct dmc_backend_tensor){planning->batch->memory.data + pipeline->tensor_offsets[f], planning->outputs[f]};
         planning->batch->tensors[f].dtype = planning->outputs[f];
     }
 
@@ -301,7 +308,8 @@ static bool plan_all(struct planning *planning, const struct dmc_closed_batch *c
         .coalesce_read_bytes_max = pipeline->config.tuning.coalesce_read_bytes_max,
         .whole_chunks = pipeline->config.verify == DAMACY_VERIFY_FULL,
     };
-    if (dmc_plan_make(regions, region_count, fields, field_count, &lookup, &failure, &options, arena, &slot->run.plan, error) != DAMACY_OK)
+    if (dmc_plan_make(regions, region_count, fields, field_count, &lookup, &failure, &options, arena, &slot->run.plan, error) !=
+        DAMACY_OK)
         return false;
     slot->run.tensors = tensors;
     slot->run.user = slot;
@@ -319,7 +327,8 @@ static void drop_arrays(struct dmc_batch_slot *slot)
 enum damacy_status dmc_plan_run(struct damacy *pipeline, struct dmc_batch_slot *slot, uint64_t batch_id,
                                 const struct dmc_closed_batch *closed, struct damacy_error *error)
 {
-    struct planning planning = {.pipeline = pipeline, .batch = slot->batch, .slot = slot, .arena = &slot->arena, .closed = closed};
+    struct planning planning = {
+        .pipeline = pipeline, .batch = slot->batch, .slot = slot, .arena = &slot->arena, .closed = closed};
     dmc_arena_reset(&slot->arena);
     slot->array_count = 0;
     slot->planned_ns = dmc_clock_ns();
@@ -336,10 +345,11 @@ enum damacy_status dmc_plan_run(struct damacy *pipeline, struct dmc_batch_slot *
     return DAMACY_OK;
 }
 
-void dmc_plan_nothing(struct damacy *pipeline, struct dmc_batch_slot *slot, uint64_t batch_id, const struct dmc_closed_batch *closed,
-                      const struct damacy_error *error)
+void dmc_plan_nothing(struct damacy *pipeline, struct dmc_batch_slot *slot, uint64_t batch_id,
+                      const struct dmc_closed_batch *closed, const struct damacy_error *error)
 {
-    struct planning planning = {.pipeline = pipeline, .batch = slot->batch, .slot = slot, .arena = &slot->arena, .closed = closed};
+    struct planning planning = {
+        .pipeline = pipeline, .batch = slot->batch, .slot = slot, .arena = &slot->arena, .closed = closed};
     slot->array_count = 0;
     slot->run.plan = (struct dmc_plan){0};
     slot->run.user = slot;
@@ -350,7 +360,8 @@ void dmc_plan_nothing(struct damacy *pipeline, struct dmc_batch_slot *slot, uint
     for (uint32_t i = 0; i < closed->count; i++) {
         dmc_row_fail(slot->batch, i, 0, 0, error);
         for (uint32_t f = 0; f < pipeline->home->field_count; f++)
-            note_fill(pipeline, closed_sample(pipeline, closed, i), f, &slot->batch->fills[i * pipeline->home->field_count + f]);
+            note_fill(pipeline, closed_sample(pipeline, closed, i), f,
+                      &slot->batch->fills[i * pipeline->home->field_count + f]);
     }
     take_errors(&planning, closed);
 }

@@ -12,23 +12,24 @@
 
 #define MIB (1024ull * 1024)
 
-/* One slot with the caller, one ready, two in work. Many workers finish a small batch within the time it takes to wake them, so every
- * four of them add one: with four slots 16 workers reached 0.87 of the bare loop on uncompressed data, 0.96 to 1.10 elsewhere
- * (bench/scaling.py). */
+/* One slot with the caller, one ready, two in work. Many workers finish a small batch within the time it takes to wake them, so
+ * every four of them add one: with four slots 16 workers reached 0.87 of the bare loop on uncompressed data, 0.96 to 1.10
+ * elsewhere (bench/scaling.py). */
 #define BATCH_SLOTS 4u
 /* Enough to keep an NVMe disk busy from two workers: 64 reads in flight gave its full rate, 128 no more. */
 #define READS_IN_FLIGHT 32u
-/* Over a network a read takes up to a hundred times as long, and one that is late holds its place in the worker's ring. All workers
- * together; each has at least READS_IN_FLIGHT. Only where the caller left the choice. */
+/* Over a network a read takes up to a hundred times as long, and one that is late holds its place in the worker's ring. All
+ * workers together; each has at least READS_IN_FLIGHT. Only where the caller left the choice. */
 #define REMOTE_READS 1024u
 #define REMOTE_READS_WORKER_MAX 256u
 #define REMOTE_READ_BYTES 5120u /* about what the table of reads costs for each */
 #define METADATA_READS_IN_FLIGHT 64u
-/* Between compressed chunks a page: what lies in small gaps are small chunks, read for nothing. Between the spans of an uncompressed
- * chunk four times as much: 128 KiB chunks, crops 16x128x128, warm, core time a sample 446, 399, 391, 392, 388 microseconds for gaps of
- * 1, 4, 8, 16 and 32 KiB; with one worker 4 KiB reached 0.89 of the bare loop, which reads one span a chunk. Cold, two workers and one,
- * samples a second 226 and 253, 665 and 498, 791 and 728 for gaps of 1, 4 and 16 KiB. From the device came 5.6, 1.0 and 1.13 MB a sample,
- * of whose pages 0.97 MB held something needed: many small reads look to the kernel like one to read ahead of. */
+/* Between compressed chunks a page: what lies in small gaps are small chunks, read for nothing. Between the spans of an
+ * uncompressed chunk four times as much: 128 KiB chunks, crops 16x128x128, warm, core time a sample 446, 399, 391, 392, 388
+ * microseconds for gaps of 1, 4, 8, 16 and 32 KiB; with one worker 4 KiB reached 0.89 of the bare loop, which reads one span a
+ * chunk. Cold, two workers and one, samples a second 226 and 253, 665 and 498, 791 and 728 for gaps of 1, 4 and 16 KiB. From
+ * the device came 5.6, 1.0 and 1.13 MB a sample, of whose pages 0.97 MB held something needed: many small reads look to the
+ * kernel like one to read ahead of. */
 #define COALESCE_GAP_BYTES 4096u
 /* Longer reads leave the core's cache before they are decoded. */
 #define COALESCE_READ_BYTES_MAX (512u * 1024)
@@ -82,7 +83,8 @@ static enum damacy_status check_field(const struct damacy_config *config, uint32
         return invalid(error, "field '%s': sample_shape has %u axes, expected 1 to %d", name, field->rank, DAMACY_RANK_MAX);
     for (uint32_t a = 0; a < field->rank; a++)
         if (field->sample_shape[a] < 1)
-            return invalid(error, "field '%s': sample_shape[%u] is %lld, expected at least 1", name, a, (long long)field->sample_shape[a]);
+            return invalid(error, "field '%s': sample_shape[%u] is %lld, expected at least 1", name, a,
+                           (long long)field->sample_shape[a]);
     if ((unsigned)field->dtype >= DAMACY_DTYPE_COUNT)
         return invalid(error, "field '%s': dtype %d is none of enum damacy_dtype", name, (int)field->dtype);
     uint64_t bytes = dmc_config_row_bytes(field);
@@ -95,7 +97,8 @@ static enum damacy_status check(const struct damacy_config *config, struct damac
 {
     if (config->samples_per_batch < 1)
         return invalid(error, "samples_per_batch is 0, expected at least 1");
-    if (config->samples_per_batch > 1u << 24) /* the most that prefetch_samples may be: a batch is planned when all its samples are there */
+    if (config->samples_per_batch >
+        1u << 24) /* the most that prefetch_samples may be: a batch is planned when all its samples are there */
         return invalid(error, "samples_per_batch is %u, at most 2^24 are allowed", config->samples_per_batch);
     if (config->field_count < 1 || !config->fields)
         return invalid(error, "a configuration needs at least one field");
@@ -111,7 +114,8 @@ static enum damacy_status check(const struct damacy_config *config, struct damac
     if ((unsigned)config->device > DAMACY_AUTO_DEVICE)
         return invalid(error, "device is %d, expected cpu, cuda or auto", (int)config->device);
     if (config->device_ordinal < -1)
-        return invalid(error, "device_ordinal is %d, expected the number of a device, or -1 for the current one", (int)config->device_ordinal);
+        return invalid(error, "device_ordinal is %d, expected the number of a device, or -1 for the current one",
+                       (int)config->device_ordinal);
     if ((unsigned)config->decode > DAMACY_DECODE_CPU)
         return invalid(error, "decode is %d, expected auto, gpu or cpu", (int)config->decode);
     const struct damacy_tuning *tuning = &config->tuning;
@@ -193,7 +197,8 @@ static uint64_t table_bytes(const struct damacy_config *config)
     dmc_config_cpu(config, &(struct dmc_config_layout){0}, &cpu);
     uint64_t row = sizeof(struct damacy_row) + sizeof(struct dmc_row_state) + config->field_count * sizeof(struct dmc_row_fill);
     uint64_t ring = (uint64_t)config->tuning.lookahead_samples + config->tuning.prefetch_samples;
-    return dmc_cpu_memory(&cpu) + (uint64_t)config->tuning.batch_slots * config->samples_per_batch * row + ring * sizeof(struct dmc_closed_batch);
+    return dmc_cpu_memory(&cpu) + (uint64_t)config->tuning.batch_slots * config->samples_per_batch * row +
+           ring * sizeof(struct dmc_closed_batch);
 }
 
 static uint64_t sum_fixed(const struct damacy_config *config, const struct dmc_config_layout *layout)
@@ -201,11 +206,12 @@ static uint64_t sum_fixed(const struct damacy_config *config, const struct dmc_c
     const struct damacy_tuning *tuning = &config->tuning;
     uint64_t batch_bytes = config->device == DAMACY_CPU ? layout->batch_bytes : 0; /* else they are on the device */
     return tuning->batch_slots * batch_bytes + tuning->worker_count * tuning->worker_bytes + tuning->array_meta_cache_bytes +
-           tuning->shard_index_cache_bytes + tuning->chunk_layout_cache_bytes + layout->lookahead_bytes + layout->prefetcher_bytes +
-           table_bytes(config);
+           tuning->shard_index_cache_bytes + tuning->chunk_layout_cache_bytes + layout->lookahead_bytes +
+           layout->prefetcher_bytes + table_bytes(config);
 }
 
-/* Choose what the caller left open. Where memory is tight, caches and worker buffers shrink first, then batch slots down to 2. */
+/* Choose what the caller left open. Where memory is tight, caches and worker buffers shrink first, then batch slots down to 2.
+ */
 static void complete_tuning(struct damacy_config *config, struct dmc_config_layout *layout)
 {
     struct damacy_tuning *tuning = &config->tuning;
@@ -219,7 +225,8 @@ static void complete_tuning(struct damacy_config *config, struct dmc_config_layo
     default_u32(&tuning->metadata_reads_in_flight, METADATA_READS_IN_FLIGHT);
     default_u64(&tuning->coalesce_gap_bytes, COALESCE_GAP_BYTES);
     default_u64(&tuning->coalesce_read_bytes_max, COALESCE_READ_BYTES_MAX);
-    layout->gap_open = tuning->coalesce_gap_bytes == COALESCE_GAP_BYTES; /* also where the caller asked for the defaults and gave them back */
+    layout->gap_open =
+        tuning->coalesce_gap_bytes == COALESCE_GAP_BYTES; /* also where the caller asked for the defaults and gave them back */
     layout->read_max_open = tuning->coalesce_read_bytes_max == COALESCE_READ_BYTES_MAX;
     default_u64(&tuning->array_meta_cache_bytes, dmc_min_u64(ARRAY_META_CACHE_BYTES, limit / 32));
     default_u64(&tuning->shard_index_cache_bytes, dmc_min_u64(SHARD_INDEX_CACHE_BYTES, limit / 16));
@@ -238,8 +245,8 @@ static void complete_tuning(struct damacy_config *config, struct dmc_config_layo
     }
 }
 
-/* Share out what the fixed parts leave. Each use has a part of its own, so that what is too large for it never depends on what the
- * others hold at that moment. */
+/* Share out what the fixed parts leave. Each use has a part of its own, so that what is too large for it never depends on what
+ * the others hold at that moment. */
 static void divide(const struct damacy_config *config, struct dmc_config_layout *layout)
 {
     const struct damacy_tuning *tuning = &config->tuning;
@@ -264,7 +271,8 @@ enum damacy_status dmc_config_complete(const struct damacy_config *config, struc
     if (!config)
         return invalid(error, "config is NULL");
     if (config->struct_size != sizeof *config)
-        return invalid(error, "config.struct_size is %zu, expected %zu; start from DAMACY_CONFIG_INIT", config->struct_size, sizeof *config);
+        return invalid(error, "config.struct_size is %zu, expected %zu; start from DAMACY_CONFIG_INIT", config->struct_size,
+                       sizeof *config);
     enum damacy_status status = check(config, error);
     if (status != DAMACY_OK)
         return status;
@@ -284,7 +292,8 @@ enum damacy_status dmc_config_complete(const struct damacy_config *config, struc
     layout->fixed_bytes = sum_fixed(complete, layout);
     bool overflow = layout->batch_bytes > UINT64_MAX / 4 / complete->tuning.batch_slots ||
                     complete->tuning.worker_bytes > UINT64_MAX / 4 / complete->tuning.worker_count ||
-                    complete->tuning.array_meta_cache_bytes > UINT64_MAX / 16 || complete->tuning.shard_index_cache_bytes > UINT64_MAX / 16 ||
+                    complete->tuning.array_meta_cache_bytes > UINT64_MAX / 16 ||
+                    complete->tuning.shard_index_cache_bytes > UINT64_MAX / 16 ||
                     complete->tuning.chunk_layout_cache_bytes > UINT64_MAX / 16; /* else the sum fits 64 bits */
     if (overflow)
         layout->fixed_bytes = UINT64_MAX - layout->reserve_bytes;
@@ -294,7 +303,8 @@ enum damacy_status dmc_config_complete(const struct damacy_config *config, struc
     }
     char breakdown[1024];
     dmc_config_breakdown(complete, layout, breakdown, sizeof breakdown);
-    return dmc_error_set(error, DAMACY_BUDGET, "config", "the configuration needs more than max_host_memory_bytes:\n%s", breakdown);
+    return dmc_error_set(error, DAMACY_BUDGET, "config", "the configuration needs more than max_host_memory_bytes:\n%s",
+                         breakdown);
 }
 
 uint64_t dmc_config_lookahead_bytes(const struct damacy_config *config)
@@ -316,7 +326,8 @@ static const char *mib(uint64_t bytes, char text[32])
     return text;
 }
 
-void dmc_config_breakdown(const struct damacy_config *config, const struct dmc_config_layout *layout, char *text, size_t capacity)
+void dmc_config_breakdown(const struct damacy_config *config, const struct dmc_config_layout *layout, char *text,
+                          size_t capacity)
 {
     const struct damacy_tuning *tuning = &config->tuning;
     char a[32], b[32], c[32], d[32], e[32], f[32], g[32], h[32], i[32];
@@ -328,14 +339,16 @@ void dmc_config_breakdown(const struct damacy_config *config, const struct dmc_c
              "  kept for the data   %12s  plans, decoded chunks, metadata in transit; grows up to the limit\n"
              "  together            %12s\n"
              "  limit               %12s  max_host_memory_bytes; default %s, a quarter of the memory allowed\n",
-             mib(config->device == DAMACY_CPU ? tuning->batch_slots * layout->batch_bytes : 0, a), tuning->batch_slots, mib(layout->batch_bytes, b),
-             mib(tuning->worker_count * tuning->worker_bytes, c), tuning->worker_count,
+             mib(config->device == DAMACY_CPU ? tuning->batch_slots * layout->batch_bytes : 0, a), tuning->batch_slots,
+             mib(layout->batch_bytes, b), mib(tuning->worker_count * tuning->worker_bytes, c), tuning->worker_count,
              mib(tuning->array_meta_cache_bytes + tuning->shard_index_cache_bytes + tuning->chunk_layout_cache_bytes, d),
-             mib(layout->lookahead_bytes + layout->prefetcher_bytes, e), tuning->lookahead_samples, tuning->prefetch_samples, mib(layout->reserve_bytes, f),
-             mib(layout->fixed_bytes + layout->reserve_bytes, g), mib(layout->limit_bytes, h), mib(layout->default_limit_bytes, i));
+             mib(layout->lookahead_bytes + layout->prefetcher_bytes, e), tuning->lookahead_samples, tuning->prefetch_samples,
+             mib(layout->reserve_bytes, f), mib(layout->fixed_bytes + layout->reserve_bytes, g), mib(layout->limit_bytes, h),
+             mib(layout->default_limit_bytes, i));
 }
 
-enum damacy_status damacy_tuning_defaults(const struct damacy_config *config, struct damacy_tuning *tuning, struct damacy_error *error)
+enum damacy_status damacy_tuning_defaults(const struct damacy_config *config, struct damacy_tuning *tuning,
+                                          struct damacy_error *error)
 {
     struct damacy_config complete;
     struct dmc_config_layout layout;
@@ -365,14 +378,16 @@ enum damacy_status damacy_config_describe(const struct damacy_config *config, ch
     char breakdown[1024], whole[2048];
     dmc_config_breakdown(&complete, &layout, breakdown, sizeof breakdown);
     const struct damacy_tuning *tuning = &complete.tuning;
-    int written = snprintf(whole, sizeof whole,
-                           "damacy %d.%d.%d on %s: %u samples a batch, %u field%s, %u workers\n"
-                           "host memory\n%s"
-                           "reads in flight %u per worker, %u for metadata; ranges closer than %llu bytes are read as one, up to %llu bytes\n",
-                           DAMACY_VERSION_MAJOR, DAMACY_VERSION_MINOR, DAMACY_VERSION_PATCH, complete.device == DAMACY_CPU ? "the CPU" : "a CUDA device", complete.samples_per_batch, complete.field_count,
-                           complete.field_count == 1 ? "" : "s", tuning->worker_count, breakdown, tuning->reads_in_flight,
-                           tuning->metadata_reads_in_flight, (unsigned long long)tuning->coalesce_gap_bytes,
-                           (unsigned long long)tuning->coalesce_read_bytes_max);
+    int written = snprintf(
+        whole, sizeof whole,
+        "damacy %d.%d.%d on %s: %u samples a batch, %u field%s, %u workers\n"
+        "host memory\n%s"
+        "reads in flight %u per worker, %u for metadata; ranges closer than %llu bytes are read as one, up to %llu bytes\n",
+        DAMACY_VERSION_MAJOR, DAMACY_VERSION_MINOR, DAMACY_VERSION_PATCH,
+        complete.device == DAMACY_CPU ? "the CPU" : "a CUDA device", complete.samples_per_batch, complete.field_count,
+        complete.field_count == 1 ? "" : "s", tuning->worker_count, breakdown, tuning->reads_in_flight,
+        tuning->metadata_reads_in_flight, (unsigned long long)tuning->coalesce_gap_bytes,
+        (unsigned long long)tuning->coalesce_read_bytes_max);
     if (length)
         *length = (size_t)written;
     if (text && capacity)

@@ -1,4 +1,5 @@
-/* The CUDA backend of a pipeline: which device, how its memory is shared out between batches and waves, and what that leaves. */
+/* The CUDA backend of a pipeline: which device, how its memory is shared out between batches and waves, and what that leaves.
+ */
 #include "backend/cuda/cuda_backend.h"
 #include "base/bytes.h"
 #include "base/error.h"
@@ -15,15 +16,17 @@ static enum damacy_status too_small(const struct damacy *pipeline, uint64_t devi
     struct dmc_wave_limits limits;
     uint32_t count;
     dmc_cuda_choose_waves(UINT64_MAX, UINT64_MAX, &count, &limits);
-    uint64_t best_device = batches + count * dmc_wave_device_bytes(&limits), best_pinned = count * dmc_wave_pinned_bytes(&limits);
+    uint64_t best_device = batches + count * dmc_wave_device_bytes(&limits),
+             best_pinned = count * dmc_wave_pinned_bytes(&limits);
     dmc_error_set(error, DAMACY_BUDGET, "config",
                   "the configuration needs more memory:\n"
-                  "  on the device   batch buffers %.1f MiB (batch_slots %u x %.1f MiB) and waves, limit %.1f MiB (max_gpu_memory_bytes)\n"
+                  "  on the device   batch buffers %.1f MiB (batch_slots %u x %.1f MiB) and waves, limit %.1f MiB "
+                  "(max_gpu_memory_bytes)\n"
                   "  pinned          waves, %.1f MiB are left of max_host_memory_bytes\n"
                   "  full speed needs %.1f MiB on the device and %.1f MiB pinned",
-                  (double)batches / (double)MIB, pipeline->config.tuning.batch_slots, (double)pipeline->batch_bytes / (double)MIB,
-                  (double)device_limit / (double)MIB, (double)pinned / (double)MIB, (double)best_device / (double)MIB,
-                  (double)best_pinned / (double)MIB);
+                  (double)batches / (double)MIB, pipeline->config.tuning.batch_slots,
+                  (double)pipeline->batch_bytes / (double)MIB, (double)device_limit / (double)MIB, (double)pinned / (double)MIB,
+                  (double)best_device / (double)MIB, (double)best_pinned / (double)MIB);
     return DAMACY_BUDGET;
 }
 
@@ -43,8 +46,9 @@ static enum damacy_status create_on(struct damacy *pipeline, struct dmc_cuda_dev
     uint64_t pinned = pipeline->layout.pinned_bytes;
     if (batches > limit || !dmc_cuda_choose_waves(limit - batches, pinned, &options.wave_count, &options.wave))
         return too_small(pipeline, limit, batches, pinned, error);
-    dmc_log(DMC_PIPELINE, DAMACY_LOG_INFO, "CUDA device %d: %u waves of %llu decoded bytes, %llu bytes each on the device, %llu pinned",
-            device->ordinal, options.wave_count, (unsigned long long)options.wave.decoded_bytes,
+    dmc_log(DMC_PIPELINE, DAMACY_LOG_INFO,
+            "CUDA device %d: %u waves of %llu decoded bytes, %llu bytes each on the device, %llu pinned", device->ordinal,
+            options.wave_count, (unsigned long long)options.wave.decoded_bytes,
             (unsigned long long)dmc_wave_device_bytes(&options.wave), (unsigned long long)dmc_wave_pinned_bytes(&options.wave));
     struct dmc_backend_hooks hooks = {
         .user = pipeline,
@@ -56,7 +60,8 @@ static enum damacy_status create_on(struct damacy *pipeline, struct dmc_cuda_dev
     return dmc_cuda_create(&options, &hooks, &pipeline->budget, device, &pipeline->backend, error);
 }
 
-enum damacy_status dmc_pipeline_create_cuda(struct damacy *pipeline, const struct dmc_pipeline_extras *extras, struct damacy_error *error)
+enum damacy_status dmc_pipeline_create_cuda(struct damacy *pipeline, const struct dmc_pipeline_extras *extras,
+                                            struct damacy_error *error)
 {
     struct dmc_cuda_device *device = NULL;
     enum damacy_status status = dmc_cuda_open(extras->cuda_driver, extras->cuda_image, pipeline->config.device_ordinal,

@@ -13,9 +13,9 @@
 /* How long destroy waits for a thread or a read that does not answer; then it is left behind. */
 #define STUCK_NS 2000000000ull
 
-/* Batch buffers that together exceed this are written around the cache: little of them would still be there when the caller looks. One
- * core reaches 16 to 48 MiB of last cache on today's machines, which it shares with others; what the system tells of it may be the sum
- * over all sockets (320 MiB where a core reached 32). */
+/* Batch buffers that together exceed this are written around the cache: little of them would still be there when the caller
+ * looks. One core reaches 16 to 48 MiB of last cache on today's machines, which it shares with others; what the system tells of
+ * it may be the sum over all sockets (320 MiB where a core reached 32). */
 #define CACHE_BYTES (16ull << 20)
 
 /* --- home --- */
@@ -48,7 +48,10 @@ struct dmc_home *dmc_home_create(const struct damacy_config *config)
     return home;
 }
 
-void dmc_home_retain(struct dmc_home *home) { atomic_fetch_add_explicit(&home->references, 1, memory_order_relaxed); }
+void dmc_home_retain(struct dmc_home *home)
+{
+    atomic_fetch_add_explicit(&home->references, 1, memory_order_relaxed);
+}
 
 void dmc_home_release(struct dmc_home *home)
 {
@@ -73,7 +76,8 @@ static struct dmc_sample_slot *take_sample(void *user)
     struct dmc_sample_slot *slot = pipeline->shutting_down ? NULL : dmc_lookahead_take(&pipeline->lookahead);
     if (slot) {
         /* Producers are woken when half of the lookahead is free, not for every single place; or when it stays at that. */
-        pipeline->room_untold = pipeline->lookahead.pushed - pipeline->lookahead.taken != pipeline->lookahead.lookahead_samples / 2;
+        pipeline->room_untold =
+            pipeline->lookahead.pushed - pipeline->lookahead.taken != pipeline->lookahead.lookahead_samples / 2;
         if (!pipeline->room_untold)
             dmc_cond_broadcast(&pipeline->changed);
         if (pipeline->starve_begin_ns) {
@@ -112,8 +116,8 @@ static uint64_t watermark(void *user)
 
 /* --- create --- */
 
-static enum damacy_status create_stores(struct damacy *pipeline, const char *storage_options, const struct dmc_pipeline_extras *extras,
-                                        struct damacy_error *error)
+static enum damacy_status create_stores(struct damacy *pipeline, const char *storage_options,
+                                        const struct dmc_pipeline_extras *extras, struct damacy_error *error)
 {
     struct dmc_stores_options options = {.file.open_files_max = pipeline->config.tuning.open_files_max,
                                          .storage_options = storage_options,
@@ -163,7 +167,8 @@ static enum damacy_status create_tables(struct damacy *pipeline, struct damacy_e
     return DAMACY_OK;
 }
 
-static enum damacy_status create_backend(struct damacy *pipeline, const struct dmc_pipeline_extras *extras, struct damacy_error *error)
+static enum damacy_status create_backend(struct damacy *pipeline, const struct dmc_pipeline_extras *extras,
+                                         struct damacy_error *error)
 {
     if (pipeline->config.device == DAMACY_CUDA_DEVICE)
         return dmc_pipeline_create_cuda(pipeline, extras, error);
@@ -173,7 +178,8 @@ static enum damacy_status create_backend(struct damacy *pipeline, const struct d
     return dmc_cpu_create(&cpu, &hooks, &pipeline->backend, error);
 }
 
-static enum damacy_status create_prefetcher(struct damacy *pipeline, const struct dmc_pipeline_extras *extras, struct damacy_error *error)
+static enum damacy_status create_prefetcher(struct damacy *pipeline, const struct dmc_pipeline_extras *extras,
+                                            struct damacy_error *error)
 {
     struct dmc_prefetcher_options options;
     dmc_config_prefetcher(&pipeline->config, pipeline->ranks, pipeline->sample_shapes, &options);
@@ -235,9 +241,10 @@ enum damacy_status dmc_pipeline_create(const struct damacy_config *config, const
     pipeline->base.elapsed_ns = dmc_clock_ns();
     dmc_cond_init(&pipeline->changed);
     /* The workers hold their shares, the prefetcher draws its own part. The check above has made sure that all of it fits. */
-    uint64_t create_bytes = layout.fixed_bytes - layout.prefetcher_bytes - complete.tuning.worker_count * complete.tuning.worker_bytes;
-    uint64_t cuda_bytes = layout.limit_bytes - create_bytes - layout.metadata_bytes - layout.parse_bytes - layout.container_bytes -
-                          complete.tuning.batch_slots * layout.plan_bytes;
+    uint64_t create_bytes =
+        layout.fixed_bytes - layout.prefetcher_bytes - complete.tuning.worker_count * complete.tuning.worker_bytes;
+    uint64_t cuda_bytes = layout.limit_bytes - create_bytes - layout.metadata_bytes - layout.parse_bytes -
+                          layout.container_bytes - complete.tuning.batch_slots * layout.plan_bytes;
     dmc_budget_init(&pipeline->budget, create_bytes + (complete.device == DAMACY_CUDA_DEVICE ? cuda_bytes : 0));
     dmc_budget_reserve(&pipeline->budget, create_bytes);
     dmc_budget_init(&pipeline->metadata_budget, layout.metadata_bytes);
@@ -261,8 +268,9 @@ enum damacy_status dmc_pipeline_create(const struct damacy_config *config, const
         free_pipeline(pipeline);
         return status;
     }
-    dmc_log(DMC_PIPELINE, DAMACY_LOG_INFO, "%u workers, %u batch slots of %llu bytes, limit %llu bytes", complete.tuning.worker_count,
-            complete.tuning.batch_slots, (unsigned long long)layout.batch_bytes, (unsigned long long)layout.limit_bytes);
+    dmc_log(DMC_PIPELINE, DAMACY_LOG_INFO, "%u workers, %u batch slots of %llu bytes, limit %llu bytes",
+            complete.tuning.worker_count, complete.tuning.batch_slots, (unsigned long long)layout.batch_bytes,
+            (unsigned long long)layout.limit_bytes);
     *out = pipeline;
     return DAMACY_OK;
 }
@@ -286,7 +294,8 @@ void damacy_destroy(struct damacy *pipeline)
     pipeline->backend->ops->stop(pipeline->backend);
     while (pipeline->inside) /* they only wait for the lock, or for what was just broadcast */
         dmc_cond_wait(&pipeline->changed, &home->lock);
-    home->pipeline = NULL; /* from here on the last reference of a held batch frees it, and does not touch what is freed below */
+    home->pipeline =
+        NULL; /* from here on the last reference of a held batch frees it, and does not touch what is freed below */
     dmc_mutex_unlock(&home->lock);
 
     uint64_t deadline_ns = dmc_clock_deadline(STUCK_NS);
@@ -308,7 +317,8 @@ enum damacy_status dmc_pipeline_enter(struct damacy *pipeline, struct damacy_err
     if (!pipeline)
         return dmc_error_set(error, DAMACY_INVAL, "config", "pipeline is NULL");
     if (pipeline->home->fork_generation != dmc_fork_generation())
-        return dmc_error_set(error, DAMACY_FORKED, "config", "this pipeline was inherited through fork(); make one in the child");
+        return dmc_error_set(error, DAMACY_FORKED, "config",
+                             "this pipeline was inherited through fork(); make one in the child");
     dmc_mutex_lock(&pipeline->home->lock);
     if (pipeline->shutting_down) {
         dmc_mutex_unlock(&pipeline->home->lock);
@@ -332,7 +342,8 @@ enum damacy_status damacy_get_device(const struct damacy *pipeline, enum damacy_
     if (!pipeline)
         return dmc_error_set(error, DAMACY_INVAL, "config", "pipeline is NULL");
     if (pipeline->home->fork_generation != dmc_fork_generation())
-        return dmc_error_set(error, DAMACY_FORKED, "config", "this pipeline was inherited through fork(); make one in the child");
+        return dmc_error_set(error, DAMACY_FORKED, "config",
+                             "this pipeline was inherited through fork(); make one in the child");
     if (type)
         *type = pipeline->config.device;
     if (ordinal)

@@ -30,12 +30,12 @@ struct dmc_home {
     uint64_t fork_generation;
     uint32_t field_count;
     uint32_t samples_per_batch;
-    struct damacy_field *fields; /* deep copy */
+    struct damacy_field *fields;    /* deep copy */
     enum damacy_device_type device; /* set once the backend is there */
     int32_t device_ordinal;
     /* shared */
     _Atomic uint32_t references;
-    struct dmc_mutex lock; /* the pipeline's lock */
+    struct dmc_mutex lock;                        /* the pipeline's lock */
     struct damacy *pipeline DMC_GUARDED_BY(lock); /* NULL once destroyed */
 };
 struct dmc_home *dmc_home_create(const struct damacy_config *config);
@@ -59,8 +59,8 @@ struct dmc_row_state {
     uint64_t error_order;
 };
 
-/* A batch's lasting part: buffer and rows. Owned by the pipeline until popped; then by the references: the caller's (until release)
- * and one for each exported tensor. At zero it goes home, or is freed if there is no home any more. */
+/* A batch's lasting part: buffer and rows. Owned by the pipeline until popped; then by the references: the caller's (until
+ * release) and one for each exported tensor. At zero it goes home, or is freed if there is no home any more. */
 struct damacy_batch {
     /* constant */
     struct dmc_home *home;
@@ -106,14 +106,14 @@ struct dmc_config_layout {
     uint64_t fixed_bytes; /* all that create commits */
     uint64_t lookahead_bytes;
     uint64_t prefetcher_bytes;
-    uint64_t share_bytes;    /* CPU: what one worker may hold; worker_bytes of it are in fixed_bytes */
-    uint64_t oversize_bytes; /* CPU: for the one chunk at a time that exceeds a share */
-    uint64_t pinned_bytes;   /* CUDA: most host memory that waves may pin */
-    uint64_t plan_bytes;     /* of one batch's plan */
-    uint64_t metadata_bytes; /* metadata being read; prefetcher_bytes is in it */
-    uint64_t parse_bytes;    /* metadata being parsed */
+    uint64_t share_bytes;     /* CPU: what one worker may hold; worker_bytes of it are in fixed_bytes */
+    uint64_t oversize_bytes;  /* CPU: for the one chunk at a time that exceeds a share */
+    uint64_t pinned_bytes;    /* CUDA: most host memory that waves may pin */
+    uint64_t plan_bytes;      /* of one batch's plan */
+    uint64_t metadata_bytes;  /* metadata being read; prefetcher_bytes is in it */
+    uint64_t parse_bytes;     /* metadata being parsed */
     uint64_t container_bytes; /* tables of zip and reference files, inflated entries */
-    uint64_t reserve_bytes; /* kept for plans and metadata in transit */
+    uint64_t reserve_bytes;   /* kept for plans and metadata in transit */
     uint64_t limit_bytes;
     uint64_t default_limit_bytes;
     bool gap_open;      /* coalesce_gap_bytes is the default, which is for files: what a store advises goes before it */
@@ -129,7 +129,7 @@ struct damacy {
     uint64_t *tensor_offsets; /* per field, in a batch's memory */
     uint64_t batch_bytes;
     struct dmc_config_layout layout;
-    bool streamed; /* CPU: batches are written around the cache */
+    bool streamed;            /* CPU: batches are written around the cache */
     struct dmc_budget budget; /* of what is allocated at create, and on CUDA of what readers and waves hold */
     struct dmc_budget metadata_budget;
     struct dmc_stores *stores;
@@ -141,28 +141,28 @@ struct damacy {
     struct dmc_cond changed; /* a batch is ready, room in the lookahead, everything held, shutdown, the last caller left */
     struct dmc_lookahead lookahead;
     struct dmc_batch_slot *slots;
-    uint32_t *in_order; /* ring of batch_slots: slot of batch_id, for planned and not popped batches */
+    uint32_t *in_order;              /* ring of batch_slots: slot of batch_id, for planned and not popped batches */
     struct dmc_closed_batch *closed; /* ring of lookahead.capacity, by batch_id */
-    uint64_t closed_count;  /* batches closed: also the batch_id of the open one */
-    uint64_t planned_count; /* batches planned: the watermark */
+    uint64_t closed_count;           /* batches closed: also the batch_id of the open one */
+    uint64_t planned_count;          /* batches planned: the watermark */
     uint64_t popped_count;
-    uint64_t open_first;    /* ordinal of the open batch's first sample */
+    uint64_t open_first; /* ordinal of the open batch's first sample */
     uint32_t open_count;
-    bool flushed;           /* a flush came after the last push */
-    uint32_t held_count;    /* slots HELD */
+    bool flushed;        /* a flush came after the last push */
+    uint32_t held_count; /* slots HELD */
     uint32_t ready_count;
-    uint32_t inside;        /* calls that are using this pipeline */
+    uint32_t inside; /* calls that are using this pipeline */
     bool planning;
     bool shutting_down;
-    bool broken;            /* the device is lost: pop says broken_error */
+    bool broken; /* the device is lost: pop says broken_error */
     struct damacy_error broken_error;
-    bool room_untold;       /* samples were taken since producers were last woken */
-    bool arena_short;       /* the last plan was given back for want of memory: wait until a batch is done */
+    bool room_untold;            /* samples were taken since producers were last woken */
+    bool arena_short;            /* the last plan was given back for want of memory: wait until a batch is done */
     uint64_t slot_wait_begin_ns; /* a batch could be planned but no slot is free, since; 0: not so */
     uint64_t starve_begin_ns;    /* nothing to plan because nothing is pushed, since; 0: not so */
     /* shared_ : counters */
-    struct damacy_stats totals; /* those counted by the pipeline itself, since create */
-    struct damacy_stats base;   /* everything at the last reset */
+    struct damacy_stats totals;         /* those counted by the pipeline itself, since create */
+    struct damacy_stats base;           /* everything at the last reset */
     uint64_t starve_ns, starve_base_ns; /* time with nothing pushed; the same at the last reset */
 };
 
@@ -170,7 +170,7 @@ struct damacy {
 struct dmc_pipeline_extras {
     struct dmc_store *file_store;   /* instead of the real one; not owned */
     struct dmc_store *memory_store; /* for memory:// uris; not owned */
-    const void *cuda_driver; /* struct dmc_cuda_driver instead of the machine's, with its module; not owned */
+    const void *cuda_driver;        /* struct dmc_cuda_driver instead of the machine's, with its module; not owned */
     const void *cuda_image;
     bool want_layout;
     bool streamed; /* write batches around the cache, however small */
@@ -184,10 +184,14 @@ enum damacy_status dmc_pipeline_enter(struct damacy *pipeline, struct damacy_err
 void dmc_pipeline_leave(struct damacy *pipeline) DMC_NO_TSA;
 /* clang cannot follow a lock that is taken on success only: this tells it, and does nothing. */
 static inline void dmc_pipeline_entered(const struct damacy *pipeline) DMC_ASSERTS(pipeline->home->lock);
-static inline void dmc_pipeline_entered(const struct damacy *pipeline) { (void)pipeline; }
+static inline void dmc_pipeline_entered(const struct damacy *pipeline)
+{
+    (void)pipeline;
+}
 
 /* create_cuda.c */
-enum damacy_status dmc_pipeline_create_cuda(struct damacy *pipeline, const struct dmc_pipeline_extras *extras, struct damacy_error *error);
+enum damacy_status dmc_pipeline_create_cuda(struct damacy *pipeline, const struct dmc_pipeline_extras *extras,
+                                            struct damacy_error *error);
 enum damacy_device_type dmc_config_device(enum damacy_device_type wanted); /* AUTO becomes one of the others */
 
 /* config.c: check, and complete what is 0. `complete` borrows the fields. */
@@ -200,8 +204,10 @@ uint64_t dmc_config_lookahead_bytes(const struct damacy_config *config);
 void dmc_config_prefetcher(const struct damacy_config *config, const uint32_t *ranks, const int64_t *const *sample_shapes,
                            struct dmc_prefetcher_options *options);
 struct dmc_cpu_options;
-void dmc_config_cpu(const struct damacy_config *config, const struct dmc_config_layout *layout, struct dmc_cpu_options *options);
-void dmc_config_breakdown(const struct damacy_config *config, const struct dmc_config_layout *layout, char *text, size_t capacity);
+void dmc_config_cpu(const struct damacy_config *config, const struct dmc_config_layout *layout,
+                    struct dmc_cpu_options *options);
+void dmc_config_breakdown(const struct damacy_config *config, const struct dmc_config_layout *layout, char *text,
+                          size_t capacity);
 
 /* push.c: the ring has no room for these uris and never will, since the open batch alone fills it. */
 bool dmc_push_never_fits(const struct damacy *pipeline, uint64_t uri_bytes);
@@ -209,30 +215,32 @@ bool dmc_push_never_fits(const struct damacy *pipeline, uint64_t uri_bytes);
 /* scheduler.c */
 void dmc_scheduler_step_locked(struct damacy *pipeline) DMC_REQUIRES(pipeline->home->lock); /* may drop and retake the lock */
 void dmc_scheduler_close_locked(struct damacy *pipeline);                                   /* close the open batch */
-void dmc_scheduler_done(void *pipeline, struct dmc_backend_batch *run);                         /* backend hook */
+void dmc_scheduler_done(void *pipeline, struct dmc_backend_batch *run);                     /* backend hook */
 void dmc_scheduler_fail(void *pipeline, struct dmc_backend_batch *run, uint32_t row, uint32_t field, uint64_t order,
                         const struct damacy_error *error); /* backend hook */
 
 void dmc_scheduler_broken(void *pipeline, const struct damacy_error *error); /* backend hook */
-void dmc_scheduler_unfenced(void *pipeline, void *slot);                        /* backend hook */
+void dmc_scheduler_unfenced(void *pipeline, void *slot);                     /* backend hook */
 
-/* batch_plan.c: fill slot->run and the batch's rows from the closed batch's samples. Failures become row errors; a status other than
- * OK means that nothing could be planned for want of memory (BUDGET or OOM), with the samples untouched. */
+/* batch_plan.c: fill slot->run and the batch's rows from the closed batch's samples. Failures become row errors; a status other
+ * than OK means that nothing could be planned for want of memory (BUDGET or OOM), with the samples untouched. */
 enum damacy_status dmc_plan_run(struct damacy *pipeline, struct dmc_batch_slot *slot, uint64_t batch_id,
                                 const struct dmc_closed_batch *closed, struct damacy_error *error);
 /* The same when there is no memory for a plan and none will come: every sample fails with `error`. */
-void dmc_plan_nothing(struct damacy *pipeline, struct dmc_batch_slot *slot, uint64_t batch_id, const struct dmc_closed_batch *closed,
-                      const struct damacy_error *error);
+void dmc_plan_nothing(struct damacy *pipeline, struct dmc_batch_slot *slot, uint64_t batch_id,
+                      const struct dmc_closed_batch *closed, const struct damacy_error *error);
 /* Note an error of a row; copies it. The least (field, order) wins. */
 void dmc_row_fail(struct damacy_batch *batch, uint32_t row, uint32_t field, uint64_t order, const struct damacy_error *error);
 
 /* batch.c */
-enum damacy_status dmc_batch_create(struct damacy *pipeline, uint32_t slot, struct damacy_batch **batch, struct damacy_error *error);
-void dmc_batch_free(struct damacy_batch *batch);  /* no references, not in the pipeline */
+enum damacy_status dmc_batch_create(struct damacy *pipeline, uint32_t slot, struct damacy_batch **batch,
+                                    struct damacy_error *error);
+void dmc_batch_free(struct damacy_batch *batch); /* no references, not in the pipeline */
 /* Fill or compact bad rows, write infos. */
 void dmc_batch_finish(struct damacy_batch *batch, struct dmc_backend *backend, enum damacy_on_error on_error);
-void dmc_batch_clear(struct damacy_batch *batch); /* drop row errors */
+void dmc_batch_clear(struct damacy_batch *batch);            /* drop row errors */
 uint32_t dmc_batch_failed(const struct damacy_batch *batch); /* bad rows */
-enum damacy_status dmc_batch_raise(const struct damacy_batch *batch, struct damacy_error *error); /* the error that names them all */
+enum damacy_status dmc_batch_raise(const struct damacy_batch *batch,
+                                   struct damacy_error *error); /* the error that names them all */
 
 #endif

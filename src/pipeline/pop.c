@@ -8,15 +8,22 @@ static struct dmc_batch_slot *next_ready(const struct damacy *pipeline)
 {
     if (pipeline->popped_count == pipeline->planned_count)
         return NULL;
-    struct dmc_batch_slot *slot = &pipeline->slots[pipeline->in_order[pipeline->popped_count % pipeline->config.tuning.batch_slots]];
+    struct dmc_batch_slot *slot =
+        &pipeline->slots[pipeline->in_order[pipeline->popped_count % pipeline->config.tuning.batch_slots]];
     return slot->state == DMC_SLOT_READY ? slot : NULL;
 }
 
 /* Everything pushed before the last flush was delivered, and nothing was pushed since. */
-static bool at_end(const struct damacy *pipeline) { return pipeline->flushed && pipeline->popped_count == pipeline->closed_count; }
+static bool at_end(const struct damacy *pipeline)
+{
+    return pipeline->flushed && pipeline->popped_count == pipeline->closed_count;
+}
 
 /* Nothing can come until the caller releases something. */
-static bool starved(const struct damacy *pipeline) { return pipeline->held_count == pipeline->config.tuning.batch_slots; }
+static bool starved(const struct damacy *pipeline)
+{
+    return pipeline->held_count == pipeline->config.tuning.batch_slots;
+}
 
 /* OK when pop has something to say, and what; TIMEOUT otherwise. */
 static enum damacy_status pop_state(const struct damacy *pipeline)
@@ -61,7 +68,8 @@ static enum damacy_status take_batch(struct damacy *pipeline, struct dmc_batch_s
     return DAMACY_OK;
 }
 
-enum damacy_status damacy_pop(struct damacy *pipeline, uint64_t timeout_ns, struct damacy_batch **batch, struct damacy_error *error)
+enum damacy_status damacy_pop(struct damacy *pipeline, uint64_t timeout_ns, struct damacy_batch **batch,
+                              struct damacy_error *error)
 {
     enum damacy_status status = dmc_pipeline_enter(pipeline, error);
     if (status != DAMACY_OK)
@@ -110,15 +118,16 @@ enum damacy_status damacy_pop(struct damacy *pipeline, uint64_t timeout_ns, stru
         dmc_error_hint(error, "release batches and drop their tensors, or raise batch_slots");
         break;
     default:
-        status = dmc_error_set(error, DAMACY_TIMEOUT, "pop", "batch %llu was not ready in time", (unsigned long long)pipeline->popped_count);
+        status = dmc_error_set(error, DAMACY_TIMEOUT, "pop", "batch %llu was not ready in time",
+                               (unsigned long long)pipeline->popped_count);
         break;
     }
     dmc_pipeline_leave(pipeline);
     return status;
 }
 
-/* Which of the things in `what` hold now. Room is asked for the longest uris; where the open batch alone is in the way, push has
- * something to say, too. */
+/* Which of the things in `what` hold now. Room is asked for the longest uris; where the open batch alone is in the way, push
+ * has something to say, too. */
 static uint32_t wait_state(const struct damacy *pipeline, uint32_t what)
 {
     uint32_t happened = 0;
@@ -131,7 +140,8 @@ static uint32_t wait_state(const struct damacy *pipeline, uint32_t what)
     return happened;
 }
 
-enum damacy_status damacy_wait(struct damacy *pipeline, uint32_t what, uint64_t timeout_ns, uint32_t *happened, struct damacy_error *error)
+enum damacy_status damacy_wait(struct damacy *pipeline, uint32_t what, uint64_t timeout_ns, uint32_t *happened,
+                               struct damacy_error *error)
 {
     if (happened)
         *happened = 0;
@@ -141,7 +151,8 @@ enum damacy_status damacy_wait(struct damacy *pipeline, uint32_t what, uint64_t 
     dmc_pipeline_entered(pipeline);
     if (what == 0 || what & ~(DAMACY_WAIT_POP | DAMACY_WAIT_PUSH)) {
         dmc_pipeline_leave(pipeline);
-        return dmc_error_set(error, DAMACY_INVAL, "pop", "what is %u, expected DAMACY_WAIT_POP, DAMACY_WAIT_PUSH or both", what);
+        return dmc_error_set(error, DAMACY_INVAL, "pop", "what is %u, expected DAMACY_WAIT_POP, DAMACY_WAIT_PUSH or both",
+                             what);
     }
     uint64_t deadline_ns = dmc_clock_deadline(timeout_ns);
     uint32_t state;

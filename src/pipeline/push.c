@@ -21,18 +21,20 @@ static enum damacy_status check_sample(const struct damacy *pipeline, const stru
         else if (length > DAMACY_URI_BYTES_MAX)
             status = dmc_error_set(error, DAMACY_INVAL, "push", "a uri of more than %d bytes", DAMACY_URI_BYTES_MAX);
         else if (region->rank != field->rank)
-            status = dmc_error_set(error, DAMACY_RANK, "push", "the box has %u axes, the sample shape has %u", region->rank, field->rank);
+            status = dmc_error_set(error, DAMACY_RANK, "push", "the box has %u axes, the sample shape has %u", region->rank,
+                                   field->rank);
         else if (!region->aabb)
             status = dmc_error_set(error, DAMACY_INVAL, "push", "a sample without a box");
         for (uint32_t a = 0; status == DAMACY_OK && a < field->rank; a++) {
             struct damacy_interval interval = region->aabb[a];
             int64_t extent;
             if (__builtin_sub_overflow(interval.end, interval.begin, &extent) || extent != field->sample_shape[a])
-                status = dmc_error_set(error, DAMACY_RANK, "push", "axis %u of the box is [%lld, %lld), the sample shape has %lld there", a,
+                status = dmc_error_set(error, DAMACY_RANK, "push",
+                                       "axis %u of the box is [%lld, %lld), the sample shape has %lld there", a,
                                        (long long)interval.begin, (long long)interval.end, (long long)field->sample_shape[a]);
             else if (interval.begin < 0)
-                status = dmc_error_set(error, DAMACY_INVAL, "push", "axis %u of the box begins at %lld; indices count from 0", a,
-                                       (long long)interval.begin);
+                status = dmc_error_set(error, DAMACY_INVAL, "push", "axis %u of the box begins at %lld; indices count from 0",
+                                       a, (long long)interval.begin);
         }
         if (status != DAMACY_OK) {
             if (length && length <= DAMACY_URI_BYTES_MAX)

@@ -1,6 +1,6 @@
-/* When is the next batch planned? A step function, not a thread. It runs on the prefetcher's thread (from its hooks), so that neither
- * a training step that releases a batch nor a worker in the middle of its decoding pays for planning: about 0.1 microseconds
- * a chunk, so 0.6 milliseconds for a batch of 6,000 (bench_plan). */
+/* When is the next batch planned? A step function, not a thread. It runs on the prefetcher's thread (from its hooks), so that
+ * neither a training step that releases a batch nor a worker in the middle of its decoding pays for planning: about 0.1
+ * microseconds a chunk, so 0.6 milliseconds for a batch of 6,000 (bench_plan). */
 #include "base/clock.h"
 #include "base/error.h"
 #include "base/log.h"

@@ -74,8 +74,8 @@ static void subtract(struct damacy_stats *stats, const struct damacy_stats *base
     stats->shard_index_misses -= base->shard_index_misses;
 }
 
-/* Where did the workers' time go? Idle while a batch could have been planned but every slot was taken: the consumer. Idle with nothing
- * to plan: the producer, unless samples were waiting for their metadata, which is the storage's doing. */
+/* Where did the workers' time go? Idle while a batch could have been planned but every slot was taken: the consumer. Idle with
+ * nothing to plan: the producer, unless samples were waiting for their metadata, which is the storage's doing. */
 static enum damacy_bottleneck find_bottleneck(const struct damacy_stats *stats, uint64_t starve_ns)
 {
     if (stats->batches_delivered == 0)
@@ -119,7 +119,8 @@ enum damacy_status damacy_stats_get(const struct damacy *constant, struct damacy
     return DAMACY_OK;
 }
 
-enum damacy_status damacy_remote_stats_get(const struct damacy *constant, struct damacy_remote_stats *out, struct damacy_error *error)
+enum damacy_status damacy_remote_stats_get(const struct damacy *constant, struct damacy_remote_stats *out,
+                                           struct damacy_error *error)
 {
     struct damacy *pipeline = (struct damacy *)constant; /* as above */
     if (!out || out->struct_size != sizeof *out)

@@ -294,8 +294,9 @@ static enum dmc_net_advice s3_advise(struct dmc_net_store *net, const struct dmc
     if (response->status == 403 && store->s3->anonymous)
         dmc_error_hint(error, "requests are not signed (anon)");
     else if (response->status == 403 && (!code[0] || strcmp(code, "AccessDenied") == 0))
-        dmc_error_hint(error, "S3 says this also of objects that are not there to whoever may not list the bucket; if they are meant, set "
-                              "missing_is_403");
+        dmc_error_hint(
+            error, "S3 says this also of objects that are not there to whoever may not list the bucket; if they are meant, set "
+                   "missing_is_403");
     else if (strcmp(code, "ExpiredToken") == 0)
         dmc_error_hint(error, "the credentials given have run out; those of a profile or a role are renewed");
     else if (elsewhere && response->status != 400)

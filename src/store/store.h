@@ -20,9 +20,9 @@ struct dmc_store;
 struct dmc_io;
 
 enum dmc_range_kind {
-    DMC_RANGE_WHOLE,  /* the whole object, into one iovec; longer than that is DMC_OUTCOME_TOO_LONG */
-    DMC_RANGE_SPAN,   /* [offset, offset + sum of iovecs) */
-    DMC_RANGE_SUFFIX  /* the last (sum of iovecs) bytes; an object shorter than that is TRUNCATED, and nothing is read */
+    DMC_RANGE_WHOLE, /* the whole object, into one iovec; longer than that is DMC_OUTCOME_TOO_LONG */
+    DMC_RANGE_SPAN,  /* [offset, offset + sum of iovecs) */
+    DMC_RANGE_SUFFIX /* the last (sum of iovecs) bytes; an object shorter than that is TRUNCATED, and nothing is read */
 };
 
 enum dmc_outcome {
@@ -30,7 +30,8 @@ enum dmc_outcome {
     DMC_OUTCOME_ABSENT,    /* no such object */
     DMC_OUTCOME_TRUNCATED, /* the object ends before the range does; bytes_read tells how much there was */
     DMC_OUTCOME_TOO_LONG,  /* WHOLE: the object does not fit; object_bytes tells its size; nothing useful was read */
-    DMC_OUTCOME_FAILED     /* error is set: DAMACY_IO, DAMACY_SHUTDOWN when cancelled, or what a container says: DECODE, BUDGET, ... */
+    DMC_OUTCOME_FAILED /* error is set: DAMACY_IO, DAMACY_SHUTDOWN when cancelled, or what a container says: DECODE, BUDGET, ...
+                        */
 };
 
 /* What a store that reads in place of another one, or in several steps, keeps of a request meanwhile (redirect.h). */
@@ -56,14 +57,14 @@ struct dmc_request_frame {
 struct dmc_request {
     /* constant while outstanding */
     struct dmc_store *store;
-    const char *key;        /* path of the object inside the store; '/' between parts; zero-terminated */
-    uint64_t key_hash;      /* dmc_hash_bytes(key, strlen(key), 0), so that hot paths hash once; 0: not known */
+    const char *key;   /* path of the object inside the store; '/' between parts; zero-terminated */
+    uint64_t key_hash; /* dmc_hash_bytes(key, strlen(key), 0), so that hot paths hash once; 0: not known */
     enum dmc_range_kind kind;
-    uint64_t offset;        /* SPAN */
-    struct iovec *parts;    /* where the bytes go, in order; the store may change them while it works */
+    uint64_t offset;     /* SPAN */
+    struct iovec *parts; /* where the bytes go, in order; the store may change them while it works */
     uint32_t part_count;
     struct damacy_error *error; /* the caller's, or NULL; written only for FAILED, without uri, which the caller adds */
-    bool metadata;          /* small, and something waits for it: network stores let it pass chunks */
+    bool metadata;              /* small, and something waits for it: network stores let it pass chunks */
     void *user;
     /* the answer, valid once done */
     enum dmc_outcome outcome;
@@ -76,17 +77,17 @@ struct dmc_request {
     struct dmc_io *io;
     struct dmc_store *holder; /* of a chain of decorators, the store that works on it now */
     _Atomic uint32_t state;
-    uint32_t pending_index;   /* its place in the dmc_io's table */
+    uint32_t pending_index; /* its place in the dmc_io's table */
     bool cancelled;
-    uint8_t fault;            /* enum dmc_fault still to be done to the answer, and where */
+    uint8_t fault; /* enum dmc_fault still to be done to the answer, and where */
     unsigned char *fault_byte;
-    int32_t result;           /* of the last read: bytes, or -errno */
+    int32_t result; /* of the last read: bytes, or -errno */
     int32_t fd;
-    uint32_t part_begin;      /* first part that is not full yet */
-    uint64_t read_offset;     /* where in the file the read that is under way begins */
-    uint64_t range_begin;     /* where in the file the range begins */
-    uint64_t length;          /* of the range */
-    uint64_t read_bytes;      /* of the range, so far */
+    uint32_t part_begin;  /* first part that is not full yet */
+    uint64_t read_offset; /* where in the file the read that is under way begins */
+    uint64_t range_begin; /* where in the file the range begins */
+    uint64_t length;      /* of the range */
+    uint64_t read_bytes;  /* of the range, so far */
     uint64_t due_ns;
     void *store_data;
     void *cache_data; /* of the decorator that keeps ranges on disk; NULL at the start */
@@ -100,8 +101,8 @@ enum dmc_start { DMC_START_DONE, DMC_START_PENDING };
  * what would block goes to the ring or a helper thread (opening a file is the exception that the file store documents). */
 enum dmc_start dmc_store_start(struct dmc_io *io, struct dmc_request *request);
 
-/* Ask that a pending request of this dmc_io ends early; it still comes back through dmc_io_wait(), FAILED with SHUTDOWN unless it was
- * quicker. Same thread as start. */
+/* Ask that a pending request of this dmc_io ends early; it still comes back through dmc_io_wait(), FAILED with SHUTDOWN unless
+ * it was quicker. Same thread as start. */
 void dmc_store_cancel(struct dmc_io *io, struct dmc_request *request);
 
 /* --- dmc_io: the reading end of one thread --- */
@@ -125,8 +126,8 @@ bool dmc_io_destroy(struct dmc_io *io, uint64_t deadline_ns);
 
 uint32_t dmc_io_pending(const struct dmc_io *io);
 
-/* The next finished request, or NULL. Waits until one is finished, dmc_io_wake() was called, or the deadline (0 polls). A wake is
- * used up only by a wait with a deadline that returns NULL, so a poll or a finished request never hides one. */
+/* The next finished request, or NULL. Waits until one is finished, dmc_io_wake() was called, or the deadline (0 polls). A wake
+ * is used up only by a wait with a deadline that returns NULL, so a poll or a finished request never hides one. */
 struct dmc_request *dmc_io_wait(struct dmc_io *io, uint64_t deadline_ns);
 
 /* Make the current or the next dmc_io_wait() return. Any thread. One system call, and none while the owner is awake. */
@@ -151,7 +152,8 @@ typedef bool (*dmc_store_child_fn)(const char *name, bool is_prefix, void *user)
 struct dmc_store_ops {
     const char *scheme; /* "file", "memory", ... for messages */
     enum dmc_start (*start)(struct dmc_store *store, struct dmc_io *io, struct dmc_request *request);
-    /* Go on with a request after dmc_io_read(), dmc_io_resume() or a step (redirect.h), on the thread of its dmc_io. NULL: uses none. */
+    /* Go on with a request after dmc_io_read(), dmc_io_resume() or a step (redirect.h), on the thread of its dmc_io. NULL: uses
+     * none. */
     enum dmc_start (*resume)(struct dmc_store *store, struct dmc_io *io, struct dmc_request *request);
     /* The request is pending with this store: end it early with dmc_request_fail() and dmc_io_complete(). NULL: cannot. */
     void (*cancel)(struct dmc_store *store, struct dmc_io *io, struct dmc_request *request);
@@ -170,9 +172,9 @@ struct dmc_store {
 /* NULL allowed. Nothing may be pending, except what a dmc_io_destroy() left behind: then the store is left behind, too. */
 void dmc_store_destroy(struct dmc_store *store);
 
-/* The immediate children of `prefix` (as dmc_stores_resolve wrote it: without a slash at its end; "" is the root), in no order. A
- * name may come twice, as an object and as a prefix. What is not there has no children. Blocks for as long as the store takes.
- * UNSUPPORTED: this store cannot list. BUDGET: more than DMC_STORE_LIST_MAX children. */
+/* The immediate children of `prefix` (as dmc_stores_resolve wrote it: without a slash at its end; "" is the root), in no order.
+ * A name may come twice, as an object and as a prefix. What is not there has no children. Blocks for as long as the store
+ * takes. UNSUPPORTED: this store cannot list. BUDGET: more than DMC_STORE_LIST_MAX children. */
 #define DMC_STORE_LIST_MAX 1000000u
 enum damacy_status dmc_store_list(struct dmc_store *store, const char *prefix, dmc_store_child_fn child, void *user,
                                   struct damacy_error *error);
@@ -183,46 +185,50 @@ struct dmc_store_file_options {
     uint32_t open_files_max; /* most files open at once, least recently used closed first; fewer when the process runs out of
                               * descriptors. 0: the smaller of 8192 and half of RLIMIT_NOFILE */
 };
-/* Files. Keys are paths (absolute, or relative to the working directory). A folder, FIFO, socket or device in place of a file is
- * FAILED and never waited for. ENOENT and ENOTDIR are ABSENT; ELOOP, EACCES, EIO, ... are FAILED. Files are opened inside start,
- * which blocks for as long as the file system takes to look a name up; so is the reading of what is in the page cache. When as
- * many files are in use as may be open, a request waits for one to come free. A file stays the one that was opened, also when its
- * name is removed or given to another. */
-enum damacy_status dmc_store_file_create(const struct dmc_store_file_options *options, struct dmc_store **store, struct damacy_error *error);
+/* Files. Keys are paths (absolute, or relative to the working directory). A folder, FIFO, socket or device in place of a file
+ * is FAILED and never waited for. ENOENT and ENOTDIR are ABSENT; ELOOP, EACCES, EIO, ... are FAILED. Files are opened inside
+ * start, which blocks for as long as the file system takes to look a name up; so is the reading of what is in the page cache.
+ * When as many files are in use as may be open, a request waits for one to come free. A file stays the one that was opened,
+ * also when its name is removed or given to another. */
+enum damacy_status dmc_store_file_create(const struct dmc_store_file_options *options, struct dmc_store **store,
+                                         struct damacy_error *error);
 
 /* Objects in memory; reads complete inside start. put copies; a NULL data removes. Any thread. */
 enum damacy_status dmc_store_memory_create(struct dmc_store **store, struct damacy_error *error);
-enum damacy_status dmc_store_memory_put(struct dmc_store *store, const char *key, const void *data, size_t bytes, struct damacy_error *error);
+enum damacy_status dmc_store_memory_put(struct dmc_store *store, const char *key, const void *data, size_t bytes,
+                                        struct damacy_error *error);
 
 /* --- decorators, for tests: wrap another store (not owned) --- */
 
 /* Each request completes `delay_ns(user, key)` later, from a timer thread: out of order when delays differ. */
-enum damacy_status dmc_store_delay_create(struct dmc_store *inner, uint64_t (*delay_ns)(void *user, const char *key), void *user,
-                                          struct dmc_store **store, struct damacy_error *error);
+enum damacy_status dmc_store_delay_create(struct dmc_store *inner, uint64_t (*delay_ns)(void *user, const char *key),
+                                          void *user, struct dmc_store **store, struct damacy_error *error);
 
 enum dmc_fault { DMC_FAULT_NONE, DMC_FAULT_FAIL, DMC_FAULT_SHORT, DMC_FAULT_ABSENT, DMC_FAULT_FLIP, DMC_FAULT_HANG };
 /* The n-th request (from 0, counted over all threads) suffers what `choose` says: it fails with EIO, is TRUNCATED half way, is
  * ABSENT, has one bit flipped in the middle, or hangs until cancelled. At most one such store in a chain of decorators. */
-enum damacy_status dmc_store_fault_create(struct dmc_store *inner, enum dmc_fault (*choose)(void *user, uint64_t n, const char *key),
-                                          void *user, struct dmc_store **store, struct damacy_error *error);
+enum damacy_status dmc_store_fault_create(struct dmc_store *inner,
+                                          enum dmc_fault (*choose)(void *user, uint64_t n, const char *key), void *user,
+                                          struct dmc_store **store, struct damacy_error *error);
 
 /* --- uris --- */
 
-/* The stores of one pipeline, by scheme. A uri is a path (taken as it is), file://PATH or file:/PATH (absolute, percent-decoded,
- * empty or "localhost" host), or memory://NAME (only where a memory store was set).
+/* The stores of one pipeline, by scheme. A uri is a path (taken as it is), file://PATH or file:/PATH (absolute,
+ * percent-decoded, empty or "localhost" host), or memory://NAME (only where a memory store was set).
  *
- * A component of a path that is a regular file is a store of its own: a zip file (.zip, .ozx), or kerchunk references (.json); the
- * rest of the path lies inside. It is read at the first resolve that meets it, and stays as it was then; each is one store, however
- * often it is named, and there are at most 65536. */
+ * A component of a path that is a regular file is a store of its own: a zip file (.zip, .ozx), or kerchunk references (.json);
+ * the rest of the path lies inside. It is read at the first resolve that meets it, and stays as it was then; each is one store,
+ * however often it is named, and there are at most 65536. */
 struct dmc_stores;
 struct dmc_stores_options {
     struct dmc_store_file_options file;
-    const char *storage_options; /* of the network stores: a JSON object as text, read at create; NULL: none */
+    const char *storage_options;  /* of the network stores: a JSON object as text, read at create; NULL: none */
     uint64_t container_bytes_max; /* most memory that tables of zip and reference files and inflated entries take; 0: 1 GiB */
 };
 #define DMC_CONTAINER_BYTES_DEFAULT (1ull << 30)
 /* NULL options: all defaults. */
-enum damacy_status dmc_stores_create(const struct dmc_stores_options *options, struct dmc_stores **stores, struct damacy_error *error);
+enum damacy_status dmc_stores_create(const struct dmc_stores_options *options, struct dmc_stores **stores,
+                                     struct damacy_error *error);
 void dmc_stores_destroy(struct dmc_stores *stores);
 /* Tests: use `store` (not owned) for `scheme` ("file" or "memory"). Before the first resolve. */
 void dmc_stores_set(struct dmc_stores *stores, const char *scheme, struct dmc_store *store);
@@ -230,10 +236,10 @@ void dmc_stores_set(struct dmc_stores *stores, const char *scheme, struct dmc_st
 /* Of the network stores: fill all but struct_size. Any thread. */
 void dmc_stores_remote_stats(struct dmc_stores *stores, struct damacy_remote_stats *stats);
 
-/* Which store, and the key prefix of the array in it, written to `prefix` without a trailing slash (an object's key is prefix, '/',
- * name). UNSUPPORTED for another scheme, INVAL for a uri that makes no sense; for a zip or reference file whatever opening it says.
- * Any thread; the store stays as long as the stores. */
-enum damacy_status dmc_stores_resolve(struct dmc_stores *stores, const char *uri, struct dmc_store **store, char *prefix, size_t capacity,
-                                      struct damacy_error *error);
+/* Which store, and the key prefix of the array in it, written to `prefix` without a trailing slash (an object's key is prefix,
+ * '/', name). UNSUPPORTED for another scheme, INVAL for a uri that makes no sense; for a zip or reference file whatever opening
+ * it says. Any thread; the store stays as long as the stores. */
+enum damacy_status dmc_stores_resolve(struct dmc_stores *stores, const char *uri, struct dmc_store **store, char *prefix,
+                                      size_t capacity, struct damacy_error *error);
 
 #endif

@@ -98,7 +98,7 @@ static void delay_finish(struct dmc_store *store, struct dmc_request *request)
 }
 
 static enum damacy_status delay_list(struct dmc_store *store, const char *prefix, dmc_store_child_fn child, void *user,
-                                  struct damacy_error *error)
+                                     struct damacy_error *error)
 {
     return dmc_store_list(of(store)->inner, prefix, child, user, error);
 }

@@ -94,7 +94,7 @@ static void fault_finish(struct dmc_store *store, struct dmc_request *request)
 }
 
 static enum damacy_status fault_list(struct dmc_store *store, const char *prefix, dmc_store_child_fn child, void *user,
-                                  struct damacy_error *error)
+                                     struct damacy_error *error)
 {
     return dmc_store_list(of(store)->inner, prefix, child, user, error);
 }
@@ -109,9 +109,13 @@ static void fault_destroy(struct dmc_store *store)
     dmc_free(store);
 }
 
-static const struct dmc_store_ops fault_ops = {
-    .scheme = "fault", .start = fault_start, .cancel = fault_cancel, .finish = fault_finish,
-    .list = fault_list, .hint = fault_hint, .destroy = fault_destroy};
+static const struct dmc_store_ops fault_ops = {.scheme = "fault",
+                                               .start = fault_start,
+                                               .cancel = fault_cancel,
+                                               .finish = fault_finish,
+                                               .list = fault_list,
+                                               .hint = fault_hint,
+                                               .destroy = fault_destroy};
 
 enum damacy_status dmc_store_fault_create(struct dmc_store *inner,
                                           enum dmc_fault (*choose)(void *user, uint64_t n, const char *key), void *user,

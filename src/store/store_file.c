@@ -337,8 +337,12 @@ static void file_destroy(struct dmc_store *store)
         dmc_log(DMC_STORE, DAMACY_LOG_WARN, "files are still in use by reads that did not end; they were left open");
 }
 
-static const struct dmc_store_ops file_ops = {
-    .scheme = "file", .start = file_start, .resume = file_resume, .cancel = file_cancel, .list = file_list, .destroy = file_destroy};
+static const struct dmc_store_ops file_ops = {.scheme = "file",
+                                              .start = file_start,
+                                              .resume = file_resume,
+                                              .cancel = file_cancel,
+                                              .list = file_list,
+                                              .destroy = file_destroy};
 
 struct dmc_file_handles *dmc_store_file_handles(struct dmc_store *store)
 {

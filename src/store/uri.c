@@ -26,8 +26,9 @@ enum damacy_status dmc_stores_create(const struct dmc_stores_options *options, s
         return dmc_error_set(error, DAMACY_OOM, "config", "no memory for the stores");
     enum damacy_status status = dmc_store_file_create(&options->file, &stores->owned, error);
     if (status == DAMACY_OK)
-        status = dmc_containers_create(stores, options->container_bytes_max ? options->container_bytes_max : DMC_CONTAINER_BYTES_DEFAULT,
-                                       &stores->containers, error);
+        status = dmc_containers_create(
+            stores, options->container_bytes_max ? options->container_bytes_max : DMC_CONTAINER_BYTES_DEFAULT,
+            &stores->containers, error);
     if (status == DAMACY_OK)
         status = dmc_net_create(options->storage_options, &stores->net, error);
     if (status != DAMACY_OK) {

@@ -122,7 +122,8 @@ static void put_member(struct dmc_zarr_draft *draft)
 static enum damacy_status put_list(struct dmc_zarr_draft *draft, dmc_json *list, const char *path, uint32_t depth,
                                    struct damacy_error *error);
 
-/* What inner chunks that are absent hold, as src/codec wants it: the bytes of the fill value, of both parts of a complex one. */
+/* What inner chunks that are absent hold, as src/codec wants it: the bytes of the fill value, of both parts of a complex one.
+ */
 static void put_fill(struct dmc_zarr_draft *draft)
 {
     dmc_zarr_text_put(draft, ",\"damacy.fill\":\"");

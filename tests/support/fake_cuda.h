@@ -1,6 +1,7 @@
-/* A CUDA driver for tests: host memory is device memory, streams are queues whose work is done late, one step at a time, in an order drawn
- * at random wherever streams do not wait for each other, and only when somebody looks. So a missing wait shows as wrong data, the whole
- * backend runs under sanitizers, and any call can be made to fail. Kernels: the assemble kernel's body, and the decoder's twin. */
+/* A CUDA driver for tests: host memory is device memory, streams are queues whose work is done late, one step at a time, in an
+ * order drawn at random wherever streams do not wait for each other, and only when somebody looks. So a missing wait shows as
+ * wrong data, the whole backend runs under sanitizers, and any call can be made to fail. Kernels: the assemble kernel's body,
+ * and the decoder's twin. */
 #ifndef FAKE_CUDA_H
 #define FAKE_CUDA_H
 
@@ -28,8 +29,8 @@ struct fake_op {
     enum fake_kind kind;
     void *to;
     const void *from;
-    size_t bytes;     /* COPY; SET: count of items */
-    uint64_t value;   /* SET */
+    size_t bytes;   /* COPY; SET: count of items */
+    uint64_t value; /* SET */
     uint32_t item_bytes;
     struct fake_event *event;
     uint64_t ticket;
@@ -55,8 +56,8 @@ static struct {
     uint64_t random;
     uint64_t calls, fail_at; /* the n-th call fails, and then all: a sticky error */
     bool broken;
-    uint32_t slowness;      /* steps done at a look: 0 to 3 less this; at least now and then one */
-    uint64_t device_bytes;  /* free */
+    uint32_t slowness;     /* steps done at a look: 0 to 3 less this; at least now and then one */
+    uint64_t device_bytes; /* free */
     uint64_t memories, pinned, events, stream_count, retained, modules;
 } fake = {.lock = PTHREAD_MUTEX_INITIALIZER, .random = 88172645463325252ull, .device_bytes = 1ull << 30};
 
@@ -105,8 +106,8 @@ static inline void fake_run(struct fake_op *op)
         if (op->kernel == FAKE_ASSEMBLE) {
             for (uint64_t tile = 0; tile < op->assemble.tile_count; tile++)
                 dmc_tile_assemble((const struct dmc_tile_index *)(uintptr_t)op->assemble.index, op->assemble.piece_count,
-                                  (const uint8_t *)(uintptr_t)op->assemble.records, (const uint32_t *)(uintptr_t)op->assemble.statuses, tile, 0,
-                                  1);
+                                  (const uint8_t *)(uintptr_t)op->assemble.records,
+                                  (const uint32_t *)(uintptr_t)op->assemble.statuses, tile, 0, 1);
         } else {
             struct dmc_cuda_launcher twin = dmc_twin_launcher(FAKE_MULTIPROCESSORS, 227 * 1024);
             void *arguments[] = {&op->job};
@@ -176,20 +177,43 @@ static inline struct fake_op *fake_put(dmc_cu_stream handle, enum fake_kind kind
     return op;
 }
 
-static dmc_cu_result fake_init(unsigned flags) { (void)flags; return DMC_CU_SUCCESS; }
-static dmc_cu_result fake_driver_version(int *version) { *version = 13000; return DMC_CU_SUCCESS; }
+static dmc_cu_result fake_init(unsigned flags)
+{
+    (void)flags;
+    return DMC_CU_SUCCESS;
+}
+static dmc_cu_result fake_driver_version(int *version)
+{
+    *version = 13000;
+    return DMC_CU_SUCCESS;
+}
 static dmc_cu_result fake_error_name(dmc_cu_result result, const char **text)
 {
     *text = result == DMC_CU_OUT_OF_MEMORY ? "CUDA_ERROR_OUT_OF_MEMORY" : "CUDA_ERROR_LAUNCH_FAILED";
     return DMC_CU_SUCCESS;
 }
-static dmc_cu_result fake_error_string(dmc_cu_result result, const char **text) { (void)result; *text = "a test made it fail"; return DMC_CU_SUCCESS; }
-static dmc_cu_result fake_device_count(int *count) { *count = 2; return DMC_CU_SUCCESS; }
-static dmc_cu_result fake_device_get(dmc_cu_device *device, int ordinal) { *device = ordinal; return fake_end(fake_begin(false)); }
+static dmc_cu_result fake_error_string(dmc_cu_result result, const char **text)
+{
+    (void)result;
+    *text = "a test made it fail";
+    return DMC_CU_SUCCESS;
+}
+static dmc_cu_result fake_device_count(int *count)
+{
+    *count = 2;
+    return DMC_CU_SUCCESS;
+}
+static dmc_cu_result fake_device_get(dmc_cu_device *device, int ordinal)
+{
+    *device = ordinal;
+    return fake_end(fake_begin(false));
+}
 static dmc_cu_result fake_device_attribute(int *value, int attribute, dmc_cu_device device)
 {
     (void)device;
-    *value = attribute == DMC_CU_MULTIPROCESSOR_COUNT ? FAKE_MULTIPROCESSORS : attribute == DMC_CU_SHARED_BYTES_BLOCK_OPTIN ? 227 * 1024 : 9;
+    *value = attribute == DMC_CU_MULTIPROCESSOR_COUNT       ? FAKE_MULTIPROCESSORS
+             : attribute == DMC_CU_SHARED_BYTES_BLOCK_OPTIN ? 227 * 1024
+                                                            : 9;
     return fake_end(fake_begin(false));
 }
 static dmc_cu_result fake_primary_retain(dmc_cu_context *context, dmc_cu_device device)
@@ -207,10 +231,28 @@ static dmc_cu_result fake_primary_release(dmc_cu_device device)
     fake.retained--;
     return fake_end(result);
 }
-static dmc_cu_result fake_context_current(dmc_cu_context *context) { *context = NULL; return fake_end(fake_begin(false)); }
-static dmc_cu_result fake_context_push(dmc_cu_context context) { (void)context; fake_entered++; return DMC_CU_SUCCESS; }
-static dmc_cu_result fake_context_pop(dmc_cu_context *context) { *context = NULL; fake_entered--; return DMC_CU_SUCCESS; }
-static dmc_cu_result fake_context_device(dmc_cu_device *device) { *device = 0; return fake_end(fake_begin(true)); }
+static dmc_cu_result fake_context_current(dmc_cu_context *context)
+{
+    *context = NULL;
+    return fake_end(fake_begin(false));
+}
+static dmc_cu_result fake_context_push(dmc_cu_context context)
+{
+    (void)context;
+    fake_entered++;
+    return DMC_CU_SUCCESS;
+}
+static dmc_cu_result fake_context_pop(dmc_cu_context *context)
+{
+    *context = NULL;
+    fake_entered--;
+    return DMC_CU_SUCCESS;
+}
+static dmc_cu_result fake_context_device(dmc_cu_device *device)
+{
+    *device = 0;
+    return fake_end(fake_begin(true));
+}
 static dmc_cu_result fake_memory_info(size_t *free_bytes, size_t *total_bytes)
 {
     *free_bytes = *total_bytes = fake.device_bytes;
@@ -290,9 +332,18 @@ static dmc_cu_result fake_set(dmc_cu_address to, uint64_t value, uint32_t item_b
     }
     return fake_end(result);
 }
-static dmc_cu_result fake_set_u8(dmc_cu_address to, unsigned char value, size_t count, dmc_cu_stream stream) { return fake_set(to, value, 1, count, stream); }
-static dmc_cu_result fake_set_u16(dmc_cu_address to, unsigned short value, size_t count, dmc_cu_stream stream) { return fake_set(to, value, 2, count, stream); }
-static dmc_cu_result fake_set_u32(dmc_cu_address to, unsigned value, size_t count, dmc_cu_stream stream) { return fake_set(to, value, 4, count, stream); }
+static dmc_cu_result fake_set_u8(dmc_cu_address to, unsigned char value, size_t count, dmc_cu_stream stream)
+{
+    return fake_set(to, value, 1, count, stream);
+}
+static dmc_cu_result fake_set_u16(dmc_cu_address to, unsigned short value, size_t count, dmc_cu_stream stream)
+{
+    return fake_set(to, value, 2, count, stream);
+}
+static dmc_cu_result fake_set_u32(dmc_cu_address to, unsigned value, size_t count, dmc_cu_stream stream)
+{
+    return fake_set(to, value, 4, count, stream);
+}
 static dmc_cu_result fake_stream_create(dmc_cu_stream *stream, unsigned flags)
 {
     assert(flags == DMC_CU_STREAM_NON_BLOCKING);
@@ -428,7 +479,8 @@ static dmc_cu_result fake_function_attribute(dmc_cu_function function, int attri
     return fake_end(fake_begin(true));
 }
 static dmc_cu_result fake_launch(dmc_cu_function function, unsigned grid_x, unsigned grid_y, unsigned grid_z, unsigned block_x,
-                                 unsigned block_y, unsigned block_z, unsigned shared_bytes, dmc_cu_stream stream, void **arguments, void **extra)
+                                 unsigned block_y, unsigned block_z, unsigned shared_bytes, dmc_cu_stream stream,
+                                 void **arguments, void **extra)
 {
     (void)extra;
     assert(grid_x > 0 && grid_y == 1 && grid_z == 1 && block_x > 0 && block_y == 1 && block_z == 1);

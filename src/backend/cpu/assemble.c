@@ -39,8 +39,9 @@ static struct dmc_piece_dim rows_of(const struct dmc_piece *piece, const struct 
     return piece->dim_count > 1 ? dims[piece->dim_count - 2] : (struct dmc_piece_dim){1, 0, 0};
 }
 
-/* Which axis the row functions do beside the last one: the next to last, unless the source is transposed. Then it is the axis along
- * which neighbours lie closest in the source, so that whole cache lines are used; twice as fast (bench_scatter, transposed). */
+/* Which axis the row functions do beside the last one: the next to last, unless the source is transposed. Then it is the axis
+ * along which neighbours lie closest in the source, so that whole cache lines are used; twice as fast (bench_scatter,
+ * transposed). */
 static uint32_t row_axis(const struct dmc_piece_dim *dims, uint32_t count)
 {
     uint32_t best = count - 2;
@@ -53,8 +54,8 @@ static uint32_t row_axis(const struct dmc_piece_dim *dims, uint32_t count)
     return best;
 }
 
-void dmc_assemble_piece(const struct dmc_piece *piece, const struct dmc_piece_dim *all_dims, dmc_scatter_rows rows, const void *decoded,
-                        void *tensor)
+void dmc_assemble_piece(const struct dmc_piece *piece, const struct dmc_piece_dim *all_dims, dmc_scatter_rows rows,
+                        const void *decoded, void *tensor)
 {
     const struct dmc_piece_dim *dims = all_dims + piece->dim_begin, *outer = dims;
     const uint32_t count = piece->dim_count;

@@ -11,8 +11,8 @@
  * rows     from dmc_scatter_select() for the array's and the field's dtype.
  * decoded  where byte 0 of the decoded chunk is, or would be (raw spans).
  * tensor   the field's tensor. */
-void dmc_assemble_piece(const struct dmc_piece *piece, const struct dmc_piece_dim *dims, dmc_scatter_rows rows, const void *decoded,
-                        void *tensor);
+void dmc_assemble_piece(const struct dmc_piece *piece, const struct dmc_piece_dim *dims, dmc_scatter_rows rows,
+                        const void *decoded, void *tensor);
 
 /* Fill one piece with an element, or with two in turn along its last dim. */
 void dmc_assemble_fill(const struct dmc_piece *piece, const struct dmc_piece_dim *dims, enum damacy_dtype output,

@@ -18,8 +18,8 @@ static void worker_deinit(struct dmc_cpu_worker *worker)
 uint64_t dmc_cpu_memory(const struct dmc_cpu_options *options)
 {
     uint64_t reads = dmc_cpu_ring(options);
-    return options->worker_count *
-           (sizeof(struct dmc_cpu_worker) + reads * sizeof(struct dmc_read_slot) + (reads + 1) * sizeof(struct dmc_waiting_read));
+    return options->worker_count * (sizeof(struct dmc_cpu_worker) + reads * sizeof(struct dmc_read_slot) +
+                                    (reads + 1) * sizeof(struct dmc_waiting_read));
 }
 
 static enum damacy_status worker_init(struct dmc_cpu_worker *worker, struct dmc_cpu_backend *backend, uint32_t index,
@@ -44,7 +44,10 @@ static enum damacy_status worker_init(struct dmc_cpu_worker *worker, struct dmc_
     return DAMACY_OK;
 }
 
-static struct dmc_cpu_backend *cpu_of(struct dmc_backend *backend) { return (struct dmc_cpu_backend *)backend; }
+static struct dmc_cpu_backend *cpu_of(struct dmc_backend *backend)
+{
+    return (struct dmc_cpu_backend *)backend;
+}
 
 static void cpu_submit(struct dmc_backend *base, struct dmc_backend_batch *batch)
 {
@@ -86,7 +89,8 @@ static bool cpu_destroy(struct dmc_backend *base, uint64_t deadline_ns)
     for (uint32_t i = 0; whole && backend->workers && i < backend->options.worker_count; i++) {
         struct dmc_cpu_worker *worker = &backend->workers[i];
         if (worker->io && !dmc_io_destroy(worker->io, deadline_ns)) {
-            dmc_log(DMC_BACKEND, DAMACY_LOG_WARN, "a read of worker %u is stuck in the kernel; it is left behind with its buffers", i);
+            dmc_log(DMC_BACKEND, DAMACY_LOG_WARN,
+                    "a read of worker %u is stuck in the kernel; it is left behind with its buffers", i);
             whole = false;
         }
     }
@@ -144,7 +148,8 @@ static enum damacy_status cpu_memory_alloc(struct dmc_backend *backend, uint64_t
     (void)backend;
     *memory = (struct dmc_backend_memory){.ops = &memory_ops, .data = dmc_pages_map(bytes), .bytes = bytes};
     if (!memory->data)
-        return dmc_error_set(error, DAMACY_OOM, "config", "no memory for a batch buffer of %llu bytes", (unsigned long long)bytes);
+        return dmc_error_set(error, DAMACY_OOM, "config", "no memory for a batch buffer of %llu bytes",
+                             (unsigned long long)bytes);
     return DAMACY_OK;
 }
 
@@ -177,8 +182,8 @@ static const struct dmc_backend_ops cpu_ops = {
 
 /* --- making --- */
 
-enum damacy_status dmc_cpu_create(const struct dmc_cpu_options *options, const struct dmc_backend_hooks *hooks, struct dmc_backend **out,
-                                  struct damacy_error *error)
+enum damacy_status dmc_cpu_create(const struct dmc_cpu_options *options, const struct dmc_backend_hooks *hooks,
+                                  struct dmc_backend **out, struct damacy_error *error)
 {
     struct dmc_cpu_backend *backend = dmc_calloc(1, sizeof *backend);
     if (!backend)
@@ -201,7 +206,8 @@ enum damacy_status dmc_cpu_create(const struct dmc_cpu_options *options, const s
         snprintf(name, sizeof name, "damacy-cpu-%u", i);
         int failed = dmc_thread_start(&backend->workers[i].thread, name, dmc_cpu_worker_run, &backend->workers[i]);
         if (failed)
-            status = dmc_error_set_os(error, DAMACY_IO, "config", failed, "cannot start worker %u of %u", i + 1, options->worker_count);
+            status = dmc_error_set_os(error, DAMACY_IO, "config", failed, "cannot start worker %u of %u", i + 1,
+                                      options->worker_count);
         else
             backend->started++;
     }

@@ -1,5 +1,5 @@
-/* The CPU backend: worker threads that execute plans. A chunk goes from read to assemble on one worker, while it is in that core's
- * cache; there is no queue between the stages and no central I/O thread.
+/* The CPU backend: worker threads that execute plans. A chunk goes from read to assemble on one worker, while it is in that
+ * core's cache; there is no queue between the stages and no central I/O thread.
  *
  *     submit --> ring of batches --claim (one atomic add)--> worker: start read --+-- done at once --> decode --> assemble
  *                                                                                 +-- would block --> in flight --> (later) --^
@@ -16,12 +16,14 @@
 
 struct dmc_cpu_options {
     uint32_t worker_count;
-    uint32_t batches_max;     /* most batches submitted and not done */
-    uint32_t reads_in_flight; /* per worker */
-    uint32_t remote_reads_in_flight; /* the same while it reads over a network, whose latency wants more; less than reads_in_flight: that */
-    uint64_t worker_bytes;    /* of reads in flight per worker */
-    uint64_t share_bytes;     /* of everything a worker may hold: reads in flight, a decoded chunk, scratch; at least worker_bytes */
-    uint64_t oversize_bytes;  /* beyond its share, of one worker at a time */
+    uint32_t batches_max;            /* most batches submitted and not done */
+    uint32_t reads_in_flight;        /* per worker */
+    uint32_t remote_reads_in_flight; /* the same while it reads over a network, whose latency wants more; less than
+                                        reads_in_flight: that */
+    uint64_t worker_bytes;           /* of reads in flight per worker */
+    uint64_t
+        share_bytes; /* of everything a worker may hold: reads in flight, a decoded chunk, scratch; at least worker_bytes */
+    uint64_t oversize_bytes; /* beyond its share, of one worker at a time */
     bool verify_full;
     bool io_uring_never;
 };
@@ -30,7 +32,7 @@ struct dmc_cpu_options {
 uint64_t dmc_cpu_memory(const struct dmc_cpu_options *options);
 
 /* Start the workers. The shares, oversize_bytes and the tables are the caller's to set aside. */
-enum damacy_status dmc_cpu_create(const struct dmc_cpu_options *options, const struct dmc_backend_hooks *hooks, struct dmc_backend **backend,
-                                  struct damacy_error *error);
+enum damacy_status dmc_cpu_create(const struct dmc_cpu_options *options, const struct dmc_backend_hooks *hooks,
+                                  struct dmc_backend **backend, struct damacy_error *error);
 
 #endif

@@ -7,7 +7,10 @@
 #include "base/clock.h"
 #include "base/error.h"
 
-static const struct dmc_backend_array *array_of(const struct dmc_chunk *chunk) { return chunk->array->user; }
+static const struct dmc_backend_array *array_of(const struct dmc_chunk *chunk)
+{
+    return chunk->array->user;
+}
 
 /* Tell the owner of worker->error, which has its place in front. */
 static void fail_chunk(struct dmc_cpu_worker *worker, struct dmc_backend_batch *batch, const struct dmc_chunk *chunk)
@@ -30,7 +33,8 @@ static void fill_chunk(struct dmc_cpu_worker *worker, struct dmc_backend_batch *
     dmc_counter_add(&worker->fill, 1, bytes, dmc_clock_ns() - begin_ns);
 }
 
-static void scatter_chunk(struct dmc_cpu_worker *worker, struct dmc_backend_batch *batch, const struct dmc_chunk *chunk, const uint8_t *decoded)
+static void scatter_chunk(struct dmc_cpu_worker *worker, struct dmc_backend_batch *batch, const struct dmc_chunk *chunk,
+                          const uint8_t *decoded)
 {
     const struct dmc_backend_array *array = array_of(chunk);
     uint64_t bytes = 0;
@@ -52,7 +56,8 @@ static void execute_chunk(struct dmc_cpu_worker *worker, struct dmc_backend_batc
     uint64_t begin_ns = dmc_clock_ns();
     const uint8_t *decoded;
     if (chain->raw) {
-        /* The bytes lie where the whole chunk would have them, part_begin bytes in: only an address, never dereferenced before it. */
+        /* The bytes lie where the whole chunk would have them, part_begin bytes in: only an address, never dereferenced before
+         * it. */
         decoded = (const uint8_t *)((uintptr_t)data + chunk->stored_offset - chunk->part_begin);
     } else {
         struct dmc_decode decode = {
@@ -86,7 +91,8 @@ static void finish_task(struct dmc_cpu_worker *worker, struct dmc_backend_batch 
         worker->backend->hooks.done(worker->backend->hooks.user, batch);
 }
 
-void dmc_cpu_execute_failure(struct dmc_cpu_worker *worker, struct dmc_backend_batch *batch, uint32_t read_index, struct damacy_error *error)
+void dmc_cpu_execute_failure(struct dmc_cpu_worker *worker, struct dmc_backend_batch *batch, uint32_t read_index,
+                             struct damacy_error *error)
 {
     const struct dmc_read *read = &batch->plan.reads[read_index];
     for (uint32_t i = read->chunk_begin; i < read->chunk_end; i++) {
@@ -98,8 +104,8 @@ void dmc_cpu_execute_failure(struct dmc_cpu_worker *worker, struct dmc_backend_b
     finish_task(worker, batch);
 }
 
-void dmc_cpu_execute_read(struct dmc_cpu_worker *worker, struct dmc_backend_batch *batch, uint32_t read_index, const struct dmc_request *request,
-                          const struct damacy_error *request_error, const uint8_t *data)
+void dmc_cpu_execute_read(struct dmc_cpu_worker *worker, struct dmc_backend_batch *batch, uint32_t read_index,
+                          const struct dmc_request *request, const struct damacy_error *request_error, const uint8_t *data)
 {
     const struct dmc_read *read = &batch->plan.reads[read_index];
     atomic_store_explicit(&worker->computing, true, memory_order_relaxed);

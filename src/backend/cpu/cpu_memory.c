@@ -1,11 +1,12 @@
 /* What a worker's memory is, and how a chunk that is larger than its share gets read all the same.
  *
- * Each worker owns a share of the host budget, set aside at create: its read buffer, one decoded chunk and the codecs' scratch are drawn
- * from it, so that what one worker can hold never depends on what the others do. Room for a read is made before it starts: then
- * nothing can fail for want of memory while others are in flight.
+ * Each worker owns a share of the host budget, set aside at create: its read buffer, one decoded chunk and the codecs' scratch
+ * are drawn from it, so that what one worker can hold never depends on what the others do. Room for a read is made before it
+ * starts: then nothing can fail for want of memory while others are in flight.
  *
- *     fits as it is -> start            needs growth -> let the reads in flight finish, then grow (keeping what fits, else from nothing)
- *     larger than the share -> wait for the backend's one token, read alone with options.oversize_bytes more, give all back
+ *     fits as it is -> start            needs growth -> let the reads in flight finish, then grow (keeping what fits, else from
+ * nothing) larger than the share -> wait for the backend's one token, read alone with options.oversize_bytes more, give all
+ * back
  *
  * So the chunks that fail for BUDGET are those that do not fit alone, at any number of workers. */
 #include "backend/cpu/cpu_worker.h"
@@ -119,7 +120,8 @@ static enum dmc_space make_oversize_space(struct dmc_cpu_worker *worker, const s
         dmc_error_set(&worker->read_error, DAMACY_BUDGET, "read",
                       "a read of %llu bytes with a decoded chunk of %llu and %llu of scratch exceeds the %llu bytes that "
                       "max_host_memory_bytes leaves for one",
-                      (unsigned long long)need->read, (unsigned long long)need->decoded, (unsigned long long)dmc_codec_scratch_sum(&need->scratch),
+                      (unsigned long long)need->read, (unsigned long long)need->decoded,
+                      (unsigned long long)dmc_codec_scratch_sum(&need->scratch),
                       (unsigned long long)(worker->share.limit_bytes + backend->options.oversize_bytes));
         dmc_error_hint(&worker->read_error, "raise max_host_memory_bytes, or lower batch_slots or worker_count");
         return DMC_SPACE_NEVER;
@@ -135,17 +137,19 @@ static enum dmc_space make_oversize_space(struct dmc_cpu_worker *worker, const s
     return DMC_SPACE_NEVER;
 }
 
-enum dmc_space dmc_worker_make_space(struct dmc_cpu_worker *worker, const struct dmc_backend_batch *batch, uint32_t read_index, uint64_t bytes,
-                                   uint64_t *begin, uint64_t *end)
+enum dmc_space dmc_worker_make_space(struct dmc_cpu_worker *worker, const struct dmc_backend_batch *batch, uint32_t read_index,
+                                     uint64_t bytes, uint64_t *begin, uint64_t *end)
 {
     const struct need need = need_of(batch, &batch->plan.reads[read_index], bytes);
-    bool decodes = worker->codec && need.decoded <= worker->decoded_bytes && dmc_codec_scratch_within(&need.scratch, &worker->scratch);
+    bool decodes =
+        worker->codec && need.decoded <= worker->decoded_bytes && dmc_codec_scratch_within(&need.scratch, &worker->scratch);
     if (decodes && dmc_read_buffer_take(&worker->buffer, bytes, begin, end))
         return DMC_SPACE_MADE;
     if (worker->buffer.outstanding)
         return DMC_SPACE_LATER;
     /* Room for several reads at once is kept if that fits beside the rest. */
-    uint64_t usual = dmc_max_u64(dmc_max_u64(need.read, worker->buffer.bytes), dmc_round_up(worker->backend->options.worker_bytes, PAGE));
+    uint64_t usual =
+        dmc_max_u64(dmc_max_u64(need.read, worker->buffer.bytes), dmc_round_up(worker->backend->options.worker_bytes, PAGE));
     struct need all = {usual, dmc_max_u64(need.decoded, worker->decoded_bytes), worker->scratch};
     dmc_codec_scratch_raise(&all.scratch, &need.scratch);
     enum dmc_space space = DMC_SPACE_MADE;

@@ -41,7 +41,8 @@ static void finish_read(struct dmc_cpu_worker *worker, struct dmc_read_slot *slo
 {
     const struct dmc_read *read = &slot->batch->plan.reads[slot->read];
     struct dmc_request *request = &slot->request;
-    if (request->outcome == DMC_OUTCOME_TOO_LONG && request->object_bytes <= read->length && request->object_bytes > slot->part.iov_len) {
+    if (request->outcome == DMC_OUTCOME_TOO_LONG && request->object_bytes <= read->length &&
+        request->object_bytes > slot->part.iov_len) {
         uint64_t object_bytes = request->object_bytes;
         struct dmc_backend_batch *batch = slot->batch;
         uint32_t index = slot->read;

@@ -49,22 +49,24 @@ struct dmc_cpu_worker {
     pthread_t thread;
     struct dmc_io *io;
     /* the worker's own */
-    struct dmc_budget share; /* what the next four are drawn from; limit: options.share_bytes, more while oversize_bytes is not 0 */
+    struct dmc_budget
+        share; /* what the next four are drawn from; limit: options.share_bytes, more while oversize_bytes is not 0 */
     struct dmc_codec_context *codec;
     struct dmc_read_buffer buffer;
     uint8_t *decoded; /* one decoded chunk */
     uint64_t decoded_bytes;
     struct dmc_codec_scratch scratch; /* what the codecs may have taken */
-    _Atomic uint64_t oversize_bytes; /* the token is here, for what exceeds the share by so much; 0: it is not. Read by stats, too */
+    _Atomic uint64_t
+        oversize_bytes; /* the token is here, for what exceeds the share by so much; 0: it is not. Read by stats, too */
     struct dmc_read_slot *slots; /* a ring in the order of starting: [slot_tail, slot_head) */
     uint64_t slot_head, slot_tail;
     struct dmc_waiting_read *waiting; /* dmc_cpu_ring + 1: one that found no room, and those that came back too long */
     uint32_t waiting_count;
-    bool remote; /* the read started last goes over a network */
+    bool remote;           /* the read started last goes over a network */
     uint64_t batch_cursor; /* submitted batches before it have no task left to claim */
     struct damacy_error error;
     struct damacy_error read_error; /* of the read that is being started */
-    _Atomic bool computing; /* for destroy: decoding or assembling, not in a call that may hang */
+    _Atomic bool computing;         /* for destroy: decoding or assembling, not in a call that may hang */
     /* counters */
     struct dmc_worker_counter read, read_wait, decode, assemble, fill, idle;
     _Atomic uint64_t whole_bytes;
@@ -88,23 +90,27 @@ struct dmc_cpu_backend {
 /* Slots of a worker. */
 static inline uint32_t dmc_cpu_ring(const struct dmc_cpu_options *options)
 {
-    return options->remote_reads_in_flight > options->reads_in_flight ? options->remote_reads_in_flight : options->reads_in_flight;
+    return options->remote_reads_in_flight > options->reads_in_flight ? options->remote_reads_in_flight
+                                                                      : options->reads_in_flight;
 }
 
 void *dmc_cpu_worker_run(void *worker);
 
 /* cpu_execute.c: all chunks of a read whose request is done. */
-void dmc_cpu_execute_read(struct dmc_cpu_worker *worker, struct dmc_backend_batch *batch, uint32_t read_index, const struct dmc_request *request,
-                          const struct damacy_error *request_error, const uint8_t *data);
+void dmc_cpu_execute_read(struct dmc_cpu_worker *worker, struct dmc_backend_batch *batch, uint32_t read_index,
+                          const struct dmc_request *request, const struct damacy_error *request_error, const uint8_t *data);
 /* A group of absent chunks, counted from plan.absent_begin. */
 void dmc_cpu_execute_fill(struct dmc_cpu_worker *worker, struct dmc_backend_batch *batch, uint32_t group);
 /* The samples of a read that never got started. */
-void dmc_cpu_execute_failure(struct dmc_cpu_worker *worker, struct dmc_backend_batch *batch, uint32_t read_index, struct damacy_error *error);
+void dmc_cpu_execute_failure(struct dmc_cpu_worker *worker, struct dmc_backend_batch *batch, uint32_t read_index,
+                             struct damacy_error *error);
 
 static inline void dmc_counter_add(struct dmc_worker_counter *counter, uint64_t count, uint64_t bytes, uint64_t time_ns)
 {
-    atomic_store_explicit(&counter->count, atomic_load_explicit(&counter->count, memory_order_relaxed) + count, memory_order_relaxed);
-    atomic_store_explicit(&counter->bytes, atomic_load_explicit(&counter->bytes, memory_order_relaxed) + bytes, memory_order_relaxed);
+    atomic_store_explicit(&counter->count, atomic_load_explicit(&counter->count, memory_order_relaxed) + count,
+                          memory_order_relaxed);
+    atomic_store_explicit(&counter->bytes, atomic_load_explicit(&counter->bytes, memory_order_relaxed) + bytes,
+                          memory_order_relaxed);
     atomic_store_explicit(&counter->time_ns, atomic_load_explicit(&counter->time_ns, memory_order_relaxed) + time_ns,
                           memory_order_relaxed);
 }
@@ -116,8 +122,8 @@ enum dmc_space {
     DMC_SPACE_NEVER,  /* worker->read_error says why */
     DMC_SPACE_STOPPED /* the backend stops */
 };
-enum dmc_space dmc_worker_make_space(struct dmc_cpu_worker *worker, const struct dmc_backend_batch *batch, uint32_t read_index, uint64_t bytes,
-                                   uint64_t *begin, uint64_t *end);
+enum dmc_space dmc_worker_make_space(struct dmc_cpu_worker *worker, const struct dmc_backend_batch *batch, uint32_t read_index,
+                                     uint64_t bytes, uint64_t *begin, uint64_t *end);
 /* The read that exceeded the share is over. */
 void dmc_worker_oversize_end(struct dmc_cpu_worker *worker);
 void dmc_worker_memory_deinit(struct dmc_cpu_worker *worker);

@@ -1,10 +1,10 @@
-/* Assemble on the device: the descriptors that the host writes, and the kernel's body, in the part of C that nvcc takes as C++. The
- * element code is convert_element.h, the same that the CPU's loops use, so the bits are the same.
+/* Assemble on the device: the descriptors that the host writes, and the kernel's body, in the part of C that nvcc takes as C++.
+ * The element code is convert_element.h, the same that the CPU's loops use, so the bits are the same.
  *
  * A wave's pieces lie as records in one buffer that is copied with it. Each piece is cut into tiles of about DMC_TILE_ELEMENTS:
  * whole rows, or segments of one row where rows are long. The index tells which tiles are whose: a thread block takes a tile,
- * finds its piece by halving, and its threads share the tile's units, which are up to four neighbours along the row, begun where
- * the target is aligned, so that they leave in one store.
+ * finds its piece by halving, and its threads share the tile's units, which are up to four neighbours along the row, begun
+ * where the target is aligned, so that they leave in one store.
  *
  *     buffer:  | index: piece_count entries ... | records, 16-byte aligned ...      |
  *     tiles:   0 .. | piece 0 | piece 1 ... | tile_end
@@ -100,7 +100,8 @@ DMC_KERNEL struct dmc_tile dmc_tile_part(const struct dmc_tile_piece *piece, uin
 }
 
 /* Where a row begins, relative to the piece's first elements. */
-DMC_KERNEL void dmc_tile_row(const struct dmc_tile_dim *dims, uint32_t dim_count, uint64_t row, int64_t *source, int64_t *target)
+DMC_KERNEL void dmc_tile_row(const struct dmc_tile_dim *dims, uint32_t dim_count, uint64_t row, int64_t *source,
+                             int64_t *target)
 {
     int64_t from = 0, to = 0;
     uint32_t d = dim_count;
@@ -130,47 +131,49 @@ DMC_KERNEL void dmc_tile_row(const struct dmc_tile_dim *dims, uint32_t dim_count
 #define dmc_swap_u8(x) (x)
 #define DMC_TILE_SAME(x) (x)
 
-/* The usual pairs have code of their own: X(SOURCE, source, OUTPUT, output). For every pair that would be more than an architecture's
- * share of the library; the others go by dmc_tile_any(). */
-#define DMC_TILE_PAIRS(X)                                                                                                              \
-    X(I8, i8, BF16, bf16) X(I8, i8, F32, f32)                                                                                          \
-    X(U8, u8, F16, f16) X(U8, u8, BF16, bf16) X(U8, u8, F32, f32)                                                                      \
-    X(I16, i16, F16, f16) X(I16, i16, BF16, bf16) X(I16, i16, F32, f32)                                                                \
-    X(U16, u16, F16, f16) X(U16, u16, BF16, bf16) X(U16, u16, F32, f32)                                                                \
-    X(I32, i32, F32, f32) X(U32, u32, F32, f32) X(U32, u32, I64, i64)                                                                  \
-    X(F16, f16, BF16, bf16) X(F16, f16, F32, f32) X(BF16, bf16, F16, f16) X(BF16, bf16, F32, f32)                                      \
-    X(F32, f32, F16, f16) X(F32, f32, BF16, bf16) X(F64, f64, F32, f32)
+/* The usual pairs have code of their own: X(SOURCE, source, OUTPUT, output). For every pair that would be more than an
+ * architecture's share of the library; the others go by dmc_tile_any(). */
+#define DMC_TILE_PAIRS(X)                                                                                                      \
+    X(I8, i8, BF16, bf16)                                                                                                      \
+    X(I8, i8, F32, f32) X(U8, u8, F16, f16) X(U8, u8, BF16, bf16) X(U8, u8, F32, f32) X(I16, i16, F16, f16)                    \
+        X(I16, i16, BF16, bf16) X(I16, i16, F32, f32) X(U16, u16, F16, f16) X(U16, u16, BF16, bf16) X(U16, u16, F32, f32)      \
+            X(I32, i32, F32, f32) X(U32, u32, F32, f32) X(U32, u32, I64, i64) X(F16, f16, BF16, bf16) X(F16, f16, F32, f32)    \
+                X(BF16, bf16, F16, f16) X(BF16, bf16, F32, f32) X(F32, f32, F16, f16) X(F32, f32, BF16, bf16)                  \
+                    X(F64, f64, F32, f32)
 
 /* Up to four neighbours, but no more than 16 bytes, leave in one store. */
 #define DMC_TILE_UNIT(type) (sizeof(type) == 8 ? 2u : 4u)
 
-/* Items [first, last) of a unit that begins at `target`, aligned to the whole unit; all of it in one store where it is whole. */
-#define DMC_TILE_CASE(key, source_name, output_name, convert)                                                                          \
-    case key: {                                                                                                                        \
-        typedef struct __attribute__((aligned(DMC_TILE_UNIT(dmc_bits_##output_name) * sizeof(dmc_bits_##output_name)), may_alias)) {   \
-            dmc_bits_##output_name item[DMC_TILE_UNIT(dmc_bits_##output_name)];                                                        \
-        } unit_store;                                                                                                                  \
-        const uint32_t unit = DMC_TILE_UNIT(dmc_bits_##output_name);                                                                   \
-        unit_store store;                                                                                                              \
-        for (uint32_t i = 0; i < unit; i++)                                                                                            \
-            if (i >= first && i < last) {                                                                                              \
-                dmc_bits_##source_name x = *(const dmc_bits_##source_name *)(uintptr_t)(source + (uint64_t)(i * step));                \
-                dmc_bits_##source_name swapped = dmc_swap_##source_name(x);                                                            \
-                store.item[i] = convert(swap ? swapped : x);                                                                           \
-            }                                                                                                                          \
-        if (last - first == unit)                                                                                                      \
-            *(unit_store *)(uintptr_t)target = store;                                                                                  \
-        else                                                                                                                           \
-            for (uint32_t i = 0; i < unit; i++)                                                                                        \
-                if (i >= first && i < last)                                                                                            \
-                    ((dmc_bits_##output_name *)(uintptr_t)target)[i] = store.item[i];                                                  \
-        break;                                                                                                                         \
+/* Items [first, last) of a unit that begins at `target`, aligned to the whole unit; all of it in one store where it is whole.
+ */
+#define DMC_TILE_CASE(key, source_name, output_name, convert)                                                                  \
+    case key: {                                                                                                                \
+        typedef struct __attribute__((aligned(DMC_TILE_UNIT(dmc_bits_##output_name) * sizeof(dmc_bits_##output_name)),         \
+                                      may_alias)) {                                                                            \
+            dmc_bits_##output_name item[DMC_TILE_UNIT(dmc_bits_##output_name)];                                                \
+        } unit_store;                                                                                                          \
+        const uint32_t unit = DMC_TILE_UNIT(dmc_bits_##output_name);                                                           \
+        unit_store store;                                                                                                      \
+        for (uint32_t i = 0; i < unit; i++)                                                                                    \
+            if (i >= first && i < last) {                                                                                      \
+                dmc_bits_##source_name x = *(const dmc_bits_##source_name *)(uintptr_t)(source + (uint64_t)(i * step));        \
+                dmc_bits_##source_name swapped = dmc_swap_##source_name(x);                                                    \
+                store.item[i] = convert(swap ? swapped : x);                                                                   \
+            }                                                                                                                  \
+        if (last - first == unit)                                                                                              \
+            *(unit_store *)(uintptr_t)target = store;                                                                          \
+        else                                                                                                                   \
+            for (uint32_t i = 0; i < unit; i++)                                                                                \
+                if (i >= first && i < last)                                                                                    \
+                    ((dmc_bits_##output_name *)(uintptr_t)target)[i] = store.item[i];                                          \
+        break;                                                                                                                 \
     }
 #define DMC_TILE_PAIR_CASE(S, s, O, o) DMC_TILE_CASE((uint32_t)DAMACY_##S * 16u + (uint32_t)DAMACY_##O, s, o, dmc_##s##_to_##o)
 
 enum { DMC_TILE_COPY_1 = 0x1001, DMC_TILE_COPY_2 = 0x1002, DMC_TILE_COPY_4 = 0x1004, DMC_TILE_COPY_8 = 0x1008 };
 
-DMC_KERNEL void dmc_tile_unit(uint32_t key, uint64_t source, uint64_t target, int64_t step, bool swap, uint32_t first, uint32_t last)
+DMC_KERNEL void dmc_tile_unit(uint32_t key, uint64_t source, uint64_t target, int64_t step, bool swap, uint32_t first,
+                              uint32_t last)
 {
     switch (key) {
         DMC_TILE_CASE(DMC_TILE_COPY_1, u8, u8, DMC_TILE_SAME)
@@ -199,10 +202,10 @@ DMC_KERNEL uint32_t dmc_tile_key(uint32_t source, uint32_t output, uint32_t item
     }
 }
 
-/* A thread's share of a tile: units thread, thread + thread_count, ... of all rows. Each row's first unit begins at or before the
- * row, where the target is aligned to a whole unit. */
-DMC_KERNEL void dmc_tile_units(const struct dmc_tile_piece *piece, const struct dmc_tile_dim *dims, struct dmc_tile tile, uint32_t key,
-                               uint32_t item_bytes, uint32_t thread, uint32_t thread_count)
+/* A thread's share of a tile: units thread, thread + thread_count, ... of all rows. Each row's first unit begins at or before
+ * the row, where the target is aligned to a whole unit. */
+DMC_KERNEL void dmc_tile_units(const struct dmc_tile_piece *piece, const struct dmc_tile_dim *dims, struct dmc_tile tile,
+                               uint32_t key, uint32_t item_bytes, uint32_t thread, uint32_t thread_count)
 {
     const uint32_t unit = item_bytes == 8 ? 2 : 4;
     const bool swap = (piece->flags & DMC_PIECE_SWAP) != 0;
@@ -335,8 +338,8 @@ DMC_KERNEL uint32_t dmc_tile_item_bytes(uint32_t dtype)
 }
 
 /* Any pair, any address, and fills: an element at a time. */
-DMC_TILE_RARE void dmc_tile_any(const struct dmc_tile_piece *piece, const struct dmc_tile_dim *dims, struct dmc_tile tile, uint32_t thread,
-                             uint32_t thread_count)
+DMC_TILE_RARE void dmc_tile_any(const struct dmc_tile_piece *piece, const struct dmc_tile_dim *dims, struct dmc_tile tile,
+                                uint32_t thread, uint32_t thread_count)
 {
     uint32_t source_bytes = dmc_tile_item_bytes(piece->source_dtype), output_bytes = dmc_tile_item_bytes(piece->output_dtype);
     const bool fill = (piece->flags & DMC_PIECE_FILL) != 0, swap = (piece->flags & DMC_PIECE_SWAP) != 0;

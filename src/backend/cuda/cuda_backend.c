@@ -15,7 +15,10 @@
 /* How often the submitter looks at events while waves fly. A decode takes milliseconds; a look about a microsecond. */
 #define POLL_NS 50000u
 
-static struct dmc_cuda_engine *engine_of(struct dmc_backend *backend) { return (struct dmc_cuda_engine *)backend; }
+static struct dmc_cuda_engine *engine_of(struct dmc_backend *backend)
+{
+    return (struct dmc_cuda_engine *)backend;
+}
 
 /* --- the submitter --- */
 
@@ -54,7 +57,8 @@ static void open_wave_locked(struct dmc_cuda_engine *engine)
  *   all readers have nothing to do            nothing more will come before something is finished
  *   the device has nothing to do at all       better a small wave than none
  *   it decodes one wave, has nothing to copy, and a quarter is full     so that copying hides behind decoding
- * Where the device is what limits, two waves are always under way, and so the filling one becomes full: large waves decode fastest. */
+ * Where the device is what limits, two waves are always under way, and so the filling one becomes full: large waves decode
+ * fastest. */
 static bool close_wanted_locked(const struct dmc_cuda_engine *engine)
 {
     const struct dmc_wave *wave = engine->filling;
@@ -70,14 +74,15 @@ static bool close_wanted_locked(const struct dmc_cuda_engine *engine)
     }
     if (busy == 0)
         return true;
-    return busy == 1 && copying == 0 && (wave->stored_used >= wave->limits.stored_bytes / 4 || wave->decoded_used >= wave->limits.decoded_bytes / 4);
+    return busy == 1 && copying == 0 &&
+           (wave->stored_used >= wave->limits.stored_bytes / 4 || wave->decoded_used >= wave->limits.decoded_bytes / 4);
 }
 
 /* A chunk that the device gave back: a reader shall read it again. */
 static void give_back(struct dmc_cuda_engine *engine, const struct dmc_wave_entry *entry, uint32_t status)
 {
-    dmc_log(DMC_BACKEND, DAMACY_LOG_DEBUG, "batch %llu: the device gave a chunk back (%s)", (unsigned long long)entry->batch->batch_id,
-            dmc_cuda_status_name(status));
+    dmc_log(DMC_BACKEND, DAMACY_LOG_DEBUG, "batch %llu: the device gave a chunk back (%s)",
+            (unsigned long long)entry->batch->batch_id, dmc_cuda_status_name(status));
     dmc_cuda_count(&engine->retry, 1, 0, 0);
     dmc_mutex_lock(&engine->lock);
     bool room = engine->retry_count < engine->retry_capacity;
@@ -312,7 +317,8 @@ static bool cuda_destroy(struct dmc_backend *backend, uint64_t deadline_ns)
         }
     for (uint32_t i = 0; whole && engine->readers && i < engine->options.reader_count; i++)
         if (engine->readers[i].io && !dmc_io_destroy(engine->readers[i].io, deadline_ns)) {
-            dmc_log(DMC_BACKEND, DAMACY_LOG_WARN, "a read of reader %u is stuck in the kernel; it is left behind with its buffers", i);
+            dmc_log(DMC_BACKEND, DAMACY_LOG_WARN,
+                    "a read of reader %u is stuck in the kernel; it is left behind with its buffers", i);
             whole = false;
         }
     if (whole)
@@ -371,8 +377,8 @@ static bool cuda_memory_fenced(struct dmc_backend *backend, struct dmc_backend_m
     return true;
 }
 
-/* Rows of a finished batch: nothing else touches its buffer now. Errors of the driver show at the submitter's next call, too, so here
- * they are only waited for. */
+/* Rows of a finished batch: nothing else touches its buffer now. Errors of the driver show at the submitter's next call, too,
+ * so here they are only waited for. */
 static void cuda_row_fill(struct dmc_backend *backend, void *target, uint64_t elements, enum damacy_dtype output,
                           struct dmc_scatter_element element)
 {
@@ -450,7 +456,8 @@ static const struct dmc_backend_ops cuda_ops = {
 bool dmc_cuda_choose_waves(uint64_t device_bytes, uint64_t pinned_bytes, uint32_t *wave_count, struct dmc_wave_limits *limits)
 {
     const uint64_t usual_chunk = 128 * 1024, smallest = 1024 * 1024;
-    /* 4,096 usual chunks saturate the decoder on the largest device; one slot more than decode and copy need is being filled. */
+    /* 4,096 usual chunks saturate the decoder on the largest device; one slot more than decode and copy need is being filled.
+     */
     for (uint64_t decoded = 4096 * usual_chunk; decoded >= smallest; decoded = decoded / 4 * 3) {
         uint32_t chunks = (uint32_t)dmc_max_u64(decoded / usual_chunk, 1);
         struct dmc_cuda_advice zstd, blosc;
@@ -466,7 +473,8 @@ bool dmc_cuda_choose_waves(uint64_t device_bytes, uint64_t pinned_bytes, uint32_
         };
         limits->records_bytes = limits->piece_max * (sizeof(struct dmc_tile_piece) + 3 * sizeof(struct dmc_tile_dim));
         for (uint32_t count = 4; count >= (decoded > 64 * usual_chunk ? 3u : 2u); count--)
-            if (count * dmc_wave_device_bytes(limits) <= device_bytes && count * dmc_wave_pinned_bytes(limits) <= pinned_bytes) {
+            if (count * dmc_wave_device_bytes(limits) <= device_bytes &&
+                count * dmc_wave_pinned_bytes(limits) <= pinned_bytes) {
                 *wave_count = count;
                 return true;
             }
@@ -491,7 +499,8 @@ enum damacy_status dmc_cuda_open(const struct dmc_cuda_driver *driver, const voi
 #ifdef DMC_CUDA_KERNELS
         image = dmc_cuda_fatbin;
 #else
-        return dmc_error_set(error, DAMACY_UNSUPPORTED, "config", "this build of damacy has no CUDA backend; use device=\"cpu\"");
+        return dmc_error_set(error, DAMACY_UNSUPPORTED, "config",
+                             "this build of damacy has no CUDA backend; use device=\"cpu\"");
 #endif
     }
     enum damacy_status status = driver ? DAMACY_OK : dmc_cuda_driver_load(&driver, error);
@@ -546,11 +555,13 @@ static enum damacy_status start_threads(struct dmc_cuda_engine *engine, struct d
     dmc_mutex_lock(&engine->lock);
     engine->started = count;
     dmc_mutex_unlock(&engine->lock);
-    return dmc_error_set_os(error, DAMACY_IO, "config", failed, "cannot start thread %u of %u", count + 1, engine->options.reader_count + 1);
+    return dmc_error_set_os(error, DAMACY_IO, "config", failed, "cannot start thread %u of %u", count + 1,
+                            engine->options.reader_count + 1);
 }
 
-enum damacy_status dmc_cuda_create(const struct dmc_cuda_options *options, const struct dmc_backend_hooks *hooks, struct dmc_budget *budget,
-                                   struct dmc_cuda_device *device, struct dmc_backend **backend, struct damacy_error *error)
+enum damacy_status dmc_cuda_create(const struct dmc_cuda_options *options, const struct dmc_backend_hooks *hooks,
+                                   struct dmc_budget *budget, struct dmc_cuda_device *device, struct dmc_backend **backend,
+                                   struct damacy_error *error)
 {
     struct dmc_cuda_engine *engine = dmc_calloc(1, sizeof *engine);
     if (!engine)

@@ -1,14 +1,15 @@
-/* The CUDA backend: reader threads bring stored bytes into the pinned memory of wave slots; one submitter thread copies, decodes and
- * assembles wave after wave on the device.
+/* The CUDA backend: reader threads bring stored bytes into the pinned memory of wave slots; one submitter thread copies,
+ * decodes and assembles wave after wave on the device.
  *
  *     submit --> ring of batches --claim--> readers: start read --> done --> reserve room in the filling wave --> copy bytes in
- *                                              ^                              \-> what no GPU decoder takes: decode on this core
- *                                              | again, on the CPU                                               | close
+ *                                              ^                              \-> what no GPU decoder takes: decode on this
+ * core | again, on the CPU                                               | close
  *                                              +--- status is bad --- submitter <-- event --- assemble <- decode <- copy
  *
- * A wave is closed when it is full, or when the device would otherwise idle (see close_wanted in cuda_backend.c). A task is finished
- * when its waves are; a batch when its tasks are. A chunk that the device cannot decode is read again and decoded by a reader, with
- * the same result, or the same error, as on the CPU backend. An error of the driver ends the backend: hooks->broken. */
+ * A wave is closed when it is full, or when the device would otherwise idle (see close_wanted in cuda_backend.c). A task is
+ * finished when its waves are; a batch when its tasks are. A chunk that the device cannot decode is read again and decoded by a
+ * reader, with the same result, or the same error, as on the CPU backend. An error of the driver ends the backend:
+ * hooks->broken. */
 #ifndef DMC_CUDA_BACKEND_H
 #define DMC_CUDA_BACKEND_H
 
@@ -30,8 +31,8 @@ struct dmc_cuda_options {
     bool io_uring_never;
 };
 
-/* How large waves should be within these bounds: as many and as large as gains anything, fewer and smaller where memory is short. Pure.
- * false: not even the smallest fit. */
+/* How large waves should be within these bounds: as many and as large as gains anything, fewer and smaller where memory is
+ * short. Pure. false: not even the smallest fit. */
 bool dmc_cuda_choose_waves(uint64_t device_bytes, uint64_t pinned_bytes, uint32_t *wave_count, struct dmc_wave_limits *limits);
 
 /* OK if this build and this machine could run it; else UNSUPPORTED with the reason. */
@@ -41,8 +42,10 @@ enum damacy_status dmc_cuda_available(struct damacy_error *error);
 enum damacy_status dmc_cuda_open(const struct dmc_cuda_driver *driver, const void *image, int32_t ordinal, uint64_t limit_bytes,
                                  struct dmc_cuda_device **device, struct damacy_error *error);
 
-/* Start threads and allocate waves. `budget` is borrowed: pinned memory and readers' buffers are drawn from it. The device is retained. */
-enum damacy_status dmc_cuda_create(const struct dmc_cuda_options *options, const struct dmc_backend_hooks *hooks, struct dmc_budget *budget,
-                                   struct dmc_cuda_device *device, struct dmc_backend **backend, struct damacy_error *error);
+/* Start threads and allocate waves. `budget` is borrowed: pinned memory and readers' buffers are drawn from it. The device is
+ * retained. */
+enum damacy_status dmc_cuda_create(const struct dmc_cuda_options *options, const struct dmc_backend_hooks *hooks,
+                                   struct dmc_budget *budget, struct dmc_cuda_device *device, struct dmc_backend **backend,
+                                   struct damacy_error *error);
 
 #endif

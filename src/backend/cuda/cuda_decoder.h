@@ -29,7 +29,8 @@ enum dmc_cuda_format {
     DMC_CUDA_COPY,  /* not compressed: target = stored */
 };
 
-/* The codecs whose chunks may go to the GPU, by their names in a chain; the last row's codec is NULL. Also for docs/formats.md. */
+/* The codecs whose chunks may go to the GPU, by their names in a chain; the last row's codec is NULL. Also for docs/formats.md.
+ */
 struct dmc_cuda_codec {
     const char *codec;
     enum dmc_cuda_format format;

@@ -33,7 +33,8 @@ static enum damacy_status find_context(struct dmc_cuda_device *device, int32_t o
     int count = 0;
     driver->device_count(&count);
     if (device->ordinal >= count)
-        return dmc_error_set(error, DAMACY_INVAL, "config", "there is no CUDA device %d: this process sees %d", device->ordinal, count);
+        return dmc_error_set(error, DAMACY_INVAL, "config", "there is no CUDA device %d: this process sees %d", device->ordinal,
+                             count);
     result = driver->device_get(&device->handle, device->ordinal);
     if (result != DMC_CU_SUCCESS)
         return dmc_cuda_error(driver, result, "cuDeviceGet", error);
@@ -99,8 +100,8 @@ static void warn_of_rank(const struct dmc_cuda_device *device)
         dmc_log(DMC_BACKEND, DAMACY_LOG_WARN, "LOCAL_RANK is %s, but this pipeline uses CUDA device %d", rank, device->ordinal);
 }
 
-enum damacy_status dmc_cuda_device_open(const struct dmc_cuda_driver *driver, const void *image, int32_t ordinal, uint64_t limit_bytes,
-                                        struct dmc_cuda_device **out, struct damacy_error *error)
+enum damacy_status dmc_cuda_device_open(const struct dmc_cuda_driver *driver, const void *image, int32_t ordinal,
+                                        uint64_t limit_bytes, struct dmc_cuda_device **out, struct damacy_error *error)
 {
     struct dmc_cuda_device *device = dmc_calloc(1, sizeof *device);
     if (!device)
@@ -125,7 +126,10 @@ enum damacy_status dmc_cuda_device_open(const struct dmc_cuda_driver *driver, co
     return DAMACY_OK;
 }
 
-void dmc_cuda_device_retain(struct dmc_cuda_device *device) { atomic_fetch_add_explicit(&device->references, 1, memory_order_relaxed); }
+void dmc_cuda_device_retain(struct dmc_cuda_device *device)
+{
+    atomic_fetch_add_explicit(&device->references, 1, memory_order_relaxed);
+}
 
 void dmc_cuda_device_release(struct dmc_cuda_device *device)
 {
@@ -154,12 +158,13 @@ void dmc_cuda_leave(struct dmc_cuda_device *device)
 
 /* --- memory --- */
 
-enum damacy_status dmc_cuda_memory_alloc(struct dmc_cuda_device *device, uint64_t bytes, const char *what, dmc_cu_address *address,
-                                         struct damacy_error *error)
+enum damacy_status dmc_cuda_memory_alloc(struct dmc_cuda_device *device, uint64_t bytes, const char *what,
+                                         dmc_cu_address *address, struct damacy_error *error)
 {
     uint64_t size = dmc_round_up(bytes ? bytes : 1, ALIGN);
     if (!dmc_budget_reserve(&device->budget, size)) {
-        dmc_error_set(error, DAMACY_BUDGET, "config", "%llu bytes of device memory for %s do not fit max_gpu_memory_bytes (%llu, %llu in use)",
+        dmc_error_set(error, DAMACY_BUDGET, "config",
+                      "%llu bytes of device memory for %s do not fit max_gpu_memory_bytes (%llu, %llu in use)",
                       (unsigned long long)bytes, what, (unsigned long long)device->budget.limit_bytes,
                       (unsigned long long)dmc_budget_used(&device->budget));
         dmc_error_hint(error, "raise max_gpu_memory_bytes, or lower batch_slots or samples_per_batch");
@@ -170,8 +175,8 @@ enum damacy_status dmc_cuda_memory_alloc(struct dmc_cuda_device *device, uint64_
         return DAMACY_OK;
     dmc_budget_unreserve(&device->budget, size);
     enum damacy_status status = dmc_cuda_error(device->driver, result, "cuMemAlloc", error);
-    dmc_error_hint(error, "%llu bytes were asked for %s; lower max_gpu_memory_bytes or free memory of the device", (unsigned long long)size,
-                   what);
+    dmc_error_hint(error, "%llu bytes were asked for %s; lower max_gpu_memory_bytes or free memory of the device",
+                   (unsigned long long)size, what);
     return status;
 }
 
@@ -183,12 +188,14 @@ void dmc_cuda_memory_free(struct dmc_cuda_device *device, dmc_cu_address address
     dmc_budget_unreserve(&device->budget, dmc_round_up(bytes ? bytes : 1, ALIGN));
 }
 
-enum damacy_status dmc_cuda_pinned_alloc(struct dmc_cuda_device *device, struct dmc_budget *budget, uint64_t bytes, const char *what,
-                                         void **memory, struct damacy_error *error)
+enum damacy_status dmc_cuda_pinned_alloc(struct dmc_cuda_device *device, struct dmc_budget *budget, uint64_t bytes,
+                                         const char *what, void **memory, struct damacy_error *error)
 {
     if (!dmc_budget_reserve(budget, bytes)) {
-        dmc_error_set(error, DAMACY_BUDGET, "config", "%llu bytes of pinned memory for %s do not fit max_host_memory_bytes (%llu, %llu in use)",
-                      (unsigned long long)bytes, what, (unsigned long long)budget->limit_bytes, (unsigned long long)dmc_budget_used(budget));
+        dmc_error_set(error, DAMACY_BUDGET, "config",
+                      "%llu bytes of pinned memory for %s do not fit max_host_memory_bytes (%llu, %llu in use)",
+                      (unsigned long long)bytes, what, (unsigned long long)budget->limit_bytes,
+                      (unsigned long long)dmc_budget_used(budget));
         dmc_error_hint(error, "raise max_host_memory_bytes");
         return DAMACY_BUDGET;
     }
@@ -210,8 +217,9 @@ void dmc_cuda_pinned_free(struct dmc_cuda_device *device, struct dmc_budget *bud
 
 /* --- batch buffers --- */
 
-/* A stream of its own per buffer, on which nothing runs: it only waits for what is fenced, so that one buffer's fences never hold up
- * another's. `event` marks the consumer's stream (producer: the consumer's kernels; consumer: `stream`; protects: the buffer). */
+/* A stream of its own per buffer, on which nothing runs: it only waits for what is fenced, so that one buffer's fences never
+ * hold up another's. `event` marks the consumer's stream (producer: the consumer's kernels; consumer: `stream`; protects: the
+ * buffer). */
 struct batch_owner {
     struct dmc_cuda_device *device;
     dmc_cu_stream stream;

@@ -1,7 +1,7 @@
 /* One device as one pipeline uses it: its context, its kernels, and memory under a hard cap.
  *
- * Counted: the backend holds one reference, and so does every batch buffer, which may outlive it. Calls of the driver need the context
- * current on their thread: dmc_cuda_enter() and dmc_cuda_leave() go round them, and long-lived threads enter once. */
+ * Counted: the backend holds one reference, and so does every batch buffer, which may outlive it. Calls of the driver need the
+ * context current on their thread: dmc_cuda_enter() and dmc_cuda_leave() go round them, and long-lived threads enter once. */
 #ifndef DMC_CUDA_DEVICE_H
 #define DMC_CUDA_DEVICE_H
 
@@ -27,11 +27,10 @@ struct dmc_cuda_device {
     _Atomic uint32_t references;
 };
 
-/* ordinal  -1: the current context's device and that context, or device 0 where there is none; else that device's primary context.
- * image    the embedded module.
- * limit_bytes  cap on device memory; 0: a quarter of what is free now. */
-enum damacy_status dmc_cuda_device_open(const struct dmc_cuda_driver *driver, const void *image, int32_t ordinal, uint64_t limit_bytes,
-                                        struct dmc_cuda_device **device, struct damacy_error *error);
+/* ordinal  -1: the current context's device and that context, or device 0 where there is none; else that device's primary
+ * context. image    the embedded module. limit_bytes  cap on device memory; 0: a quarter of what is free now. */
+enum damacy_status dmc_cuda_device_open(const struct dmc_cuda_driver *driver, const void *image, int32_t ordinal,
+                                        uint64_t limit_bytes, struct dmc_cuda_device **device, struct damacy_error *error);
 void dmc_cuda_device_retain(struct dmc_cuda_device *device);
 void dmc_cuda_device_release(struct dmc_cuda_device *device); /* NULL allowed */
 
@@ -40,13 +39,13 @@ enum damacy_status dmc_cuda_enter(struct dmc_cuda_device *device, struct damacy_
 void dmc_cuda_leave(struct dmc_cuda_device *device);
 
 /* Device memory, 256-byte aligned; BUDGET names max_gpu_memory_bytes. Inside enter and leave. */
-enum damacy_status dmc_cuda_memory_alloc(struct dmc_cuda_device *device, uint64_t bytes, const char *what, dmc_cu_address *address,
-                                         struct damacy_error *error);
+enum damacy_status dmc_cuda_memory_alloc(struct dmc_cuda_device *device, uint64_t bytes, const char *what,
+                                         dmc_cu_address *address, struct damacy_error *error);
 void dmc_cuda_memory_free(struct dmc_cuda_device *device, dmc_cu_address address, uint64_t bytes);
 
 /* Pinned host memory, drawn from the host budget. */
-enum damacy_status dmc_cuda_pinned_alloc(struct dmc_cuda_device *device, struct dmc_budget *budget, uint64_t bytes, const char *what,
-                                         void **memory, struct damacy_error *error);
+enum damacy_status dmc_cuda_pinned_alloc(struct dmc_cuda_device *device, struct dmc_budget *budget, uint64_t bytes,
+                                         const char *what, void **memory, struct damacy_error *error);
 void dmc_cuda_pinned_free(struct dmc_cuda_device *device, struct dmc_budget *budget, void *memory, uint64_t bytes);
 
 /* A batch buffer with its fences (struct dmc_backend_memory); any thread. */

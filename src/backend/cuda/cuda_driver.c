@@ -22,11 +22,11 @@ static void load(void)
         snprintf(loaded.reason, sizeof loaded.reason, "the CUDA driver is not here (%s)", dlerror());
         return;
     }
-#define FIND(member, symbol, arguments)                                                                                                \
-    *(void **)&loaded.driver.member = dlsym(library, #symbol);                                                                         \
-    if (!loaded.driver.member) {                                                                                                       \
-        snprintf(loaded.reason, sizeof loaded.reason, "the CUDA driver has no %s: it is too old", #symbol);                            \
-        return;                                                                                                                        \
+#define FIND(member, symbol, arguments)                                                                                        \
+    *(void **)&loaded.driver.member = dlsym(library, #symbol);                                                                 \
+    if (!loaded.driver.member) {                                                                                               \
+        snprintf(loaded.reason, sizeof loaded.reason, "the CUDA driver has no %s: it is too old", #symbol);                    \
+        return;                                                                                                                \
     }
     DMC_CUDA_DRIVER_FUNCTIONS(FIND)
 #undef FIND
@@ -57,7 +57,8 @@ enum damacy_status dmc_cuda_driver_load(const struct dmc_cuda_driver **driver, s
     return DAMACY_OK;
 }
 
-enum damacy_status dmc_cuda_error(const struct dmc_cuda_driver *driver, dmc_cu_result result, const char *call, struct damacy_error *error)
+enum damacy_status dmc_cuda_error(const struct dmc_cuda_driver *driver, dmc_cu_result result, const char *call,
+                                  struct damacy_error *error)
 {
     const char *name = NULL, *text = NULL;
     driver->error_name(result, &name);

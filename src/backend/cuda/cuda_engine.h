@@ -13,19 +13,22 @@ struct dmc_cuda_counter {
 
 static inline void dmc_cuda_count(struct dmc_cuda_counter *counter, uint64_t count, uint64_t bytes, uint64_t time_ns)
 {
-    atomic_store_explicit(&counter->count, atomic_load_explicit(&counter->count, memory_order_relaxed) + count, memory_order_relaxed);
-    atomic_store_explicit(&counter->bytes, atomic_load_explicit(&counter->bytes, memory_order_relaxed) + bytes, memory_order_relaxed);
-    atomic_store_explicit(&counter->time_ns, atomic_load_explicit(&counter->time_ns, memory_order_relaxed) + time_ns, memory_order_relaxed);
+    atomic_store_explicit(&counter->count, atomic_load_explicit(&counter->count, memory_order_relaxed) + count,
+                          memory_order_relaxed);
+    atomic_store_explicit(&counter->bytes, atomic_load_explicit(&counter->bytes, memory_order_relaxed) + bytes,
+                          memory_order_relaxed);
+    atomic_store_explicit(&counter->time_ns, atomic_load_explicit(&counter->time_ns, memory_order_relaxed) + time_ns,
+                          memory_order_relaxed);
 }
 
 /* A claimed task on its way into a wave: a read, or a group of absent chunks. */
 struct dmc_cuda_job {
     struct dmc_backend_batch *batch;
-    uint32_t read;        /* DMC_WAVE_READ_NONE: absent chunks */
-    bool cpu;             /* decode on the CPU, whatever the array: the device could not */
+    uint32_t read; /* DMC_WAVE_READ_NONE: absent chunks */
+    bool cpu;      /* decode on the CPU, whatever the array: the device could not */
     uint32_t chunk, chunk_end;
-    uint32_t piece;       /* of the chunk: pieces before it are in waves */
-    uint32_t full_count;  /* how often the decoder found its table full for this chunk */
+    uint32_t piece;      /* of the chunk: pieces before it are in waves */
+    uint32_t full_count; /* how often the decoder found its table full for this chunk */
     struct dmc_request request;
     struct iovec part;
     uint8_t *memory; /* the read's bytes; kept for the next read */
@@ -50,15 +53,15 @@ struct dmc_cuda_reader {
     struct dmc_io *io;
     /* the reader's own */
     struct dmc_codec_context *codec;
-    struct dmc_cuda_job *jobs;  /* reads_in_flight of them */
-    uint32_t *idle;             /* a stack: the job used last has the warmest memory */
+    struct dmc_cuda_job *jobs; /* reads_in_flight of them */
+    uint32_t *idle;            /* a stack: the job used last has the warmest memory */
     uint32_t idle_count;
-    uint32_t *parked;           /* a FIFO: jobs whose bytes are there but that found no room in a wave */
+    uint32_t *parked; /* a FIFO: jobs whose bytes are there but that found no room in a wave */
     uint32_t parked_begin, parked_count;
     uint32_t reading;           /* jobs with a request pending */
     struct dmc_cuda_held *held; /* reads_in_flight + 1 */
     uint32_t held_count;
-    uint64_t memory_bytes;      /* of all jobs */
+    uint64_t memory_bytes; /* of all jobs */
     uint64_t batch_cursor;
     struct damacy_error error;
     /* shared_ : engine->lock */
@@ -93,12 +96,16 @@ struct dmc_cuda_engine {
     _Atomic bool stop;
     /* shared_ : lock */
     struct dmc_mutex lock;
-    struct dmc_cond changed; /* for the submitter: a wave is full, its last writer is gone, all readers idle, something is fenced, stop */
+    struct dmc_cond
+        changed; /* for the submitter: a wave is full, its last writer is gone, all readers idle, something is fenced, stop */
     struct dmc_wave *filling;
     uint32_t idle_readers;
     struct dmc_cuda_retry *retries; /* a stack that grows */
     uint32_t retry_count, retry_capacity;
-    struct { struct dmc_backend_memory *memory; void *cookie; } *fenced; /* batches_max of them */
+    struct {
+        struct dmc_backend_memory *memory;
+        void *cookie;
+    } * fenced; /* batches_max of them */
     uint32_t fenced_count;
     bool broken;
     /* for the rows of finished batches; rows_lock, under which the driver is called */

@@ -1,8 +1,8 @@
-/* A reader: claims tasks, reads into memory of its own (small, so that it stays in the core's cache), and hands each chunk to the filling
- * wave: copied as it was stored where the device decodes it, decoded right there otherwise.
+/* A reader: claims tasks, reads into memory of its own (small, so that it stays in the core's cache), and hands each chunk to
+ * the filling wave: copied as it was stored where the device decodes it, decoded right there otherwise.
  *
- * A job whose bytes are there but that finds no room in a wave is parked; then nothing new is started until the submitter has opened a
- * wave and woken us. A reader never waits while it holds room in a wave, so every closed wave gets complete. */
+ * A job whose bytes are there but that finds no room in a wave is parked; then nothing new is started until the submitter has
+ * opened a wave and woken us. A reader never waits while it holds room in a wave, so every closed wave gets complete. */
 #include "backend/chunk_check.h"
 #include "backend/cuda/cuda_engine.h"
 #include "base/bytes.h"
@@ -28,7 +28,8 @@ void dmc_cuda_finish(struct dmc_cuda_engine *engine, struct dmc_backend_batch *b
 
 /* --- room in waves --- */
 
-static bool reserve(struct dmc_cuda_reader *reader, const struct dmc_wave_room *room, struct dmc_wave_place *place, uint32_t *entry)
+static bool reserve(struct dmc_cuda_reader *reader, const struct dmc_wave_room *room, struct dmc_wave_place *place,
+                    uint32_t *entry)
 {
     struct dmc_cuda_engine *engine = reader->engine;
     dmc_mutex_lock(&engine->lock);
@@ -57,7 +58,10 @@ static void write_nothing(const struct dmc_wave_place *place, const struct dmc_w
     struct dmc_wave *wave = place->wave;
     struct dmc_tile_index *index = (struct dmc_tile_index *)(wave->pinned + wave->index_at) + place->piece;
     struct dmc_tile_piece *record = (struct dmc_tile_piece *)(wave->pinned + wave->records_at + place->record);
-    *record = (struct dmc_tile_piece){.rows_per_tile = 1, .tiles_per_row = 1, .flags = DMC_PIECE_FILL, .status = DMC_PIECE_STATUS_NONE,
+    *record = (struct dmc_tile_piece){.rows_per_tile = 1,
+                                      .tiles_per_row = 1,
+                                      .flags = DMC_PIECE_FILL,
+                                      .status = DMC_PIECE_STATUS_NONE,
                                       .output_dtype = DAMACY_U8};
     for (uint32_t i = 0; i < room->pieces; i++)
         index[i] = (struct dmc_tile_index){place->tile_begin, place->record};
@@ -103,7 +107,8 @@ static bool device_format(const struct placing *placing, enum dmc_cuda_format *f
 /* Note who is finished when the wave is, and hand the place over. */
 static void commit(struct placing *placing, const struct dmc_wave_place *place, uint32_t entry, uint32_t read, uint32_t status)
 {
-    atomic_fetch_add_explicit(&placing->job->batch->remaining, 1, memory_order_relaxed); /* the job still holds one: never from 0 */
+    atomic_fetch_add_explicit(&placing->job->batch->remaining, 1,
+                              memory_order_relaxed); /* the job still holds one: never from 0 */
     place->wave->entries[entry] = (struct dmc_wave_entry){placing->job->batch, read, placing->job->chunk, status};
     written(placing->reader, place, false);
 }
@@ -111,7 +116,8 @@ static void commit(struct placing *placing, const struct dmc_wave_place *place, 
 enum device_answer { DEVICE_DONE, DEVICE_NO_ROOM, DEVICE_CANNOT };
 
 /* Pieces [job->piece, *piece_end) of a chunk that the device decodes. */
-static enum device_answer place_stored(struct placing *placing, enum dmc_cuda_format format, uint64_t stored_bytes, uint32_t *piece_end)
+static enum device_answer place_stored(struct placing *placing, enum dmc_cuda_format format, uint64_t stored_bytes,
+                                       uint32_t *piece_end)
 {
     struct dmc_cuda_reader *reader = placing->reader;
     struct dmc_cuda_job *job = placing->job;
@@ -139,7 +145,8 @@ static enum device_answer place_stored(struct placing *placing, enum dmc_cuda_fo
         };
         enum dmc_cuda_verdict verdict = dmc_cuda_wave_add(place.wave->decode, &chunk, &status);
         if (verdict == DMC_CUDA_OK) {
-            dmc_wave_write_pieces(&place, job->batch, placing->array, job->piece, *piece_end, dmc_wave_decoded_device(&place), status, false);
+            dmc_wave_write_pieces(&place, job->batch, placing->array, job->piece, *piece_end, dmc_wave_decoded_device(&place),
+                                  status, false);
             commit(placing, &place, entry, job->read, status);
             return DEVICE_DONE;
         }
@@ -157,7 +164,8 @@ static void fail_chunk(struct placing *placing)
     struct dmc_cuda_job *job = placing->job;
     const struct dmc_read *read = &job->batch->plan.reads[job->read];
     struct dmc_cuda_reader *reader = placing->reader;
-    dmc_chunk_where(job->batch, read, placing->chunk, dmc_chunk_stored_bytes(read, placing->chunk, &job->request), &reader->error);
+    dmc_chunk_where(job->batch, read, placing->chunk, dmc_chunk_stored_bytes(read, placing->chunk, &job->request),
+                    &reader->error);
     if (!atomic_load_explicit(&reader->engine->stop, memory_order_relaxed))
         dmc_chunk_fail(&reader->engine->hooks, job->batch, placing->chunk, &reader->error);
 }
@@ -176,8 +184,9 @@ static enum dmc_cuda_reader_step place_decoded(struct placing *placing, uint32_t
     struct dmc_wave_place place;
     uint32_t entry;
     if (!dmc_wave_fits(limits, &room)) {
-        dmc_error_set(&reader->error, DAMACY_BUDGET, "decode", "a decoded chunk of %llu bytes does not fit a wave of %llu bytes",
-                      (unsigned long long)room.stored_bytes, (unsigned long long)limits->stored_bytes);
+        dmc_error_set(&reader->error, DAMACY_BUDGET, "decode",
+                      "a decoded chunk of %llu bytes does not fit a wave of %llu bytes", (unsigned long long)room.stored_bytes,
+                      (unsigned long long)limits->stored_bytes);
         dmc_error_hint(&reader->error, "raise max_gpu_memory_bytes and max_host_memory_bytes");
         fail_chunk(placing);
         *piece_end = placing->chunk->piece_end;
@@ -223,7 +232,8 @@ static enum dmc_cuda_reader_step place_fill(struct placing *placing, uint32_t *p
 {
     struct dmc_cuda_job *job = placing->job;
     struct dmc_wave_room room = {0};
-    *piece_end = dmc_wave_measure(&placing->reader->engine->options.wave, job->batch, job->piece, placing->chunk->piece_end, &room);
+    *piece_end =
+        dmc_wave_measure(&placing->reader->engine->options.wave, job->batch, job->piece, placing->chunk->piece_end, &room);
     struct dmc_wave_place place;
     uint32_t entry;
     if (!reserve(placing->reader, &room, &place, &entry))
@@ -292,7 +302,10 @@ static enum dmc_cuda_reader_step place_job(struct dmc_cuda_reader *reader, struc
 
 /* --- jobs --- */
 
-static uint32_t job_index(const struct dmc_cuda_reader *reader, const struct dmc_cuda_job *job) { return (uint32_t)(job - reader->jobs); }
+static uint32_t job_index(const struct dmc_cuda_reader *reader, const struct dmc_cuda_job *job)
+{
+    return (uint32_t)(job - reader->jobs);
+}
 
 /* Place a job whose bytes are there; afterwards it is idle again, or parked. */
 static bool finish_job(struct dmc_cuda_reader *reader, struct dmc_cuda_job *job)
@@ -350,29 +363,31 @@ static enum damacy_status job_memory(struct dmc_cuda_reader *reader, struct dmc_
     if (!dmc_budget_reserve(engine->budget, size)) {
         if (!alone)
             return DAMACY_AGAIN;
-        return dmc_error_set(&reader->error, DAMACY_BUDGET, "read",
-                             "a read of %llu bytes does not fit max_host_memory_bytes (%llu bytes, %llu in use); raise it or lower "
-                             "batch_slots or worker_count",
-                             (unsigned long long)bytes, (unsigned long long)engine->budget->limit_bytes,
-                             (unsigned long long)dmc_budget_used(engine->budget));
+        return dmc_error_set(
+            &reader->error, DAMACY_BUDGET, "read",
+            "a read of %llu bytes does not fit max_host_memory_bytes (%llu bytes, %llu in use); raise it or lower "
+            "batch_slots or worker_count",
+            (unsigned long long)bytes, (unsigned long long)engine->budget->limit_bytes,
+            (unsigned long long)dmc_budget_used(engine->budget));
     }
     job->memory = dmc_pages_map(size);
     if (!job->memory) {
         dmc_budget_unreserve(engine->budget, size);
-        return dmc_error_set(&reader->error, DAMACY_OOM, "read", "no memory for a read of %llu bytes", (unsigned long long)bytes);
+        return dmc_error_set(&reader->error, DAMACY_OOM, "read", "no memory for a read of %llu bytes",
+                             (unsigned long long)bytes);
     }
     job->memory_bytes = size;
     reader->memory_bytes += size;
     return DAMACY_OK;
 }
 
-
 /* The request of a job is done: use it, or start it again with the length that the store told. */
 static void finish_read(struct dmc_cuda_reader *reader, struct dmc_cuda_job *job)
 {
     const struct dmc_read *read = &job->batch->plan.reads[job->read];
     struct dmc_request *request = &job->request;
-    if (request->outcome == DMC_OUTCOME_TOO_LONG && request->object_bytes <= read->length && request->object_bytes > job->part.iov_len) {
+    if (request->outcome == DMC_OUTCOME_TOO_LONG && request->object_bytes <= read->length &&
+        request->object_bytes > job->part.iov_len) {
         reader->held[reader->held_count++] =
             (struct dmc_cuda_held){job->batch, job->read, job->chunk, job->chunk_end, job->cpu, request->object_bytes};
         reader->idle[reader->idle_count++] = job_index(reader, job);
@@ -471,8 +486,9 @@ static bool start_next(struct dmc_cuda_reader *reader)
         return start_read(reader, reader->held[--reader->held_count]);
     struct dmc_cuda_retry retry;
     if (take_retry(reader, &retry))
-        return start_read(reader, (struct dmc_cuda_held){retry.batch, retry.read, retry.chunk, retry.chunk + 1, true,
-                                                         dmc_read_first_guess(retry.batch, &retry.batch->plan.reads[retry.read])});
+        return start_read(reader,
+                          (struct dmc_cuda_held){retry.batch, retry.read, retry.chunk, retry.chunk + 1, true,
+                                                 dmc_read_first_guess(retry.batch, &retry.batch->plan.reads[retry.read])});
     struct dmc_backend_batch *batch;
     uint32_t task;
     if (!dmc_claim_task(&engine->ring, &reader->batch_cursor, &batch, &task))

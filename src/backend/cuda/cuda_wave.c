@@ -13,7 +13,8 @@
 /* --- layout --- */
 
 struct layout {
-    uint64_t stored, index, records, table, statuses, pinned_end; /* offsets in pinned memory, and in device memory up to the table */
+    uint64_t stored, index, records, table, statuses,
+        pinned_end; /* offsets in pinned memory, and in device memory up to the table */
     uint64_t decoded, scratch, device_end;
 };
 
@@ -32,8 +33,14 @@ static struct layout lay_out(const struct dmc_wave_limits *limits)
     return layout;
 }
 
-uint64_t dmc_wave_device_bytes(const struct dmc_wave_limits *limits) { return lay_out(limits).device_end; }
-uint64_t dmc_wave_pinned_bytes(const struct dmc_wave_limits *limits) { return lay_out(limits).pinned_end; }
+uint64_t dmc_wave_device_bytes(const struct dmc_wave_limits *limits)
+{
+    return lay_out(limits).device_end;
+}
+uint64_t dmc_wave_pinned_bytes(const struct dmc_wave_limits *limits)
+{
+    return lay_out(limits).pinned_end;
+}
 
 /* --- making --- */
 
@@ -125,18 +132,22 @@ bool dmc_wave_fits(const struct dmc_wave_limits *limits, const struct dmc_wave_r
            room->records_bytes <= limits->records_bytes && room->pieces <= limits->piece_max;
 }
 
-bool dmc_wave_reserve_locked(struct dmc_wave *wave, const struct dmc_wave_room *room, struct dmc_wave_place *place, uint32_t *entry)
+bool dmc_wave_reserve_locked(struct dmc_wave *wave, const struct dmc_wave_room *room, struct dmc_wave_place *place,
+                             uint32_t *entry)
 {
     const struct dmc_wave_limits *limits = &wave->limits;
     if (wave->full || room->stored_bytes > limits->stored_bytes - wave->stored_used ||
-        room->decoded_bytes > limits->decoded_bytes - wave->decoded_used || room->records_bytes > limits->records_bytes - wave->records_used ||
+        room->decoded_bytes > limits->decoded_bytes - wave->decoded_used ||
+        room->records_bytes > limits->records_bytes - wave->records_used ||
         room->pieces > limits->piece_max - wave->piece_count) {
         wave->full = true;
         return false;
     }
-    *place = (struct dmc_wave_place){wave, wave->stored_used, wave->decoded_used, wave->records_used, wave->tile_count, wave->piece_count};
+    *place = (struct dmc_wave_place){
+        wave, wave->stored_used, wave->decoded_used, wave->records_used, wave->tile_count, wave->piece_count};
     wave->stored_used = dmc_min_u64(dmc_round_up(wave->stored_used + room->stored_bytes, STORED_ALIGN), limits->stored_bytes);
-    wave->decoded_used = dmc_min_u64(dmc_round_up(wave->decoded_used + room->decoded_bytes, DECODED_ALIGN), limits->decoded_bytes);
+    wave->decoded_used =
+        dmc_min_u64(dmc_round_up(wave->decoded_used + room->decoded_bytes, DECODED_ALIGN), limits->decoded_bytes);
     wave->records_used += room->records_bytes;
     wave->tile_count += room->tiles;
     wave->piece_count += room->pieces;
@@ -161,8 +172,8 @@ static uint64_t record_bytes(const struct dmc_piece *piece)
     return sizeof(struct dmc_tile_piece) + (uint64_t)(piece->dim_count - 1) * sizeof(struct dmc_tile_dim);
 }
 
-uint32_t dmc_wave_measure(const struct dmc_wave_limits *limits, const struct dmc_backend_batch *batch, uint32_t begin, uint32_t end,
-                          struct dmc_wave_room *room)
+uint32_t dmc_wave_measure(const struct dmc_wave_limits *limits, const struct dmc_backend_batch *batch, uint32_t begin,
+                          uint32_t end, struct dmc_wave_room *room)
 {
     uint32_t i = begin;
     for (; i < end; i++) {
@@ -223,11 +234,12 @@ void dmc_wave_write_pieces(const struct dmc_wave_place *place, const struct dmc_
 
 /* --- flying --- */
 
-static int launch_kernel(void *context, enum dmc_cuda_kernel kernel, uint32_t grid, uint32_t block, uint32_t shared_bytes, void *stream,
-                         void **arguments)
+static int launch_kernel(void *context, enum dmc_cuda_kernel kernel, uint32_t grid, uint32_t block, uint32_t shared_bytes,
+                         void *stream, void **arguments)
 {
     struct dmc_wave *wave = context;
-    return wave->device->driver->launch(wave->device->kernels[kernel], grid, 1, 1, block, 1, 1, shared_bytes, stream, arguments, NULL);
+    return wave->device->driver->launch(wave->device->kernels[kernel], grid, 1, 1, block, 1, 1, shared_bytes, stream, arguments,
+                                        NULL);
 }
 
 /* An event may be recorded anew as soon as the wait on it was enqueued: a wait refers to the record before it. */
@@ -252,7 +264,8 @@ static dmc_cu_result copy_in(struct dmc_wave *wave)
     dmc_cu_result result = DMC_CU_SUCCESS;
     for (size_t i = 0; result == DMC_CU_SUCCESS && i < sizeof parts / sizeof parts[0]; i++)
         if (parts[i].bytes)
-            result = driver->copy_to_device(wave->memory + parts[i].at, wave->pinned + parts[i].at, parts[i].bytes, wave->stream);
+            result =
+                driver->copy_to_device(wave->memory + parts[i].at, wave->pinned + parts[i].at, parts[i].bytes, wave->stream);
     return result;
 }
 
@@ -260,12 +273,14 @@ static dmc_cu_result assemble(struct dmc_wave *wave)
 {
     if (wave->tile_count == 0)
         return DMC_CU_SUCCESS;
-    uint64_t index = wave->memory + wave->index_at, records = wave->memory + wave->records_at, statuses = wave->memory + wave->table_at;
+    uint64_t index = wave->memory + wave->index_at, records = wave->memory + wave->records_at,
+             statuses = wave->memory + wave->table_at;
     uint32_t piece_count = wave->piece_count;
     uint64_t tile_count = wave->tile_count;
     void *arguments[] = {&index, &piece_count, &records, &statuses, &tile_count};
     uint32_t grid = (uint32_t)dmc_min_u64(tile_count, (uint64_t)wave->device->multiprocessors * 16);
-    return wave->device->driver->launch(wave->device->assemble, grid, 1, 1, DMC_TILE_THREADS, 1, 1, 0, wave->stream, arguments, NULL);
+    return wave->device->driver->launch(wave->device->assemble, grid, 1, 1, DMC_TILE_THREADS, 1, 1, 0, wave->stream, arguments,
+                                        NULL);
 }
 
 enum damacy_status dmc_wave_enqueue(struct dmc_wave *wave, struct damacy_error *error)
@@ -293,7 +308,8 @@ enum damacy_status dmc_wave_enqueue(struct dmc_wave *wave, struct damacy_error *
     }
     if (result == DMC_CU_SUCCESS && wave->info.chunk_count) {
         call = "cuLaunchKernel";
-        result = dmc_cuda_wave_enqueue(wave->decode, &launcher, wave->memory + wave->table_at, wave->scratch, wave->stream, wave->side);
+        result = dmc_cuda_wave_enqueue(wave->decode, &launcher, wave->memory + wave->table_at, wave->scratch, wave->stream,
+                                       wave->side);
     }
     if (result == DMC_CU_SUCCESS) {
         call = "cuEventRecord";

@@ -1,11 +1,11 @@
-/* Wave slots: bounded groups of chunks that are copied, decoded and assembled together, oldest first and across batch boundaries. Each
- * has its own pinned, device and scratch memory, its own streams and events.
+/* Wave slots: bounded groups of chunks that are copied, decoded and assembled together, oldest first and across batch
+ * boundaries. Each has its own pinned, device and scratch memory, its own streams and events.
  *
  *     FREE --open--> FILLING --close--> CLOSED --last writer gone, enqueue--> FLYING --event--> FREE
  *                    readers reserve    readers finish writing                 the device's
  *
- * Readers reserve room under the backend's lock and write without it; `writers` counts those that have not finished. Everything from
- * CLOSED without writers to FREE belongs to the submitter.
+ * Readers reserve room under the backend's lock and write without it; `writers` counts those that have not finished. Everything
+ * from CLOSED without writers to FREE belongs to the submitter.
  *
  * What follows what, on the wave's stream (producer -> consumer: what it protects):
  *     readers -> copies            writers == 0 under the lock: the pinned memory is complete
@@ -13,10 +13,12 @@
  *     decode's side stream         joined by the decoder before its work on `stream` ends (launcher.order): scratch memory
  *     assemble -> whoever pops     event `done`, seen by the submitter before it counts a task as finished: the batch buffer
  *     done -> readers              the same: pinned and device memory of the slot may be written again
- *     consumer -> assemble         the batch's slot is planned again only when its fences have passed (struct dmc_backend_memory)
+ *     consumer -> assemble         the batch's slot is planned again only when its fences have passed (struct
+ * dmc_backend_memory)
  *
- * Layout, the same in pinned and in device memory so that offsets are shared; copied in two pieces, stored bytes and descriptions:
- *     | pad | stored, packed | pad | index | records | table |     on the host also | statuses |, on the device | decoded | scratch | */
+ * Layout, the same in pinned and in device memory so that offsets are shared; copied in two pieces, stored bytes and
+ * descriptions: | pad | stored, packed | pad | index | records | table |     on the host also | statuses |, on the device |
+ * decoded | scratch | */
 #ifndef DMC_CUDA_WAVE_H
 #define DMC_CUDA_WAVE_H
 
@@ -55,7 +57,7 @@ struct dmc_wave_place {
 /* A task, or part of one, that is finished when the wave is. */
 struct dmc_wave_entry {
     struct dmc_backend_batch *batch;
-    uint32_t read;   /* to be read again for the CPU when the status is bad; NONE: nothing to go wrong */
+    uint32_t read; /* to be read again for the CPU when the status is bad; NONE: nothing to go wrong */
     uint32_t chunk;
     uint32_t status; /* its chunk's place among the statuses, or DMC_PIECE_STATUS_NONE */
 };
@@ -102,9 +104,11 @@ void dmc_wave_deinit(struct dmc_wave *wave);
 /* Would an empty wave have room for this? */
 bool dmc_wave_fits(const struct dmc_wave_limits *limits, const struct dmc_wave_room *room);
 
-/* Under the backend's lock. reserve: false when there is no room, and then `full` is set. A reservation makes a writer and an entry. */
+/* Under the backend's lock. reserve: false when there is no room, and then `full` is set. A reservation makes a writer and an
+ * entry. */
 void dmc_wave_open_locked(struct dmc_wave *wave);
-bool dmc_wave_reserve_locked(struct dmc_wave *wave, const struct dmc_wave_room *room, struct dmc_wave_place *place, uint32_t *entry);
+bool dmc_wave_reserve_locked(struct dmc_wave *wave, const struct dmc_wave_room *room, struct dmc_wave_place *place,
+                             uint32_t *entry);
 
 static inline uint8_t *dmc_wave_stored(const struct dmc_wave_place *place)
 {
@@ -114,15 +118,19 @@ static inline uint64_t dmc_wave_stored_device(const struct dmc_wave_place *place
 {
     return place->wave->memory + place->wave->stored_at + place->stored;
 }
-static inline uint64_t dmc_wave_decoded_device(const struct dmc_wave_place *place) { return place->wave->decoded + place->decoded; }
+static inline uint64_t dmc_wave_decoded_device(const struct dmc_wave_place *place)
+{
+    return place->wave->decoded + place->decoded;
+}
 
-/* What pieces [begin, end) of a chunk take: adds to room->records_bytes, tiles and pieces; stops before a piece that an empty wave
- * would not hold together with those before it. Returns where it stopped, at least begin + 1. */
-uint32_t dmc_wave_measure(const struct dmc_wave_limits *limits, const struct dmc_backend_batch *batch, uint32_t begin, uint32_t end,
-                          struct dmc_wave_room *room);
+/* What pieces [begin, end) of a chunk take: adds to room->records_bytes, tiles and pieces; stops before a piece that an empty
+ * wave would not hold together with those before it. Returns where it stopped, at least begin + 1. */
+uint32_t dmc_wave_measure(const struct dmc_wave_limits *limits, const struct dmc_backend_batch *batch, uint32_t begin,
+                          uint32_t end, struct dmc_wave_room *room);
 /* Write the records. chunk_device: address of the decoded chunk's byte 0 (or where it would be); ignored for fills. */
-void dmc_wave_write_pieces(const struct dmc_wave_place *place, const struct dmc_backend_batch *batch, const struct dmc_backend_array *array,
-                           uint32_t begin, uint32_t end, uint64_t chunk_device, uint32_t status, bool fill);
+void dmc_wave_write_pieces(const struct dmc_wave_place *place, const struct dmc_backend_batch *batch,
+                           const struct dmc_backend_array *array, uint32_t begin, uint32_t end, uint64_t chunk_device,
+                           uint32_t status, bool fill);
 
 /* The submitter's. Nothing is left to write: launch. */
 enum damacy_status dmc_wave_enqueue(struct dmc_wave *wave, struct damacy_error *error);

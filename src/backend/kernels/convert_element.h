@@ -1,4 +1,5 @@
-/* One element from one type to another, to the bit as docs/conversions.md defines it; the same source for the CPU loops and CUDA.
+/* One element from one type to another, to the bit as docs/conversions.md defines it; the same source for the CPU loops and
+ * CUDA.
  *
  *     dmc_<source>_to_<output>(bits) -> bits        for every pair that dmc_dtype_converts() allows, except a type to itself
  *
@@ -6,13 +7,13 @@
  * chance. Everything is branchless arithmetic and selects: compilers turn loops of it into vector code.
  *
  * What the hardware is trusted with: int -> f32/f64, f32 <-> f64, one f32 addition and one f32 multiplication. It must round to
- * nearest even and keep subnormals; the loop that calls this sees to that (CPU: scatter_loops.h resets the control word; CUDA: no
- * -ftz). What it is not trusted with: NaNs. Processors keep payloads, GPUs drop even the sign, so NaNs are always put together by hand
- * from the source's sign.
+ * nearest even and keep subnormals; the loop that calls this sees to that (CPU: scatter_loops.h resets the control word; CUDA:
+ * no -ftz). What it is not trusted with: NaNs. Processors keep payloads, GPUs drop even the sign, so NaNs are always put
+ * together by hand from the source's sign.
  *
- * Narrow floats from wide sources would round twice through f32. Here the first step rounds to odd instead (cut, and set the last
- * bit if anything was cut off): with two spare bits the second rounding then sees the right side of every tie, and so is the only
- * one that counts. */
+ * Narrow floats from wide sources would round twice through f32. Here the first step rounds to odd instead (cut, and set the
+ * last bit if anything was cut off): with two spare bits the second rounding then sees the right side of every tie, and so is
+ * the only one that counts. */
 #ifndef DMC_CONVERT_ELEMENT_H
 #define DMC_CONVERT_ELEMENT_H
 
@@ -49,7 +50,10 @@ typedef uint64_t dmc_bits_f64;
 
 /* --- bytes and bits --- */
 
-DMC_KERNEL uint16_t dmc_swap_u16(uint16_t x) { return (uint16_t)(x >> 8 | x << 8); }
+DMC_KERNEL uint16_t dmc_swap_u16(uint16_t x)
+{
+    return (uint16_t)(x >> 8 | x << 8);
+}
 DMC_KERNEL uint32_t dmc_swap_u32(uint32_t x)
 {
     return x >> 24 | (x >> 8 & 0xff00u) | (x << 8 & 0xff0000u) | x << 24;
@@ -59,13 +63,34 @@ DMC_KERNEL uint64_t dmc_swap_u64(uint64_t x)
     return (uint64_t)dmc_swap_u32((uint32_t)x) << 32 | dmc_swap_u32((uint32_t)(x >> 32));
 }
 
-DMC_KERNEL dmc_bits_i16 dmc_swap_i16(dmc_bits_i16 x) { return (dmc_bits_i16)dmc_swap_u16((uint16_t)x); }
-DMC_KERNEL dmc_bits_i32 dmc_swap_i32(dmc_bits_i32 x) { return (dmc_bits_i32)dmc_swap_u32((uint32_t)x); }
-DMC_KERNEL dmc_bits_i64 dmc_swap_i64(dmc_bits_i64 x) { return (dmc_bits_i64)dmc_swap_u64((uint64_t)x); }
-DMC_KERNEL dmc_bits_f16 dmc_swap_f16(dmc_bits_f16 x) { return dmc_swap_u16(x); }
-DMC_KERNEL dmc_bits_bf16 dmc_swap_bf16(dmc_bits_bf16 x) { return dmc_swap_u16(x); }
-DMC_KERNEL dmc_bits_f32 dmc_swap_f32(dmc_bits_f32 x) { return dmc_swap_u32(x); }
-DMC_KERNEL dmc_bits_f64 dmc_swap_f64(dmc_bits_f64 x) { return dmc_swap_u64(x); }
+DMC_KERNEL dmc_bits_i16 dmc_swap_i16(dmc_bits_i16 x)
+{
+    return (dmc_bits_i16)dmc_swap_u16((uint16_t)x);
+}
+DMC_KERNEL dmc_bits_i32 dmc_swap_i32(dmc_bits_i32 x)
+{
+    return (dmc_bits_i32)dmc_swap_u32((uint32_t)x);
+}
+DMC_KERNEL dmc_bits_i64 dmc_swap_i64(dmc_bits_i64 x)
+{
+    return (dmc_bits_i64)dmc_swap_u64((uint64_t)x);
+}
+DMC_KERNEL dmc_bits_f16 dmc_swap_f16(dmc_bits_f16 x)
+{
+    return dmc_swap_u16(x);
+}
+DMC_KERNEL dmc_bits_bf16 dmc_swap_bf16(dmc_bits_bf16 x)
+{
+    return dmc_swap_u16(x);
+}
+DMC_KERNEL dmc_bits_f32 dmc_swap_f32(dmc_bits_f32 x)
+{
+    return dmc_swap_u32(x);
+}
+DMC_KERNEL dmc_bits_f64 dmc_swap_f64(dmc_bits_f64 x)
+{
+    return dmc_swap_u64(x);
+}
 
 DMC_KERNEL uint32_t dmc_f32_bits(float value)
 {
@@ -98,7 +123,7 @@ DMC_KERNEL dmc_bits_f32 dmc_f16_to_f32(dmc_bits_f16 x)
 {
     uint32_t sign = (uint32_t)(x & 0x8000u) << 16;
     uint32_t magnitude = x & 0x7fffu;
-    uint32_t normal = (magnitude << 13) + (112u << 23); /* 112 = 127 - 15, the exponents' biases */
+    uint32_t normal = (magnitude << 13) + (112u << 23);                      /* 112 = 127 - 15, the exponents' biases */
     uint32_t subnormal = dmc_f32_bits((float)(int32_t)magnitude * 0x1p-24f); /* exact; a normal f32, or zero */
     uint32_t special = magnitude > 0x7c00u ? DMC_F32_NAN : DMC_F32_INFINITY;
     uint32_t finite = magnitude < 0x400u ? subnormal : normal;
@@ -138,7 +163,8 @@ DMC_KERNEL uint32_t dmc_f64_to_f32_odd(dmc_bits_f64 x)
 
 DMC_KERNEL dmc_bits_bf16 dmc_f32_to_bf16(dmc_bits_f32 x)
 {
-    uint32_t rounded = (x + 0x7fffu + (x >> 16 & 1u)) >> 16; /* a carry out of the mantissa is the next exponent, at last infinity */
+    uint32_t rounded =
+        (x + 0x7fffu + (x >> 16 & 1u)) >> 16; /* a carry out of the mantissa is the next exponent, at last infinity */
     uint32_t nan = (x >> 16 & 0x8000u) | 0x7fc0u;
     return (dmc_bits_bf16)((x & ~DMC_F32_SIGN) > DMC_F32_INFINITY ? nan : rounded);
 }
@@ -155,10 +181,22 @@ DMC_KERNEL dmc_bits_f16 dmc_f32_to_f16(dmc_bits_f32 x)
     return (dmc_bits_f16)(sign | (magnitude < 0x47800000u ? finite : special));
 }
 
-DMC_KERNEL dmc_bits_f64 dmc_f16_to_f64(dmc_bits_f16 x) { return dmc_f32_to_f64(dmc_f16_to_f32(x)); }
-DMC_KERNEL dmc_bits_f64 dmc_bf16_to_f64(dmc_bits_bf16 x) { return dmc_f32_to_f64(dmc_bf16_to_f32(x)); }
-DMC_KERNEL dmc_bits_bf16 dmc_f16_to_bf16(dmc_bits_f16 x) { return dmc_f32_to_bf16(dmc_f16_to_f32(x)); } /* exact, then one rounding */
-DMC_KERNEL dmc_bits_f16 dmc_bf16_to_f16(dmc_bits_bf16 x) { return dmc_f32_to_f16(dmc_bf16_to_f32(x)); }
+DMC_KERNEL dmc_bits_f64 dmc_f16_to_f64(dmc_bits_f16 x)
+{
+    return dmc_f32_to_f64(dmc_f16_to_f32(x));
+}
+DMC_KERNEL dmc_bits_f64 dmc_bf16_to_f64(dmc_bits_bf16 x)
+{
+    return dmc_f32_to_f64(dmc_bf16_to_f32(x));
+}
+DMC_KERNEL dmc_bits_bf16 dmc_f16_to_bf16(dmc_bits_f16 x)
+{
+    return dmc_f32_to_bf16(dmc_f16_to_f32(x));
+} /* exact, then one rounding */
+DMC_KERNEL dmc_bits_f16 dmc_bf16_to_f16(dmc_bits_bf16 x)
+{
+    return dmc_f32_to_f16(dmc_bf16_to_f32(x));
+}
 
 DMC_KERNEL dmc_bits_f16 dmc_f64_to_f16(dmc_bits_f64 x)
 {
@@ -176,11 +214,15 @@ DMC_KERNEL dmc_bits_f16 dmc_f32_integer_to_f16(dmc_bits_f32 x)
 {
     uint32_t sign = x >> 16 & 0x8000u;
     uint32_t magnitude = x & ~DMC_F32_SIGN;
-    uint32_t normal = (magnitude - (112u << 23) + 0xfffu + (magnitude >> 13 & 1u)) >> 13; /* 65520 and more carry into infinity */
+    uint32_t normal =
+        (magnitude - (112u << 23) + 0xfffu + (magnitude >> 13 & 1u)) >> 13; /* 65520 and more carry into infinity */
     return (dmc_bits_f16)(magnitude == 0 ? 0 : sign | normal);
 }
 /* The same for bf16: any number but NaN. */
-DMC_KERNEL dmc_bits_bf16 dmc_f32_number_to_bf16(dmc_bits_f32 x) { return (dmc_bits_bf16)((x + 0x7fffu + (x >> 16 & 1u)) >> 16); }
+DMC_KERNEL dmc_bits_bf16 dmc_f32_number_to_bf16(dmc_bits_f32 x)
+{
+    return (dmc_bits_bf16)((x + 0x7fffu + (x >> 16 & 1u)) >> 16);
+}
 
 /* Numbers of at most 8 bits fit f16 and bf16: nothing to round. */
 DMC_KERNEL dmc_bits_f16 dmc_f32_byte_to_f16(dmc_bits_f32 x)
@@ -188,28 +230,67 @@ DMC_KERNEL dmc_bits_f16 dmc_f32_byte_to_f16(dmc_bits_f32 x)
     uint32_t shifted = ((x & ~DMC_F32_SIGN) - (112u << 23)) >> 13;
     return (dmc_bits_f16)((x & ~DMC_F32_SIGN) == 0 ? 0 : (x >> 16 & 0x8000u) | shifted);
 }
-DMC_KERNEL dmc_bits_bf16 dmc_f32_byte_to_bf16(dmc_bits_f32 x) { return (dmc_bits_bf16)(x >> 16); }
+DMC_KERNEL dmc_bits_bf16 dmc_f32_byte_to_bf16(dmc_bits_f32 x)
+{
+    return (dmc_bits_bf16)(x >> 16);
+}
 
 /* Integers that f32 holds exactly. */
 #define DMC_SMALL_INTEGER(source, to_f16, to_bf16)                                                                             \
-    DMC_KERNEL dmc_bits_f32 dmc_##source##_to_f32(dmc_bits_##source x) { return dmc_f32_bits((float)(int32_t)x); }             \
-    DMC_KERNEL dmc_bits_f64 dmc_##source##_to_f64(dmc_bits_##source x) { return dmc_f64_bits((double)(int32_t)x); }            \
-    DMC_KERNEL dmc_bits_f16 dmc_##source##_to_f16(dmc_bits_##source x) { return to_f16(dmc_##source##_to_f32(x)); }            \
-    DMC_KERNEL dmc_bits_bf16 dmc_##source##_to_bf16(dmc_bits_##source x) { return to_bf16(dmc_##source##_to_f32(x)); }
+    DMC_KERNEL dmc_bits_f32 dmc_##source##_to_f32(dmc_bits_##source x)                                                         \
+    {                                                                                                                          \
+        return dmc_f32_bits((float)(int32_t)x);                                                                                \
+    }                                                                                                                          \
+    DMC_KERNEL dmc_bits_f64 dmc_##source##_to_f64(dmc_bits_##source x)                                                         \
+    {                                                                                                                          \
+        return dmc_f64_bits((double)(int32_t)x);                                                                               \
+    }                                                                                                                          \
+    DMC_KERNEL dmc_bits_f16 dmc_##source##_to_f16(dmc_bits_##source x)                                                         \
+    {                                                                                                                          \
+        return to_f16(dmc_##source##_to_f32(x));                                                                               \
+    }                                                                                                                          \
+    DMC_KERNEL dmc_bits_bf16 dmc_##source##_to_bf16(dmc_bits_##source x)                                                       \
+    {                                                                                                                          \
+        return to_bf16(dmc_##source##_to_f32(x));                                                                              \
+    }
 DMC_SMALL_INTEGER(i8, dmc_f32_byte_to_f16, dmc_f32_byte_to_bf16)
 DMC_SMALL_INTEGER(u8, dmc_f32_byte_to_f16, dmc_f32_byte_to_bf16)
 DMC_SMALL_INTEGER(i16, dmc_f32_integer_to_f16, dmc_f32_number_to_bf16)
 DMC_SMALL_INTEGER(u16, dmc_f32_integer_to_f16, dmc_f32_number_to_bf16)
 #undef DMC_SMALL_INTEGER
 
-DMC_KERNEL dmc_bits_f32 dmc_i32_to_f32(dmc_bits_i32 x) { return dmc_f32_bits((float)x); }
-DMC_KERNEL dmc_bits_f32 dmc_u32_to_f32(dmc_bits_u32 x) { return dmc_f32_bits((float)x); }
-DMC_KERNEL dmc_bits_f32 dmc_i64_to_f32(dmc_bits_i64 x) { return dmc_f32_bits((float)x); }
-DMC_KERNEL dmc_bits_f32 dmc_u64_to_f32(dmc_bits_u64 x) { return dmc_f32_bits((float)x); }
-DMC_KERNEL dmc_bits_f64 dmc_i32_to_f64(dmc_bits_i32 x) { return dmc_f64_bits((double)x); }
-DMC_KERNEL dmc_bits_f64 dmc_u32_to_f64(dmc_bits_u32 x) { return dmc_f64_bits((double)x); }
-DMC_KERNEL dmc_bits_f64 dmc_i64_to_f64(dmc_bits_i64 x) { return dmc_f64_bits((double)x); }
-DMC_KERNEL dmc_bits_f64 dmc_u64_to_f64(dmc_bits_u64 x) { return dmc_f64_bits((double)x); }
+DMC_KERNEL dmc_bits_f32 dmc_i32_to_f32(dmc_bits_i32 x)
+{
+    return dmc_f32_bits((float)x);
+}
+DMC_KERNEL dmc_bits_f32 dmc_u32_to_f32(dmc_bits_u32 x)
+{
+    return dmc_f32_bits((float)x);
+}
+DMC_KERNEL dmc_bits_f32 dmc_i64_to_f32(dmc_bits_i64 x)
+{
+    return dmc_f32_bits((float)x);
+}
+DMC_KERNEL dmc_bits_f32 dmc_u64_to_f32(dmc_bits_u64 x)
+{
+    return dmc_f32_bits((float)x);
+}
+DMC_KERNEL dmc_bits_f64 dmc_i32_to_f64(dmc_bits_i32 x)
+{
+    return dmc_f64_bits((double)x);
+}
+DMC_KERNEL dmc_bits_f64 dmc_u32_to_f64(dmc_bits_u32 x)
+{
+    return dmc_f64_bits((double)x);
+}
+DMC_KERNEL dmc_bits_f64 dmc_i64_to_f64(dmc_bits_i64 x)
+{
+    return dmc_f64_bits((double)x);
+}
+DMC_KERNEL dmc_bits_f64 dmc_u64_to_f64(dmc_bits_u64 x)
+{
+    return dmc_f64_bits((double)x);
+}
 
 /* f16 ends at 65504: whatever is 65520 or more is infinity, so the rest may be cut off first. */
 DMC_KERNEL dmc_bits_f16 dmc_i32_to_f16(dmc_bits_i32 x)
@@ -256,7 +337,10 @@ DMC_KERNEL dmc_bits_bf16 dmc_i64_to_bf16(dmc_bits_i64 x)
 /* --- integer to integer: every value of the source fits --- */
 
 #define DMC_WIDEN(source, output)                                                                                              \
-    DMC_KERNEL dmc_bits_##output dmc_##source##_to_##output(dmc_bits_##source x) { return (dmc_bits_##output)x; }
+    DMC_KERNEL dmc_bits_##output dmc_##source##_to_##output(dmc_bits_##source x)                                               \
+    {                                                                                                                          \
+        return (dmc_bits_##output)x;                                                                                           \
+    }
 DMC_WIDEN(i8, i16)
 DMC_WIDEN(i8, i32)
 DMC_WIDEN(i8, i64)
@@ -280,7 +364,10 @@ DMC_WIDEN(u32, u64)
 /* --- bool: any non-zero byte is true and counts 1 --- */
 
 #define DMC_FROM_BOOL(output, one)                                                                                             \
-    DMC_KERNEL dmc_bits_##output dmc_boolean_to_##output(dmc_bits_boolean x) { return (dmc_bits_##output)(x != 0 ? (one) : 0); }
+    DMC_KERNEL dmc_bits_##output dmc_boolean_to_##output(dmc_bits_boolean x)                                                   \
+    {                                                                                                                          \
+        return (dmc_bits_##output)(x != 0 ? (one) : 0);                                                                        \
+    }
 DMC_FROM_BOOL(i8, 1)
 DMC_FROM_BOOL(i16, 1)
 DMC_FROM_BOOL(i32, 1)

@@ -12,7 +12,10 @@
 #include <emmintrin.h>
 #endif
 
-static bool runs_always(void) { return true; }
+static bool runs_always(void)
+{
+    return true;
+}
 
 #if defined(__x86_64__)
 /* __builtin_cpu_supports also asks whether the system saves the wide registers, but not every compiler lets it name F16C. */
@@ -113,7 +116,10 @@ void dmc_scatter_streamed_end(void)
 #endif
 }
 
-const char *dmc_scatter_simd(void) { return current_set()->name; }
+const char *dmc_scatter_simd(void)
+{
+    return current_set()->name;
+}
 
 dmc_scatter_rows dmc_scatter_select(enum damacy_dtype source, bool swap, enum damacy_dtype output)
 {

@@ -1,12 +1,13 @@
 /* The element work: take rows of a decoded chunk, convert each element to the output type, write them into the batch.
  *
- * Conversions are defined to the bit (docs/conversions.md): to a float one rounding to nearest even from the exact source value,
- * infinities kept, overflow to infinity, a NaN becomes the quiet NaN of its sign (sign kept, exponent all ones, top mantissa bit
- * set, rest zero); subnormals are kept, never flushed. To an integer or bool only from types whose every value fits. Same type:
- * bits are copied. A bool source that is any non-zero byte is true and becomes 1, except in bool to bool, which copies bits.
+ * Conversions are defined to the bit (docs/conversions.md): to a float one rounding to nearest even from the exact source
+ * value, infinities kept, overflow to infinity, a NaN becomes the quiet NaN of its sign (sign kept, exponent all ones, top
+ * mantissa bit set, rest zero); subnormals are kept, never flushed. To an integer or bool only from types whose every value
+ * fits. Same type: bits are copied. A bool source that is any non-zero byte is true and becomes 1, except in bool to bool,
+ * which copies bits.
  *
- * convert_element.h holds the element functions as DMC_KERNEL (C and CUDA). scatter_plain.c is the reference; scatter_avx2.c and
- * scatter_avx512.c are the same loops compiled for those machines; scatter.c picks at run time. All agree bit for bit. */
+ * convert_element.h holds the element functions as DMC_KERNEL (C and CUDA). scatter_plain.c is the reference; scatter_avx2.c
+ * and scatter_avx512.c are the same loops compiled for those machines; scatter.c picks at run time. All agree bit for bit. */
 #ifndef DMC_SCATTER_H
 #define DMC_SCATTER_H
 
@@ -25,10 +26,10 @@ typedef void (*dmc_scatter_rows)(void *target, int64_t target_row, const void *s
  * order. Cheap; call it once a field and array, not once a piece. `output` must not be NATIVE. */
 dmc_scatter_rows dmc_scatter_select(enum damacy_dtype source, bool swap, enum damacy_dtype output);
 
-/* The same for targets that are larger than the caches: the loops write around the cache where this machine has such stores. A plain
- * store first fetches the line that it overwrites, which is a third of the memory traffic of a conversion: on uncompressed u16 data
- * to f32 a worker delivers 1.15 times as many samples, of blosc-lz4 1.08 (bench/run.py, scenarios raw and blosc-lz4). Before another thread is told of the result,
- * dmc_scatter_streamed_end() must be called. */
+/* The same for targets that are larger than the caches: the loops write around the cache where this machine has such stores. A
+ * plain store first fetches the line that it overwrites, which is a third of the memory traffic of a conversion: on
+ * uncompressed u16 data to f32 a worker delivers 1.15 times as many samples, of blosc-lz4 1.08 (bench/run.py, scenarios raw and
+ * blosc-lz4). Before another thread is told of the result, dmc_scatter_streamed_end() must be called. */
 dmc_scatter_rows dmc_scatter_select_streamed(enum damacy_dtype source, bool swap, enum damacy_dtype output);
 void dmc_scatter_streamed_end(void);
 

@@ -1,5 +1,5 @@
-/* The loops over elements, included once by each scatter_<simd>.c with DMC_TABLE naming the table to define; that file's compile
- * flags decide what the compiler makes of them. No include guard on purpose: everything here is static but the table.
+/* The loops over elements, included once by each scatter_<simd>.c with DMC_TABLE naming the table to define; that file's
+ * compile flags decide what the compiler makes of them. No include guard on purpose: everything here is static but the table.
  *
  * A pair's function is  rows_<source>_<output>[_swapped]:
  *
@@ -34,8 +34,8 @@ DMC_MEMORY(f64);
 #define DMC_ALWAYS_INLINE static inline __attribute__((always_inline))
 
 /* Threads inherit the float control word of the thread that started them, which may flush subnormals (torch and the Intel
- * libraries set this), round otherwise or trap. The memory clobber keeps the elements' loads and stores, and so their arithmetic,
- * between begin and end. About 3 ns a call when nothing has to be changed. */
+ * libraries set this), round otherwise or trap. The memory clobber keeps the elements' loads and stores, and so their
+ * arithmetic, between begin and end. About 3 ns a call when nothing has to be changed. */
 #if defined(__x86_64__)
 typedef unsigned int float_mode;
 #define DMC_FLOAT_FLAGS 0x3fu /* what happened so far: not part of the mode */
@@ -78,9 +78,9 @@ DMC_ALWAYS_INLINE void float_end(float_mode saved)
 
 enum { TILE_ROWS = 32, TILE_COLUMNS = 64 };
 
-/* Gather tiles and hand them to `rows_function`, which finds contiguous rows there. When neighbours in memory lie along the rows
- * (a transposed chunk), the tile is read along the rows: each cache line is then used whole even where strides are powers of
- * two, which map a whole column to a few sets of the cache. */
+/* Gather tiles and hand them to `rows_function`, which finds contiguous rows there. When neighbours in memory lie along the
+ * rows (a transposed chunk), the tile is read along the rows: each cache line is then used whole even where strides are powers
+ * of two, which map a whole column to a few sets of the cache. */
 #define DMC_GATHER(item_bytes, type)                                                                                           \
     static __attribute__((noinline)) void gather_##item_bytes(                                                                 \
         dmc_scatter_rows rows_function, int64_t output_bytes, char *target, int64_t target_row, const char *source,            \
@@ -151,8 +151,8 @@ DMC_ALWAYS_INLINE void gather(dmc_scatter_rows rows_function, int64_t source_byt
         rows = rows != 0;                                                                                                      \
     }
 
-/* Around the cache (DMC_STREAM): whole lines of the target are made in registers and written by stores that do not fetch first what
- * they overwrite; what shares a line with a neighbour, and short rows, are written as usual. */
+/* Around the cache (DMC_STREAM): whole lines of the target are made in registers and written by stores that do not fetch first
+ * what they overwrite; what shares a line with a neighbour, and short rows, are written as usual. */
 #if defined(DMC_STREAM)
 enum { LINE_BYTES = 64 };
 DMC_ALWAYS_INLINE void stream_block(void *target, const void *block)
@@ -209,7 +209,10 @@ DMC_ALWAYS_INLINE uint64_t stream_head(const void *target, uint64_t columns, uin
     DMC_LINE(line_##s##_##o, s, o, dmc_##s##_to_##o)                                                                           \
     DMC_ROWS(rows_##s##_##o, line_##s##_##o, s, o, begin, end)
 #define DMC_SWAPPED(s, o, begin, end)                                                                                          \
-    DMC_KERNEL dmc_bits_##o swap_##s##_to_##o(dmc_bits_##s x) { return dmc_##s##_to_##o(dmc_swap_##s(x)); }                    \
+    DMC_KERNEL dmc_bits_##o swap_##s##_to_##o(dmc_bits_##s x)                                                                  \
+    {                                                                                                                          \
+        return dmc_##s##_to_##o(dmc_swap_##s(x));                                                                              \
+    }                                                                                                                          \
     DMC_LINE(line_##s##_##o##_swapped, s, o, swap_##s##_to_##o)                                                                \
     DMC_ROWS(rows_##s##_##o##_swapped, line_##s##_##o##_swapped, s, o, begin, end)
 
@@ -288,7 +291,8 @@ DMC_ALWAYS_INLINE void eight_f16_f32(memory_f32 *target, const memory_f16 *sourc
 #define DMC_HALF(s, o) DMC_PLAIN(s, o, DMC_FLOAT_BEGIN, DMC_FLOAT_END)
 #endif
 
-/* The lists: X(SOURCE, source, OUTPUT, output). Sources of one byte know no order of bytes. ("boolean", since bool is a macro.) */
+/* The lists: X(SOURCE, source, OUTPUT, output). Sources of one byte know no order of bytes. ("boolean", since bool is a macro.)
+ */
 #define DMC_TO_WIDER_FLOATS(X, S, s) X(S, s, F32, f32) X(S, s, F64, f64) X(S, s, BF16, bf16)
 #define DMC_TO_FLOATS(X, S, s) DMC_TO_WIDER_FLOATS(X, S, s) X(S, s, F16, f16)
 #define DMC_BYTES_TO_FLOATS(X) DMC_TO_WIDER_FLOATS(X, I8, i8) DMC_TO_WIDER_FLOATS(X, U8, u8)
@@ -314,15 +318,15 @@ DMC_ALWAYS_INLINE void eight_f16_f32(memory_f32 *target, const memory_f16 *sourc
 #define DMC_WIDE_HALVES(X) X(I16, i16, F16, f16) X(U16, u16, F16, f16) X(F32, f32, F16, f16) X(F16, f16, F32, f32)
 /* No float arithmetic in these: the control word does not matter. */
 #define DMC_BYTES_BY_INTEGERS(X)                                                                                               \
-    DMC_TO_FLOATS(X, BOOL, boolean)                                                                                               \
-    X(BOOL, boolean, I8, i8)                                                                                                      \
-    X(BOOL, boolean, I16, i16)                                                                                                    \
-    X(BOOL, boolean, I32, i32)                                                                                                    \
-    X(BOOL, boolean, I64, i64)                                                                                                    \
-    X(BOOL, boolean, U8, u8)                                                                                                      \
-    X(BOOL, boolean, U16, u16)                                                                                                    \
-    X(BOOL, boolean, U32, u32)                                                                                                    \
-    X(BOOL, boolean, U64, u64)                                                                                                    \
+    DMC_TO_FLOATS(X, BOOL, boolean)                                                                                            \
+    X(BOOL, boolean, I8, i8)                                                                                                   \
+    X(BOOL, boolean, I16, i16)                                                                                                 \
+    X(BOOL, boolean, I32, i32)                                                                                                 \
+    X(BOOL, boolean, I64, i64)                                                                                                 \
+    X(BOOL, boolean, U8, u8)                                                                                                   \
+    X(BOOL, boolean, U16, u16)                                                                                                 \
+    X(BOOL, boolean, U32, u32)                                                                                                 \
+    X(BOOL, boolean, U64, u64)                                                                                                 \
     X(I8, i8, I16, i16)                                                                                                        \
     X(I8, i8, I32, i32)                                                                                                        \
     X(I8, i8, I64, i64)                                                                                                        \
@@ -363,10 +367,22 @@ DMC_BYTES_BY_INTEGERS(DMC_DEFINE)
 DMC_WIDE_BY_INTEGERS(DMC_DEFINE_BOTH)
 
 #if defined(DMC_STREAM)
-DMC_KERNEL dmc_bits_u8 same_u8(dmc_bits_u8 x) { return x; }
-DMC_KERNEL dmc_bits_u16 same_u16(dmc_bits_u16 x) { return x; }
-DMC_KERNEL dmc_bits_u32 same_u32(dmc_bits_u32 x) { return x; }
-DMC_KERNEL dmc_bits_u64 same_u64(dmc_bits_u64 x) { return x; }
+DMC_KERNEL dmc_bits_u8 same_u8(dmc_bits_u8 x)
+{
+    return x;
+}
+DMC_KERNEL dmc_bits_u16 same_u16(dmc_bits_u16 x)
+{
+    return x;
+}
+DMC_KERNEL dmc_bits_u32 same_u32(dmc_bits_u32 x)
+{
+    return x;
+}
+DMC_KERNEL dmc_bits_u64 same_u64(dmc_bits_u64 x)
+{
+    return x;
+}
 DMC_LINE(line_copy_1, u8, u8, same_u8)
 DMC_LINE(line_copy_2, u16, u16, same_u16)
 DMC_LINE(line_copy_4, u32, u32, same_u32)

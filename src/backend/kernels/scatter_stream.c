@@ -1,5 +1,5 @@
-/* The loops that write around the cache, compiled for AVX2 with F16C (flags in CMakeLists.txt); run only where scatter.c found both.
- * Wider registers gain nothing here: a line leaves the core whole either way. */
+/* The loops that write around the cache, compiled for AVX2 with F16C (flags in CMakeLists.txt); run only where scatter.c found
+ * both. Wider registers gain nothing here: a line leaves the core whole either way. */
 #if defined(__x86_64__)
 /* gcc reasons about rows of 2^58 elements, which no memory holds. */
 #ifndef __clang__

@@ -1,7 +1,7 @@
-/* Goal: the body of the assemble kernel gives the same bits as the CPU's loops, for every pair of types, in both byte orders, for any
- * strides, addresses and sizes, with any number of threads, and touches nothing else; fills and pieces of bad chunks likewise.
- * Method: the body runs on the CPU, thread by thread, over random pieces of random bytes; the scatter functions say what is right.
- * DAMACY_TEST_SEED repeats a run. */
+/* Goal: the body of the assemble kernel gives the same bits as the CPU's loops, for every pair of types, in both byte orders,
+ * for any strides, addresses and sizes, with any number of threads, and touches nothing else; fills and pieces of bad chunks
+ * likewise. Method: the body runs on the CPU, thread by thread, over random pieces of random bytes; the scatter functions say
+ * what is right. DAMACY_TEST_SEED repeats a run. */
 #include "backend/cuda/assemble_tile.h"
 
 #include "backend/kernels/scatter.h"

@@ -208,9 +208,9 @@ static void test_join_computing(void **state)
 
 int main(void)
 {
-    const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_join_computing),
-        cmocka_unit_test(test_cond),    cmocka_unit_test(test_long_join), cmocka_unit_test(test_signals_and_name),
-        cmocka_unit_test(test_machine), cmocka_unit_test(test_fork),      cmocka_unit_test(test_clock)};
+    const struct CMUnitTest tests[] = {cmocka_unit_test(test_join_computing), cmocka_unit_test(test_cond),
+                                       cmocka_unit_test(test_long_join),      cmocka_unit_test(test_signals_and_name),
+                                       cmocka_unit_test(test_machine),        cmocka_unit_test(test_fork),
+                                       cmocka_unit_test(test_clock)};
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

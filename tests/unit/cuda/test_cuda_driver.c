@@ -1,17 +1,13 @@
-/* Goal: the CUDA backend against a driver that fails, that is slow, and that has little memory: create fails clean, a lost device ends the
- * pipeline with CUDA at pop, nothing leaks or hangs; buffers are used again only when streams and events allow it.
- * Method: the fake driver (tests/support/fake_cuda.h); its n-th call fails and all after it, for n = 1, 2, 3 ... until nothing does. */
+/* Goal: the CUDA backend against a driver that fails, that is slow, and that has little memory: create fails clean, a lost
+ * device ends the pipeline with CUDA at pop, nothing leaks or hangs; buffers are used again only when streams and events allow
+ * it. Method: the fake driver (tests/support/fake_cuda.h); its n-th call fails and all after it, for n = 1, 2, 3 ... until
+ * nothing does. */
 #define PW_CUDA
 #include "support/pipeline_world.h"
 
 static const int64_t shape[] = {20, 18};
-static struct zw_array array = {.name = "a",
-                                .number = 5,
-                                .dtype = DAMACY_U16,
-                                .rank = 2,
-                                .shape = {64, 60},
-                                .chunk = {16, 16},
-                                .compressor = ZW_ZSTD};
+static struct zw_array array = {
+    .name = "a", .number = 5, .dtype = DAMACY_U16, .rank = 2, .shape = {64, 60}, .chunk = {16, 16}, .compressor = ZW_ZSTD};
 
 static struct pw_sample sample_at(uint32_t i)
 {
@@ -104,7 +100,8 @@ static void test_budget(void **state)
     dmc_store_destroy(memory);
 }
 
-/* A buffer that the consumer's stream still reads is not written; one that was released with an event waits for that event alone. */
+/* A buffer that the consumer's stream still reads is not written; one that was released with an event waits for that event
+ * alone. */
 static void test_fences(void **state)
 {
     (void)state;

@@ -308,8 +308,9 @@ static void test_consolidated(void **state)
     put(world, "v3/zarr.json",
         V3_GROUP(",\"consolidated_metadata\":{\"kind\":\"inline\",\"must_understand\":false,\"metadata\":{\"g\":" V3_GROUP(
             "") ",\"g/inner\":" V3_ARRAY("{}") ",\"a2\":" V3_ARRAY("{\"n\":1}") ",\"a10\":" V3_ARRAY("{}") ",\"g/deep/"
-                                                                                                           "er\":" V3_ARRAY("{"
-                                                                                                                            "}") "}}"));
+                                                                                                           "er\":" V3_ARRAY(
+                                                                                                               "{"
+                                                                                                               "}") "}}"));
     put(world, "v2/.zgroup", "{\"zarr_format\":2}");
     put(world, "v2/.zmetadata",
         "{\"zarr_consolidated_format\":1,\"metadata\":{\".zgroup\":{\"zarr_format\":2},\"a2/.zattrs\":{\"n\":1},\"a2/"

@@ -1,9 +1,9 @@
 /* Goal: every pair of element types converts to the bit as docs/conversions.md says, in every SIMD set, for every geometry, and
  * nothing but the rows is written.
- * Method: a reference that shares nothing with the code under test: a source element becomes an exact integer times a power of two,
- * which is rounded by integer comparison with half a unit. Exhaustive for sources of 8 and 16 bits; for wider ones boundaries, ties
- * and random values (DAMACY_TEST_SEED repeats a run). Geometries run between guard bytes; ASan sees reads out of bounds, since
- * sources are allocated to the byte. */
+ * Method: a reference that shares nothing with the code under test: a source element becomes an exact integer times a power of
+ * two, which is rounded by integer comparison with half a unit. Exhaustive for sources of 8 and 16 bits; for wider ones
+ * boundaries, ties and random values (DAMACY_TEST_SEED repeats a run). Geometries run between guard bytes; ASan sees reads out
+ * of bounds, since sources are allocated to the byte. */
 #include "backend/kernels/scatter.h"
 #include "base/dtype.h"
 
@@ -60,7 +60,10 @@ static bool float_format_of(enum damacy_dtype dtype, struct float_format *format
     }
 }
 
-static bool is_signed(enum damacy_dtype dtype) { return dtype >= DAMACY_I8 && dtype <= DAMACY_I64; }
+static bool is_signed(enum damacy_dtype dtype)
+{
+    return dtype >= DAMACY_I8 && dtype <= DAMACY_I64;
+}
 
 static struct exact decode(enum damacy_dtype dtype, uint64_t bits)
 {
@@ -161,7 +164,10 @@ static uint64_t random_u64(void) /* splitmix64 */
     z = (z ^ z >> 27) * UINT64_C(0x94d049bb133111eb);
     return z ^ z >> 31;
 }
-static uint64_t random_below(uint64_t limit) { return random_u64() % limit; }
+static uint64_t random_below(uint64_t limit)
+{
+    return random_u64() % limit;
+}
 
 static void put(uint8_t *to, uint64_t bits, size_t bytes, bool swap)
 {
@@ -243,7 +249,7 @@ static void test_reference_knows_plain_cases(void **state)
 static void test_every_value_of_8_and_16_bits(void **state)
 {
     (void)state;
-    static const enum damacy_dtype sources[] = {DAMACY_BOOL, DAMACY_I8,  DAMACY_U8, DAMACY_I16,
+    static const enum damacy_dtype sources[] = {DAMACY_BOOL, DAMACY_I8,  DAMACY_U8,  DAMACY_I16,
                                                 DAMACY_U16,  DAMACY_F16, DAMACY_BF16};
     uint64_t *values = allocate(65536 * sizeof *values);
     for (size_t i = 0; i < 65536; i++)
@@ -373,8 +379,8 @@ static void test_float_mode_of_the_caller_does_not_matter(void **state)
 
 struct geometry {
     uint64_t rows, columns;
-    int64_t step;        /* in bytes; may be negative or zero */
-    int64_t source_row;  /* may be negative or zero */
+    int64_t step;       /* in bytes; may be negative or zero */
+    int64_t source_row; /* may be negative or zero */
     int64_t target_row;
     size_t source_shift; /* misalignment */
     size_t target_shift;
@@ -422,8 +428,8 @@ static void check_geometry(enum damacy_dtype source, enum damacy_dtype output, c
             if (memcmp(block, expected, block_bytes) != 0)
                 fail_msg("%s, %s -> %s, swap %d: %" PRIu64 " rows of %" PRIu64 ", step %" PRId64 ", source row %" PRId64
                          ", target row %" PRId64 ", shifts %zu and %zu",
-                         simd_names[simd], damacy_dtype_str(source), damacy_dtype_str(output), swap, g->rows, g->columns, g->step,
-                         g->source_row, g->target_row, g->source_shift, g->target_shift);
+                         simd_names[simd], damacy_dtype_str(source), damacy_dtype_str(output), swap, g->rows, g->columns,
+                         g->step, g->source_row, g->target_row, g->source_shift, g->target_shift);
         }
     }
     free(expected);

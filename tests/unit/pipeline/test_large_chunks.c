@@ -1,6 +1,6 @@
-/* Goal: chunks that fit the memory limit one at a time are read at any number of workers, and those that do not fit alone are BUDGET at any number.
- * Method: chunks far larger than a worker's share, more workers than would fit at once; every sample is compared with the naive
- * reader. Without the token in cpu_memory.c, 3 to 6 workers failed most of the samples. */
+/* Goal: chunks that fit the memory limit one at a time are read at any number of workers, and those that do not fit alone are
+ * BUDGET at any number. Method: chunks far larger than a worker's share, more workers than would fit at once; every sample is
+ * compared with the naive reader. Without the token in cpu_memory.c, 3 to 6 workers failed most of the samples. */
 #include "support/pipeline_world.h"
 #include <setjmp.h>
 #include <stdarg.h>
@@ -33,7 +33,8 @@ static uint32_t good_samples(const struct zw_array *array, struct dmc_store *mem
     for (uint32_t i = 0; i < SAMPLES; i += 4) {
         struct pw_sample samples[4];
         for (uint32_t j = 0; j < 4; j++) {
-            samples[j] = (struct pw_sample){.arrays = {array}, .begin = {{(int64_t)((i + j) % 3 * array->chunk[0] + 1000 * i)}}, .tag = i + j};
+            samples[j] = (struct pw_sample){
+                .arrays = {array}, .begin = {{(int64_t)((i + j) % 3 * array->chunk[0] + 1000 * i)}}, .tag = i + j};
             pw_push_wait(pipeline, "memory://", &samples[j]);
         }
         pw_flush(pipeline);
@@ -54,7 +55,8 @@ static uint32_t good_samples(const struct zw_array *array, struct dmc_store *mem
 static void check_at_any_worker_count(enum zw_compressor compressor)
 {
     struct dmc_store *memory = pw_memory();
-    struct zw_array array = large_array(2u << 20, compressor); /* 4 MiB: two of them, stored and decoded, fit 36 MiB, four do not */
+    struct zw_array array =
+        large_array(2u << 20, compressor); /* 4 MiB: two of them, stored and decoded, fit 36 MiB, four do not */
     struct zw_array larger = large_array(8u << 20, compressor); /* 16 MiB: not even one, stored and decoded */
     strcpy(larger.name, "larger");
     zw_write(&array, &(struct zw_sink){.memory = memory});

@@ -189,7 +189,8 @@ static void check_policy(enum damacy_on_error on_error)
             zw_fill(&array, fill);
             if (kind->fill_known)
                 zw_convert(fill, DAMACY_U16, (uint8_t *)&expected, DAMACY_I32);
-            const int32_t *found = (const int32_t *)(const void *)pw_readable(info.tensors[0].data, info.tensors[0].bytes) + (size_t)i * 64;
+            const int32_t *found =
+                (const int32_t *)(const void *)pw_readable(info.tensors[0].data, info.tensors[0].bytes) + (size_t)i * 64;
             for (uint32_t k = 0; k < 64; k++)
                 assert_int_equal(found[k], expected);
         }
@@ -219,7 +220,8 @@ static bool damage_chunks(void *user, const char *key, uint8_t *data, size_t *by
     return true;
 }
 
-/* A bad row of a complex array holds both parts of the fill value in turn, or the one that its box has; whatever the size of a part. */
+/* A bad row of a complex array holds both parts of the fill value in turn, or the one that its box has; whatever the size of a
+ * part. */
 static void test_fill_of_complex_rows(void **state)
 {
     (void)state;
@@ -228,8 +230,15 @@ static void test_fill_of_complex_rows(void **state)
     } types[] = {{DAMACY_BF16, DAMACY_BF16}, {DAMACY_F32, DAMACY_F32}, {DAMACY_F32, DAMACY_F64}, {DAMACY_F64, DAMACY_NATIVE}};
     for (uint32_t i = 0; i < 4 * 3; i++) {
         uint32_t part = i % 3; /* 2: both */
-        struct zw_array array = {.name = "bad", .number = 3, .dtype = types[i / 3].parts, .rank = 3, .shape = {20, 7, 2}, .chunk = {20, 7, 2},
-                                 .complex = true, .crc32c = true, .fill_nonzero = true};
+        struct zw_array array = {.name = "bad",
+                                 .number = 3,
+                                 .dtype = types[i / 3].parts,
+                                 .rank = 3,
+                                 .shape = {20, 7, 2},
+                                 .chunk = {20, 7, 2},
+                                 .complex = true,
+                                 .crc32c = true,
+                                 .fill_nonzero = true};
         struct dmc_store *memory = pw_memory();
         struct zw_sink sink = {.memory = memory, .alter = damage_chunks};
         zw_write(&array, &sink);
@@ -453,10 +462,10 @@ int main(void)
 {
     damacy_set_log_quiet(true);
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_fill),
-        cmocka_unit_test(test_fill_of_complex_rows),       cmocka_unit_test(test_skip),     cmocka_unit_test(test_raise),
-        cmocka_unit_test(test_raise_many), cmocka_unit_test(test_skip_all), cmocka_unit_test(test_deterministic),
-        cmocka_unit_test(test_verify),
+        cmocka_unit_test(test_fill),          cmocka_unit_test(test_fill_of_complex_rows),
+        cmocka_unit_test(test_skip),          cmocka_unit_test(test_raise),
+        cmocka_unit_test(test_raise_many),    cmocka_unit_test(test_skip_all),
+        cmocka_unit_test(test_deterministic), cmocka_unit_test(test_verify),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -111,7 +111,8 @@ static inline void world_array_init(struct world_array *array, uint32_t id, uint
         per_shard *= array->grid[a] / array->chunk[a];
     }
     array->chunk_bytes = elements * item;
-    array->zarr = (struct dmc_zarr_array){.rank = rank, .key_rank = rank,
+    array->zarr = (struct dmc_zarr_array){.rank = rank,
+                                          .key_rank = rank,
                                           .dtype = DAMACY_U8,
                                           .sharded = sharded,
                                           .key_encoding = {.separator = '/'},

@@ -537,7 +537,8 @@ static void test_huge_arrays(void **state)
     int64_t elements = 1;
     for (uint32_t a = DAMACY_RANK_MAX; a-- > 0; elements *= (int64_t)chunk[a])
         strides[a] = elements;
-    *zarr = (struct dmc_zarr_array){.rank = DAMACY_RANK_MAX, .key_rank = DAMACY_RANK_MAX,
+    *zarr = (struct dmc_zarr_array){.rank = DAMACY_RANK_MAX,
+                                    .key_rank = DAMACY_RANK_MAX,
                                     .sharded = false,
                                     .key_encoding = {.separator = '/'},
                                     .shape = shape,

@@ -1,5 +1,6 @@
 /* Goal: SHA-256, HMAC and signatures are those of the standards, so that every S3 server accepts them.
- * Method: published vectors: FIPS 180-4, RFC 4231, the SigV4 examples of the S3 documentation and of the signature test suite. */
+ * Method: published vectors: FIPS 180-4, RFC 4231, the SigV4 examples of the S3 documentation and of the signature test suite.
+ */
 #include <setjmp.h> /* IWYU pragma: keep */
 #include <stdarg.h> /* IWYU pragma: keep */
 #include <stddef.h> /* IWYU pragma: keep */
@@ -87,34 +88,129 @@ struct vector {
 #define DOC_SECRET "wJalrXUtnFEMI/K7MDENG/bPxRfiCYEXAMPLEKEY"
 #define SUITE_KEY "AKIDEXAMPLE"
 #define SUITE_SECRET "wJalrXUtnFEMI/K7MDENG+bPxRfiCYEXAMPLEKEY"
-#define DOC_HOST {"host", "examplebucket.s3.amazonaws.com"}
-#define DOC_HASH {"x-amz-content-sha256", EMPTY}
-#define DOC_DATE {"x-amz-date", "20130524T000000Z"}
-#define SUITE_HOST {"host", "example.amazonaws.com"}
-#define SUITE_DATE {"x-amz-date", "20150830T123600Z"}
+#define DOC_HOST                                                                                                               \
+    {                                                                                                                          \
+        "host", "examplebucket.s3.amazonaws.com"                                                                               \
+    }
+#define DOC_HASH                                                                                                               \
+    {                                                                                                                          \
+        "x-amz-content-sha256", EMPTY                                                                                          \
+    }
+#define DOC_DATE                                                                                                               \
+    {                                                                                                                          \
+        "x-amz-date", "20130524T000000Z"                                                                                       \
+    }
+#define SUITE_HOST                                                                                                             \
+    {                                                                                                                          \
+        "host", "example.amazonaws.com"                                                                                        \
+    }
+#define SUITE_DATE                                                                                                             \
+    {                                                                                                                          \
+        "x-amz-date", "20150830T123600Z"                                                                                       \
+    }
 #define DOC_TIME "2013-05-24T00:00:00Z"
 #define SUITE_TIME "2015-08-30T12:36:00Z"
 
 static const struct vector vectors[] = {
-    {"S3 guide: GET object", "GET", "/test.txt", "", {DOC_HOST, {"range", "bytes=0-9"}, DOC_HASH, DOC_DATE}, EMPTY, DOC_TIME, "s3", DOC_KEY,
-     DOC_SECRET, "f0e8bdb87c964420e857bd35b5d6ed310bd44f0170aba48dd91039c6036bdb41"},
-    {"S3 guide: GET bucket lifecycle", "GET", "/", "lifecycle=", {DOC_HOST, DOC_HASH, DOC_DATE}, EMPTY, DOC_TIME, "s3", DOC_KEY, DOC_SECRET,
+    {"S3 guide: GET object",
+     "GET",
+     "/test.txt",
+     "",
+     {DOC_HOST, {"range", "bytes=0-9"}, DOC_HASH, DOC_DATE},
+     EMPTY,
+     DOC_TIME,
+     "s3",
+     DOC_KEY,
+     DOC_SECRET,
+     "f0e8bdb87c964420e857bd35b5d6ed310bd44f0170aba48dd91039c6036bdb41"},
+    {"S3 guide: GET bucket lifecycle",
+     "GET",
+     "/",
+     "lifecycle=",
+     {DOC_HOST, DOC_HASH, DOC_DATE},
+     EMPTY,
+     DOC_TIME,
+     "s3",
+     DOC_KEY,
+     DOC_SECRET,
      "fea454ca298b7da1c68078a5d1bdbfbbe0d65c699e0f91ac7a200a0136783543"},
-    {"S3 guide: list objects", "GET", "/", "max-keys=2&prefix=J", {DOC_HOST, DOC_HASH, DOC_DATE}, EMPTY, DOC_TIME, "s3", DOC_KEY, DOC_SECRET,
+    {"S3 guide: list objects",
+     "GET",
+     "/",
+     "max-keys=2&prefix=J",
+     {DOC_HOST, DOC_HASH, DOC_DATE},
+     EMPTY,
+     DOC_TIME,
+     "s3",
+     DOC_KEY,
+     DOC_SECRET,
      "34b48302e7b5fa45bde8084f4b7868a86f0a534bc59db6670ed5711ef69dc6f7"},
-    {"suite: get-vanilla", "GET", "/", "", {SUITE_HOST, SUITE_DATE}, EMPTY, SUITE_TIME, "service", SUITE_KEY,
-     "wJalrXUtnFEMI/K7MDENG+bPxRfiCYEXAMPLEKEY", "5fa00fa31553b73ebf1942676e86291e8372ff2a2260956d9b8aae1d763fbf31"},
-    {"suite: get-vanilla-query-order-key-case", "GET", "/", "Param1=value1&Param2=value2", {SUITE_HOST, SUITE_DATE}, EMPTY, SUITE_TIME,
-     "service", SUITE_KEY, SUITE_SECRET, "b97d918cfa904a5beff61c982a1b6f458b799221646efd99d3219ec94cdf2500"},
-    {"suite: get-unreserved", "GET", "/-._~0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz", "", {SUITE_HOST, SUITE_DATE}, EMPTY,
-     SUITE_TIME, "service", SUITE_KEY, SUITE_SECRET, "07ef7494c76fa4850883e2b006601f940f8a34d404d0cfa977f52a65bbf5f24f"},
-    {"suite: get-utf8", "GET", "/%E1%88%B4", "", {SUITE_HOST, SUITE_DATE}, EMPTY, SUITE_TIME, "service", SUITE_KEY, SUITE_SECRET,
+    {"suite: get-vanilla",
+     "GET",
+     "/",
+     "",
+     {SUITE_HOST, SUITE_DATE},
+     EMPTY,
+     SUITE_TIME,
+     "service",
+     SUITE_KEY,
+     "wJalrXUtnFEMI/K7MDENG+bPxRfiCYEXAMPLEKEY",
+     "5fa00fa31553b73ebf1942676e86291e8372ff2a2260956d9b8aae1d763fbf31"},
+    {"suite: get-vanilla-query-order-key-case",
+     "GET",
+     "/",
+     "Param1=value1&Param2=value2",
+     {SUITE_HOST, SUITE_DATE},
+     EMPTY,
+     SUITE_TIME,
+     "service",
+     SUITE_KEY,
+     SUITE_SECRET,
+     "b97d918cfa904a5beff61c982a1b6f458b799221646efd99d3219ec94cdf2500"},
+    {"suite: get-unreserved",
+     "GET",
+     "/-._~0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz",
+     "",
+     {SUITE_HOST, SUITE_DATE},
+     EMPTY,
+     SUITE_TIME,
+     "service",
+     SUITE_KEY,
+     SUITE_SECRET,
+     "07ef7494c76fa4850883e2b006601f940f8a34d404d0cfa977f52a65bbf5f24f"},
+    {"suite: get-utf8",
+     "GET",
+     "/%E1%88%B4",
+     "",
+     {SUITE_HOST, SUITE_DATE},
+     EMPTY,
+     SUITE_TIME,
+     "service",
+     SUITE_KEY,
+     SUITE_SECRET,
      "8318018e0b0f223aa2bbf98705b62bb787dc9c0e678f255a891fd03141be5d85"},
-    {"suite: post-vanilla", "POST", "/", "", {SUITE_HOST, SUITE_DATE}, EMPTY, SUITE_TIME, "service", SUITE_KEY, SUITE_SECRET,
+    {"suite: post-vanilla",
+     "POST",
+     "/",
+     "",
+     {SUITE_HOST, SUITE_DATE},
+     EMPTY,
+     SUITE_TIME,
+     "service",
+     SUITE_KEY,
+     SUITE_SECRET,
      "5da7c1a2acd57cee7505fc6676e4e544621c30862966e37dddb68e92efbe5d6b"},
-    {"suite: get-header-value-trim", "GET", "/", "",
-     {SUITE_HOST, {"my-header1", " value1"}, {"my-header2", " \"a   b   c\""}, SUITE_DATE}, EMPTY, SUITE_TIME, "service", SUITE_KEY,
-     SUITE_SECRET, "acc3ed3afb60bb290fc8d2dd0098b9911fcaa05412b367055dee359757a9c736"},
+    {"suite: get-header-value-trim",
+     "GET",
+     "/",
+     "",
+     {SUITE_HOST, {"my-header1", " value1"}, {"my-header2", " \"a   b   c\""}, SUITE_DATE},
+     EMPTY,
+     SUITE_TIME,
+     "service",
+     SUITE_KEY,
+     SUITE_SECRET,
+     "acc3ed3afb60bb290fc8d2dd0098b9911fcaa05412b367055dee359757a9c736"},
 };
 
 static void test_vectors(void **state)

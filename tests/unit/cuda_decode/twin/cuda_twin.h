@@ -21,13 +21,18 @@ struct dmc_twin_dim {
 };
 extern dmc_twin_dim threadIdx, blockIdx, blockDim, gridDim;
 
-struct __align__(8) uint2 {
+struct __align__(8) uint2
+{
     uint32_t x, y;
 };
-struct __align__(16) uint4 {
+struct __align__(16) uint4
+{
     uint32_t x, y, z, w;
 };
-static inline uint2 make_uint2(uint32_t x, uint32_t y) { return uint2{x, y}; }
+static inline uint2 make_uint2(uint32_t x, uint32_t y)
+{
+    return uint2{x, y};
+}
 
 // Shared memory of the block that runs.
 uint32_t *dmc_twin_dynamic_shared();
@@ -49,7 +54,7 @@ static inline uint32_t dmc_twin_shuffle_up(uint32_t value, uint32_t d, uint32_t 
 #define __ballot_sync(mask, value) dmc_twin_ballot((value) != 0, __LINE__)
 #define __any_sync(mask, value) (dmc_twin_ballot((value) != 0, __LINE__) != 0)
 #define __all_sync(mask, value) (dmc_twin_ballot((value) != 0, __LINE__) == 0xFFFFFFFFu)
-#define __shfl_sync(mask, value, from) dmc_twin_shuffle(value, (uint32_t)(from) & 31, __LINE__)
+#define __shfl_sync(mask, value, from) dmc_twin_shuffle(value, (uint32_t)(from)&31, __LINE__)
 #define __shfl_up_sync(mask, value, d) dmc_twin_shuffle_up(value, d, __LINE__)
 #define __syncwarp() dmc_twin_warp_barrier(__LINE__)
 #define __syncthreads() ((void)dmc_twin_block_or(false, __LINE__))
@@ -62,8 +67,14 @@ static inline uint32_t atomicOr(uint32_t *p, uint32_t v)
     *p = old | v;
     return old;
 }
-static inline int __clz(int v) { return v ? __builtin_clz((unsigned)v) : 32; }
-static inline int __ffs(int v) { return __builtin_ffs(v); }
+static inline int __clz(int v)
+{
+    return v ? __builtin_clz((unsigned)v) : 32;
+}
+static inline int __ffs(int v)
+{
+    return __builtin_ffs(v);
+}
 static inline uint32_t __funnelshift_l(uint32_t lo, uint32_t hi, uint32_t s)
 {
     s &= 31;

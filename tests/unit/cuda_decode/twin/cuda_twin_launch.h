@@ -8,7 +8,8 @@
 extern "C" {
 #endif
 
-/* shared_bytes_block: what a block may have of shared memory; less than 200 KiB makes the decoder do without its widest kernel. */
+/* shared_bytes_block: what a block may have of shared memory; less than 200 KiB makes the decoder do without its widest kernel.
+ */
 struct dmc_cuda_launcher dmc_twin_launcher(uint32_t multiprocessors, uint32_t shared_bytes_block);
 /* The order of lanes follows from this. */
 void dmc_twin_seed(uint64_t seed);
