@@ -297,6 +297,30 @@ static struct dmc_net_engine *engine_of(struct dmc_attempt *attempt)
     return attempt->transfer->store->engine;
 }
 
+static void note_sent(struct dmc_net_engine *engine, struct dmc_attempt *attempt, uint64_t now_ns)
+{
+    long connects = 0;
+    attempt->sent_ns = now_ns;
+    attempt->fresh = engine->curl->easy_getinfo(attempt->easy, CURLINFO_NUM_CONNECTS, &connects) == CURLE_OK && connects > 0;
+}
+
+#if LIBCURL_VERSION_NUM >= 0x075000
+/* There is a connection, and the question goes out. */
+static int on_sent(void *user, char *ip, char *local_ip, int port, int local_port)
+{
+    struct dmc_attempt *attempt = user;
+    (void)ip;
+    (void)local_ip;
+    (void)port;
+    (void)local_port;
+    if (!attempt->transfer)
+        return CURL_PREREQFUNC_ABORT;
+    note_sent(engine_of(attempt), attempt, dmc_clock_ns());
+    dmc_transfer_plan_timer(engine_of(attempt), attempt->transfer); /* now it is known when its answer is late */
+    return CURL_PREREQFUNC_OK;
+}
+#endif
+
 static size_t on_header(char *line, size_t one, size_t bytes, void *user)
 {
     struct dmc_attempt *attempt = user;
@@ -312,7 +336,10 @@ static size_t on_header(char *line, size_t one, size_t bytes, void *user)
     uint64_t now_ns = dmc_clock_ns();
     attempt->first_ns = attempt->window_ns = now_ns;
     attempt->window_bytes = 0;
-    dmc_net_endpoint_first_byte(attempt->transfer->endpoint, attempt->transfer->lane, now_ns - attempt->begin_ns, now_ns);
+    if (attempt->sent_ns == 0) /* an older libcurl does not tell */
+        note_sent(engine_of(attempt), attempt, attempt->begin_ns);
+    dmc_net_endpoint_first_byte(attempt->transfer->endpoint, attempt->transfer->lane, attempt->fresh, now_ns - attempt->sent_ns,
+                                now_ns);
     attempt->verdict = judge(engine_of(attempt), attempt);
     if (attempt->verdict == DMC_VERDICT_BODY || attempt->head)
         return bytes;
@@ -387,6 +414,12 @@ static void set_constant_options(const struct dmc_curl *curl, struct dmc_attempt
         curl->easy_setopt(easy, CURLOPT_HTTP_VERSION, (long)CURL_HTTP_VERSION_2TLS);
         curl->easy_setopt(easy, CURLOPT_PIPEWAIT, 1L); /* rather share a connection that is being made than open one for each */
     }
+#if LIBCURL_VERSION_NUM >= 0x075000
+    if (curl->version >= 0x075000) {
+        curl->easy_setopt(easy, CURLOPT_PREREQFUNCTION, on_sent);
+        curl->easy_setopt(easy, CURLOPT_PREREQDATA, attempt);
+    }
+#endif
 #if LIBCURL_VERSION_NUM >= 0x075500
     if (curl->version >= 0x075500)
         curl->easy_setopt(easy, CURLOPT_PROTOCOLS_STR, "http,https");
@@ -506,7 +539,8 @@ enum dmc_net_prepared dmc_attempt_start(struct dmc_net_engine *engine, struct dm
     attempt->kept_bytes = 0;
     attempt->begin_ns = attempt->window_ns = now_ns;
     attempt->window_bytes = 0;
-    attempt->first_ns = 0;
+    attempt->first_ns = attempt->sent_ns = 0;
+    attempt->fresh = false;
     attempt->curl_error[0] = 0;
     seek(attempt, transfer->covered);
     if (curl->multi_add_handle(engine->multi, easy) != CURLM_OK) {

@@ -3,10 +3,11 @@
 #include "base/bytes.h"
 
 #define MS_NS 1000000u
-#define BULK_BEGIN 32
+#define BULK_BEGIN 64
 #define METADATA_BEGIN 32
 #define METADATA_MAX 128
 #define LIMIT_MIN 4
+#define IDLE_AVERAGED 16u
 #define IDLE_PERIOD_NS (10000ull * MS_NS)
 #define LATE_SLACK_NS (20.0 * MS_NS) /* queueing in a server that is merely busy is no overload */
 #define FADE_COUNT 2048u
@@ -20,10 +21,15 @@
 
 static void lane_init(struct dmc_net_lane *lane, double begin, double max)
 {
-    lane->limit_max = max < LIMIT_MIN ? (max < 1 ? 1 : max) : max;
+    lane->limit_max = max < 1 ? 1 : max;
     lane->limit_min = lane->limit_max < LIMIT_MIN ? lane->limit_max : LIMIT_MIN;
     lane->limit = begin < lane->limit_max ? begin : lane->limit_max;
     lane->doubling = true;
+}
+
+static void publish_limit(struct dmc_net_endpoint *endpoint)
+{
+    atomic_store_explicit(&endpoint->limit, (uint32_t)endpoint->lanes[DMC_NET_BULK].limit, memory_order_relaxed);
 }
 
 void dmc_net_endpoint_init(struct dmc_net_endpoint *endpoint, uint32_t concurrency_max, double hedge_share)
@@ -33,18 +39,14 @@ void dmc_net_endpoint_init(struct dmc_net_endpoint *endpoint, uint32_t concurren
               concurrency_max < METADATA_MAX ? concurrency_max : METADATA_MAX);
     endpoint->hedge_share = hedge_share;
     endpoint->hedge_part = 0.95;
-    endpoint->idle_now_ns = endpoint->idle_last_ns = UINT64_MAX;
-    atomic_store_explicit(&endpoint->limit, (uint32_t)endpoint->lanes[DMC_NET_BULK].limit, memory_order_relaxed);
-}
-
-static void publish_limit(struct dmc_net_endpoint *endpoint)
-{
-    atomic_store_explicit(&endpoint->limit, (uint32_t)endpoint->lanes[DMC_NET_BULK].limit, memory_order_relaxed);
+    for (int i = 0; i < 2; i++)
+        endpoint->waits[i].idle_now_ns = endpoint->waits[i].idle_last_ns = UINT64_MAX;
+    publish_limit(endpoint);
 }
 
 static void cut(struct dmc_net_endpoint *endpoint, struct dmc_net_lane *lane, double factor, uint64_t now_ns)
 {
-    uint64_t quiet_ns = dmc_max_u64((uint64_t)(2 * endpoint->recent_ns), 250ull * MS_NS);
+    uint64_t quiet_ns = dmc_max_u64((uint64_t)(2 * endpoint->waits[0].average_ns), 250ull * MS_NS);
     if (lane->cut_ns && now_ns - lane->cut_ns < quiet_ns)
         return;
     lane->cut_ns = now_ns;
@@ -53,45 +55,56 @@ static void cut(struct dmc_net_endpoint *endpoint, struct dmc_net_lane *lane, do
     publish_limit(endpoint);
 }
 
-/* The idle time to the first byte is the least of the last one or two periods, so that a route that got longer is believed in
- * the end. */
-static double idle_ns(const struct dmc_net_endpoint *endpoint)
+/* The least of the last one or two periods, so that a route that got longer is believed in the end. */
+static double idle_ns(const struct dmc_net_waits *waits)
 {
-    return (double)dmc_min_u64(endpoint->idle_now_ns, endpoint->idle_last_ns);
+    uint64_t least_ns = dmc_min_u64(waits->idle_now_ns, waits->idle_last_ns);
+    return least_ns == UINT64_MAX ? waits->average_ns : (double)least_ns;
 }
 
 static void refresh(struct dmc_net_endpoint *endpoint)
 {
-    uint64_t median = dmc_histogram_quantile(&endpoint->first_byte, 0.5);
-    atomic_store_explicit(&endpoint->first_byte_ns, median, memory_order_relaxed);
-    atomic_store_explicit(&endpoint->mib_ns, dmc_histogram_quantile(&endpoint->body, 0.5), memory_order_relaxed);
-    if (atomic_load_explicit(&endpoint->first_byte.count, memory_order_relaxed) < KNOWN_COUNT)
-        return;
-    uint64_t wait = dmc_histogram_quantile(&endpoint->first_byte, endpoint->hedge_part);
-    endpoint->hedge_wait_ns = dmc_max_u64(dmc_max_u64(wait, median * 3 / 2), HEDGE_WAIT_MIN_NS);
+    uint64_t usual_ns = 0;
+    for (int i = 1; i >= 0; i--) {
+        struct dmc_net_waits *waits = &endpoint->waits[i];
+        uint64_t median_ns = dmc_histogram_quantile(&waits->recent, 0.5);
+        usual_ns = median_ns ? median_ns : usual_ns; /* of connections in use, if there are any */
+        if (atomic_load_explicit(&waits->recent.count, memory_order_relaxed) < KNOWN_COUNT)
+            continue;
+        uint64_t late_ns = dmc_histogram_quantile(&waits->recent, endpoint->hedge_part);
+        waits->hedge_wait_ns = dmc_max_u64(dmc_max_u64(late_ns, median_ns * 3 / 2), HEDGE_WAIT_MIN_NS);
+    }
     endpoint->hedge_body_ns = dmc_histogram_quantile(&endpoint->body, endpoint->hedge_part);
+    atomic_store_explicit(&endpoint->first_byte_ns, usual_ns, memory_order_relaxed);
+    atomic_store_explicit(&endpoint->mib_ns, dmc_histogram_quantile(&endpoint->body, 0.5), memory_order_relaxed);
 }
 
-void dmc_net_endpoint_first_byte(struct dmc_net_endpoint *endpoint, enum dmc_net_lane_kind kind, uint64_t wait_ns,
+void dmc_net_endpoint_first_byte(struct dmc_net_endpoint *endpoint, enum dmc_net_lane_kind kind, bool fresh, uint64_t wait_ns,
                                  uint64_t now_ns)
 {
+    struct dmc_net_waits *waits = &endpoint->waits[fresh];
     endpoint->answered = true;
-    if (now_ns - endpoint->idle_begin_ns > IDLE_PERIOD_NS) {
-        endpoint->idle_begin_ns = now_ns;
-        endpoint->idle_last_ns = endpoint->idle_now_ns;
-        endpoint->idle_now_ns = UINT64_MAX;
+    if (now_ns - waits->idle_begin_ns > IDLE_PERIOD_NS) {
+        waits->idle_begin_ns = now_ns;
+        waits->idle_last_ns = waits->idle_now_ns;
+        waits->idle_now_ns = UINT64_MAX;
     }
-    endpoint->idle_now_ns = dmc_min_u64(endpoint->idle_now_ns, wait_ns);
     /* The average follows the usual answer; a single straggler may move it by no more than four usual ones. */
-    double seen = (double)wait_ns;
-    if (endpoint->recent_ns > 0 && seen > 4 * endpoint->recent_ns)
-        seen = 4 * endpoint->recent_ns;
-    endpoint->recent_ns = endpoint->recent_ns > 0 ? endpoint->recent_ns * 0.95 + seen * 0.05 : seen;
-    if (endpoint->recent_ns > 3 * idle_ns(endpoint) + LATE_SLACK_NS)
+    double seen_ns = (double)wait_ns;
+    if (waits->average_ns > 0 && seen_ns > 4 * waits->average_ns)
+        seen_ns = 4 * waits->average_ns;
+    waits->average_ns = waits->average_ns > 0 ? waits->average_ns * 0.95 + seen_ns * 0.05 : seen_ns;
+    waits->idle_sum_ns += seen_ns;
+    if (++waits->idle_count == IDLE_AVERAGED) {
+        waits->idle_now_ns = dmc_min_u64(waits->idle_now_ns, (uint64_t)(waits->idle_sum_ns / IDLE_AVERAGED));
+        waits->idle_sum_ns = 0;
+        waits->idle_count = 0;
+    }
+    if (waits->average_ns > 3 * idle_ns(waits) + LATE_SLACK_NS)
         cut(endpoint, &endpoint->lanes[kind], 0.85, now_ns);
-    dmc_histogram_add(&endpoint->first_byte, wait_ns);
-    if (atomic_load_explicit(&endpoint->first_byte.count, memory_order_relaxed) >= FADE_COUNT)
-        dmc_histogram_fade(&endpoint->first_byte);
+    dmc_histogram_add(&waits->recent, wait_ns);
+    if (atomic_load_explicit(&waits->recent.count, memory_order_relaxed) >= FADE_COUNT)
+        dmc_histogram_fade(&waits->recent);
     if (endpoint->until_refresh-- == 0) {
         endpoint->until_refresh = REFRESH_EVERY - 1;
         refresh(endpoint);
@@ -110,8 +123,9 @@ void dmc_net_endpoint_body(struct dmc_net_endpoint *endpoint, uint64_t bytes, ui
 void dmc_net_endpoint_success(struct dmc_net_endpoint *endpoint, enum dmc_net_lane_kind kind, bool full, uint64_t latency_ns)
 {
     struct dmc_net_lane *lane = &endpoint->lanes[kind];
+    const struct dmc_net_waits *waits = &endpoint->waits[0];
     dmc_histogram_add(&endpoint->latency, latency_ns);
-    if (full && lane->limit < lane->limit_max && endpoint->recent_ns <= 2 * idle_ns(endpoint) + LATE_SLACK_NS) {
+    if (full && lane->limit < lane->limit_max && waits->average_ns <= 2 * idle_ns(waits) + LATE_SLACK_NS) {
         lane->limit += lane->doubling ? 1 : 1 / lane->limit;
         if (lane->limit > lane->limit_max)
             lane->limit = lane->limit_max;
@@ -124,16 +138,21 @@ void dmc_net_endpoint_overload(struct dmc_net_endpoint *endpoint, enum dmc_net_l
     cut(endpoint, &endpoint->lanes[kind], 0.5, now_ns);
 }
 
-uint64_t dmc_net_endpoint_hedge_due(const struct dmc_net_endpoint *endpoint, uint64_t begin_ns, uint64_t first_ns,
-                                    uint64_t left)
+uint64_t dmc_net_endpoint_hedge_due(const struct dmc_net_endpoint *endpoint, bool fresh, uint64_t begin_ns, uint64_t sent_ns,
+                                    uint64_t first_ns, uint64_t bytes)
 {
-    if (endpoint->hedge_share <= 0 || endpoint->hedge_wait_ns == 0)
+    uint64_t wait_ns = endpoint->waits[fresh].hedge_wait_ns;
+    if (wait_ns == 0) /* too few such connections: others tell at least the scale */
+        wait_ns = 2 * endpoint->waits[!fresh].hedge_wait_ns;
+    if (endpoint->hedge_share <= 0 || wait_ns == 0)
         return UINT64_MAX;
+    if (sent_ns == 0)
+        return begin_ns + 3 * wait_ns;
     if (first_ns == 0)
-        return begin_ns + endpoint->hedge_wait_ns;
+        return sent_ns + wait_ns;
     /* A second request costs another first byte; before that has passed in vain it cannot gain anything. */
-    double body = (double)endpoint->hedge_body_ns * ((double)left / MIB);
-    return first_ns + endpoint->hedge_wait_ns + (uint64_t)body;
+    double body_ns = (double)endpoint->hedge_body_ns * ((double)bytes / MIB);
+    return first_ns + wait_ns + (uint64_t)body_ns;
 }
 
 void dmc_net_endpoint_request(struct dmc_net_endpoint *endpoint)

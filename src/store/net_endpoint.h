@@ -23,6 +23,20 @@ struct dmc_net_lane {
     uint64_t cut_ns;
 };
 
+/* Times from a question to the first byte of its answer. A fresh connection is slower than one in use: handshakes, slow start,
+ * a server that must look things up; so they are kept apart, and neither is taken for a sign of overload or of a lost answer in
+ * the other. */
+struct dmc_net_waits {
+    struct dmc_histogram recent; /* nanoseconds, of late */
+    /* Least average over a few answers, in this and the last period: what an idle endpoint takes. Averages, since the luckiest
+     * single answer may be several times as quick as the usual one. */
+    uint64_t idle_now_ns, idle_last_ns, idle_begin_ns;
+    double idle_sum_ns;
+    uint32_t idle_count;
+    double average_ns;      /* moving */
+    uint64_t hedge_wait_ns; /* what is late, 0: too little is known */
+};
+
 struct dmc_net_endpoint {
     /* constant */
     struct dmc_net_endpoint *next;
@@ -30,18 +44,16 @@ struct dmc_net_endpoint {
     double hedge_share;
     /* the event thread's */
     struct dmc_net_lane lanes[DMC_NET_LANES];
-    bool pumping;                                      /* a transfer that ends at once must not begin the next from inside */
-    uint64_t pause_until_ns;                           /* it asked for quiet */
-    bool answered;                                     /* it is, or was, there */
-    bool http2;                                        /* it speaks HTTP/2 */
-    struct dmc_histogram first_byte;                   /* nanoseconds, of late */
-    struct dmc_histogram body;                         /* nanoseconds a MiB, of late */
-    uint64_t idle_now_ns, idle_last_ns, idle_begin_ns; /* least time to the first byte in this and the last period */
-    double recent_ns;                                  /* moving average of it */
+    bool pumping;                  /* a transfer that ends at once must not begin the next from inside */
+    uint64_t pause_until_ns;       /* it asked for quiet */
+    bool answered;                 /* it is, or was, there */
+    bool http2;                    /* it speaks HTTP/2 */
+    struct dmc_net_waits waits[2]; /* on connections in use, and on fresh ones */
+    struct dmc_histogram body;     /* nanoseconds a MiB, of late */
     double hedge_tokens;
     double hedge_part; /* share of transfers that are quicker than what is hedged */
     uint32_t judged_hedges, judged_wins;
-    uint64_t hedge_wait_ns, hedge_body_ns; /* what follows, 0: too little is known */
+    uint64_t hedge_body_ns;
     uint32_t until_refresh;
     /* counted by the event thread, read by any */
     struct dmc_histogram latency; /* nanoseconds, whole requests */
@@ -53,8 +65,8 @@ struct dmc_net_endpoint {
 
 void dmc_net_endpoint_init(struct dmc_net_endpoint *endpoint, uint32_t concurrency_max, double hedge_share);
 
-/* A first byte came `wait_ns` after the attempt began. */
-void dmc_net_endpoint_first_byte(struct dmc_net_endpoint *endpoint, enum dmc_net_lane_kind lane, uint64_t wait_ns,
+/* A first byte came `wait_ns` after the question went out. */
+void dmc_net_endpoint_first_byte(struct dmc_net_endpoint *endpoint, enum dmc_net_lane_kind lane, bool fresh, uint64_t wait_ns,
                                  uint64_t now_ns);
 /* A body of `bytes` took `body_ns` behind its first byte. */
 void dmc_net_endpoint_body(struct dmc_net_endpoint *endpoint, uint64_t bytes, uint64_t body_ns);
@@ -63,10 +75,12 @@ void dmc_net_endpoint_success(struct dmc_net_endpoint *endpoint, enum dmc_net_la
 /* It shows that it has too much to do, or is not there. */
 void dmc_net_endpoint_overload(struct dmc_net_endpoint *endpoint, enum dmc_net_lane_kind lane, uint64_t now_ns);
 
-/* When an attempt that began at begin_ns is so late that a second one pays: UINT64_MAX while nothing is known or hedging is
- * off. first_ns: when its first byte came, 0: not yet. `left`: bytes still to come. */
-uint64_t dmc_net_endpoint_hedge_due(const struct dmc_net_endpoint *endpoint, uint64_t begin_ns, uint64_t first_ns,
-                                    uint64_t left);
+/* When an attempt is so late that a second one pays: UINT64_MAX while nothing is known or hedging is off.
+ * sent_ns   when its question went out; 0: it has no connection yet, and began at begin_ns.
+ * first_ns  when its first byte came; 0: not yet.
+ * bytes     of the whole body. */
+uint64_t dmc_net_endpoint_hedge_due(const struct dmc_net_endpoint *endpoint, bool fresh, uint64_t begin_ns, uint64_t sent_ns,
+                                    uint64_t first_ns, uint64_t bytes);
 /* A request begins: it pays its share towards second ones. */
 void dmc_net_endpoint_request(struct dmc_net_endpoint *endpoint);
 /* May one more hedge start? Takes its price. */

@@ -45,7 +45,8 @@ struct dmc_attempt {
     uint64_t body_bytes;             /* of the body, so far */
     uint32_t part;                   /* where `position` is */
     uint64_t part_offset;
-    uint64_t begin_ns, first_ns, window_ns, window_bytes;
+    bool fresh; /* on a connection that was made for it */
+    uint64_t begin_ns, sent_ns, first_ns, window_ns, window_bytes;
     uint32_t kept_bytes;
     char kept[DMC_NET_BODY_KEPT + 1];
     struct dmc_text url;
@@ -85,7 +86,7 @@ struct dmc_transfer {
     bool lane_was_full;
     bool hedged;
     uint32_t attempt_count, barren, mends, redirects; /* barren: failures in a row that brought nothing */
-    uint64_t begin_ns, deadline_ns, retry_ns;
+    uint64_t begin_ns, first_run_ns, deadline_ns;
     struct dmc_text redirect;  /* "" none */
     struct damacy_error error; /* of the last failure */
 };
@@ -143,6 +144,8 @@ void dmc_transfer_start(struct dmc_net_engine *engine, struct dmc_transfer *tran
 void dmc_transfer_due(struct dmc_net_engine *engine, struct dmc_transfer *transfer);   /* its timer fired */
 void dmc_transfer_cancel(struct dmc_net_engine *engine, struct dmc_transfer *transfer);
 void dmc_transfer_attempt_over(struct dmc_net_engine *engine, struct dmc_attempt *attempt, CURLcode code);
+/* While it runs: when to look at it next. Calls nothing of libcurl. */
+void dmc_transfer_plan_timer(struct dmc_net_engine *engine, struct dmc_transfer *transfer);
 void dmc_transfer_queue(struct dmc_net_engine *engine, struct dmc_transfer *transfer); /* into its lane */
 void dmc_transfer_unqueue(struct dmc_net_engine *engine, struct dmc_transfer *transfer);
 

@@ -159,7 +159,7 @@ static void end(struct dmc_net_engine *engine, struct dmc_transfer *transfer, en
     request->object_bytes = transfer->object_bytes;
     request->version_tag = transfer->version_tag;
     dmc_net_count(&endpoint->bytes_used, bytes_read);
-    dmc_net_endpoint_success(endpoint, transfer->lane, transfer->lane_was_full, now_ns - transfer->begin_ns);
+    dmc_net_endpoint_success(endpoint, transfer->lane, transfer->lane_was_full, now_ns - transfer->first_run_ns);
     dmc_engine_complete(engine, transfer);
     dmc_engine_pump(engine, endpoint);
 }
@@ -199,7 +199,16 @@ void dmc_transfer_cancel(struct dmc_net_engine *engine, struct dmc_transfer *tra
 
 /* --- running --- */
 
-static void plan_timer(struct dmc_net_engine *engine, struct dmc_transfer *transfer)
+/* By all of the body that was asked for, not by what is missing: the moment must not come nearer while bytes arrive as usual.
+ */
+static uint64_t hedge_due(const struct dmc_transfer *transfer)
+{
+    const struct dmc_attempt *first = transfer->attempts[0];
+    uint64_t body = transfer->length == UINT64_MAX ? 0 : transfer->length - first->asked_begin;
+    return dmc_net_endpoint_hedge_due(transfer->endpoint, first->fresh, first->begin_ns, first->sent_ns, first->first_ns, body);
+}
+
+void dmc_transfer_plan_timer(struct dmc_net_engine *engine, struct dmc_transfer *transfer)
 {
     uint64_t due_ns = transfer->deadline_ns;
     for (uint32_t i = 0; i < 2; i++)
@@ -207,8 +216,7 @@ static void plan_timer(struct dmc_net_engine *engine, struct dmc_transfer *trans
             due_ns = dmc_min_u64(due_ns, transfer->attempts[i]->window_ns + transfer->settings->stall_window_ns);
     const struct dmc_attempt *first = transfer->attempts[0];
     if (first && !transfer->hedged && !transfer->ask_size) {
-        uint64_t left = transfer->length == UINT64_MAX ? 0 : transfer->length - transfer->covered;
-        due_ns = dmc_min_u64(due_ns, dmc_net_endpoint_hedge_due(transfer->endpoint, first->begin_ns, first->first_ns, left));
+        due_ns = dmc_min_u64(due_ns, hedge_due(transfer));
     }
     dmc_engine_timer(engine, transfer, due_ns);
 }
@@ -229,7 +237,7 @@ static bool start_attempt(struct dmc_net_engine *engine, struct dmc_transfer *tr
         transfer->attempts[hedge] = attempt;
         transfer->attempt_count++;
         dmc_net_count(&transfer->endpoint->attempts, 1);
-        plan_timer(engine, transfer);
+        dmc_transfer_plan_timer(engine, transfer);
         return true;
     }
     if (attempt)
@@ -249,6 +257,8 @@ void dmc_transfer_start(struct dmc_net_engine *engine, struct dmc_transfer *tran
 {
     struct dmc_net_lane *lane = lane_of(transfer);
     transfer->state = DMC_TRANSFER_RUNNING;
+    if (transfer->attempt_count == 0) /* waiting in the lane is no latency of the server */
+        transfer->first_run_ns = dmc_clock_ns();
     transfer->hedged = false;
     lane->running++;
     transfer->lane_was_full = lane->running + 1 >= (uint32_t)lane->limit;
@@ -372,11 +382,10 @@ void dmc_transfer_due(struct dmc_net_engine *engine, struct dmc_transfer *transf
             return;
     const struct dmc_attempt *first = transfer->attempts[0];
     if (first && !transfer->hedged && !transfer->ask_size) {
-        uint64_t left = transfer->length == UINT64_MAX ? 0 : transfer->length - transfer->covered;
-        if (dmc_net_endpoint_hedge_due(transfer->endpoint, first->begin_ns, first->first_ns, left) <= now_ns)
+        if (hedge_due(transfer) <= now_ns)
             try_hedge(engine, transfer);
     }
-    plan_timer(engine, transfer);
+    dmc_transfer_plan_timer(engine, transfer);
 }
 
 /* --- an attempt is over --- */
@@ -552,7 +561,7 @@ static bool other_goes_on(struct dmc_net_engine *engine, struct dmc_transfer *tr
         dmc_net_endpoint_overload(transfer->endpoint, transfer->lane, dmc_clock_ns());
     drop_attempt(engine, transfer, which);
     dmc_net_endpoint_hedge_over(transfer->endpoint, which == 0);
-    plan_timer(engine, transfer);
+    dmc_transfer_plan_timer(engine, transfer);
     return true;
 }
 
