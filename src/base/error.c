@@ -113,11 +113,37 @@ static bool adopt(char *member, size_t capacity, const char *text)
     return true;
 }
 
+/* A uri without what may be secret in it: a name and password, and the query of a shared link. */
+static void copy_uri(char *to, size_t capacity, const char *uri)
+{
+    const char *host = strstr(uri, "://");
+    if (!host || host == uri) {
+        dmc_text_copy(to, capacity, uri);
+        return;
+    }
+    host += 3;
+    size_t authority = strcspn(host, "/?#"), user = authority;
+    while (user > 0 && host[user - 1] != '@')
+        user--;
+    const char *rest = host + user, *query = strncmp(uri, "http", 4) == 0 ? strchr(rest, '?') : NULL;
+    if (user == 0 && !query) {
+        dmc_text_copy(to, capacity, uri);
+        return;
+    }
+    char shown[sizeof((struct damacy_error *)0)->uri];
+    format_simple(shown, sizeof shown, "%.*s%s%.*s%s", (int)(host - uri), uri, user ? "***@" : "",
+                  query ? (int)(query - rest) : (int)strlen(rest), rest, query ? "?***" : "");
+    dmc_text_copy(to, capacity, shown);
+}
+
 void dmc_error_where(struct damacy_error *error, const char *uri, const char *key, uint64_t range_begin, uint64_t range_end)
 {
     if (!error)
         return;
-    bool new_uri = uri && uri[0] && adopt(error->uri, sizeof error->uri, uri);
+    char uri_cut[sizeof error->uri] = "";
+    if (uri)
+        copy_uri(uri_cut, sizeof uri_cut, uri);
+    bool new_uri = uri_cut[0] && adopt(error->uri, sizeof error->uri, uri_cut);
     bool new_key = key && key[0] && adopt(error->key, sizeof error->key, key);
     bool has_range = range_begin != 0 || range_end != 0;
     bool new_range = has_range && (error->range_begin != range_begin || error->range_end != range_end);
@@ -128,9 +154,9 @@ void dmc_error_where(struct damacy_error *error, const char *uri, const char *ke
     if (!new_uri && !new_key && !new_range)
         return;
     /* Long uris are cut as their member is, so that the message behind them survives. */
-    char uri_cut[sizeof error->uri] = "", key_cut[sizeof error->key] = "", range[48] = "";
-    if (new_uri)
-        dmc_text_copy(uri_cut, sizeof uri_cut, uri);
+    char key_cut[sizeof error->key] = "", range[48] = "";
+    if (!new_uri)
+        uri_cut[0] = 0;
     if (new_key)
         dmc_text_copy(key_cut, sizeof key_cut, key);
     if (new_range)

@@ -17,7 +17,7 @@
 #include <string.h>
 #include <time.h>
 
-#define RECEIVE_BUFFER_BYTES (256L << 10)
+#define RECEIVE_BUFFER_BYTES (128L << 10) /* libcurl's, one for each transfer under way */
 #define DRAIN_BYTES 65536u /* cheaper to read to the end than to open a new connection */
 
 /* --- headers of the question --- */
@@ -49,11 +49,13 @@ void dmc_net_header(struct dmc_net_headers *headers, const char *format, ...)
 
 static struct curl_slist *link_headers(struct dmc_net_headers *headers)
 {
+    if (headers->text.failed || headers->count == 0)
+        return NULL;
     for (uint32_t i = 0; i < headers->count; i++) {
         headers->nodes[i].data = headers->text.data + headers->offsets[i];
         headers->nodes[i].next = i + 1 < headers->count ? &headers->nodes[i + 1] : NULL;
     }
-    return headers->count ? headers->nodes : NULL;
+    return headers->nodes;
 }
 
 /* --- where bytes go --- */

@@ -553,29 +553,43 @@ bool dmc_net_engine_stop(struct dmc_net_engine *engine)
     return true;
 }
 
-struct dmc_net_endpoint *dmc_net_engine_endpoint(struct dmc_net_engine *engine, const char *origin,
-                                                 const struct dmc_net_settings *settings)
+static struct dmc_net_endpoint *make_endpoint(const char *origin, const struct dmc_net_settings *settings)
 {
+    struct dmc_net_endpoint *endpoint = dmc_calloc(1, sizeof *endpoint);
+    char *copy = endpoint ? dmc_strdup(origin) : NULL;
+    if (!copy) {
+        dmc_free(endpoint);
+        return NULL;
+    }
+    dmc_net_endpoint_init(endpoint, settings->concurrency_max, settings->hedge_share);
+    endpoint->origin = copy;
+    return endpoint;
+}
+
+enum damacy_status dmc_net_engine_endpoint(struct dmc_net_engine *engine, const char *origin,
+                                           const struct dmc_net_settings *settings, struct dmc_net_endpoint **out,
+                                           struct damacy_error *error)
+{
+    enum damacy_status status = DAMACY_OK;
     dmc_mutex_lock(&engine->lock);
     struct dmc_net_endpoint *endpoint = engine->shared_endpoints;
     while (endpoint && strcmp(endpoint->origin, origin) != 0)
         endpoint = endpoint->next;
-    if (!endpoint && engine->shared_endpoint_count < DMC_NET_ENDPOINTS_MAX) {
-        endpoint = dmc_calloc(1, sizeof *endpoint);
-        char *copy = endpoint ? dmc_strdup(origin) : NULL;
-        if (!copy) {
-            dmc_free(endpoint);
-            endpoint = NULL;
-        } else {
-            dmc_net_endpoint_init(endpoint, settings->concurrency_max, settings->hedge_share);
-            endpoint->origin = copy;
+    if (!endpoint && engine->shared_endpoint_count >= DMC_NET_ENDPOINTS_MAX) {
+        status = dmc_error_set(error, DAMACY_BUDGET, "config", "more than %u servers", DMC_NET_ENDPOINTS_MAX);
+    } else if (!endpoint) {
+        endpoint = make_endpoint(origin, settings);
+        if (endpoint) {
             endpoint->next = engine->shared_endpoints;
             engine->shared_endpoints = endpoint;
             engine->shared_endpoint_count++;
+        } else {
+            status = dmc_error_set(error, DAMACY_OOM, "config", "no memory for a network store");
         }
     }
     dmc_mutex_unlock(&engine->lock);
-    return endpoint;
+    *out = endpoint;
+    return status;
 }
 
 void dmc_net_engine_endpoints(struct dmc_net_engine *engine, void (*visit)(void *user, const struct dmc_net_endpoint *endpoint),

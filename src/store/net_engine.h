@@ -102,10 +102,11 @@ enum damacy_status dmc_net_engine_create(const struct dmc_curl *curl, struct dmc
 bool dmc_net_engine_stop(struct dmc_net_engine *engine);
 void dmc_net_engine_free(struct dmc_net_engine *engine); /* after stop; NULL allowed */
 
-/* The endpoint of an origin ("https://host:port"), made when it is new. NULL: no memory, or more than DMC_NET_ENDPOINTS_MAX. */
+/* The endpoint of an origin ("https://host:port"), made when it is new. OOM, or BUDGET for more than DMC_NET_ENDPOINTS_MAX. */
 #define DMC_NET_ENDPOINTS_MAX 4096u
-struct dmc_net_endpoint *dmc_net_engine_endpoint(struct dmc_net_engine *engine, const char *origin,
-                                                 const struct dmc_net_settings *settings);
+enum damacy_status dmc_net_engine_endpoint(struct dmc_net_engine *engine, const char *origin,
+                                           const struct dmc_net_settings *settings, struct dmc_net_endpoint **endpoint,
+                                           struct damacy_error *error);
 
 /* For dmc_store_ops of network stores. */
 enum dmc_start dmc_net_start(struct dmc_store *store, struct dmc_io *io, struct dmc_request *request);

@@ -286,10 +286,7 @@ static enum damacy_status enlist_locked(struct dmc_net *net, struct dmc_net_stor
     made->engine = net->shared_engine;
     made->settings = &options->settings;
     made->seed = dmc_hash_bytes(identity, strlen(identity), 0x6e65747365656421u);
-    made->endpoint = dmc_net_engine_endpoint(net->shared_engine, origin, &options->settings);
-    enum damacy_status status = DAMACY_OK;
-    if (!made->endpoint)
-        status = dmc_error_set(error, DAMACY_BUDGET, "config", "more than %u servers", DMC_NET_ENDPOINTS_MAX);
+    enum damacy_status status = dmc_net_engine_endpoint(net->shared_engine, origin, &options->settings, &made->endpoint, error);
     if (status == DAMACY_OK && net->shared_cache && options->cache_dir)
         status = dmc_store_cache_create(net->shared_cache, &made->store, identity, &entry->cached, error);
     if (status != DAMACY_OK) {

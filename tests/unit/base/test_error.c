@@ -138,10 +138,38 @@ static void test_own_text(void **state)
     assert_string_equal(error.message, "outer of inner");
 }
 
+/* What may be secret in a uri is not told. */
+static void test_secret_uris(void **state)
+{
+    (void)state;
+    static const struct {
+        const char *uri, *shown;
+    } uris[] = {
+        {"https://me:sesame@host:8443/a.zarr", "https://***@host:8443/a.zarr"},
+        {"https://host/a.zarr?sig=sesame&x=1", "https://host/a.zarr?***"},
+        {"http://sesame@host/a@b?sesame", "http://***@host/a@b?***"},
+        {"https://host/a@b", "https://host/a@b"},
+        {"s3://bucket/what?", "s3://bucket/what?"},
+        {"/data/a@b?c", "/data/a@b?c"},
+        {"://x@y", "://x@y"},
+    };
+    for (size_t i = 0; i < sizeof uris / sizeof uris[0]; i++) {
+        struct damacy_error error;
+        dmc_error_set(&error, DAMACY_IO, "read", "no");
+        dmc_error_where(&error, uris[i].uri, "k", 0, 0);
+        dmc_error_where(&error, uris[i].uri, "k", 0, 0);
+        assert_string_equal(error.uri, uris[i].shown);
+        char expected[200];
+        snprintf(expected, sizeof expected, "%s: k: no", uris[i].shown);
+        assert_string_equal(error.message, expected);
+    }
+}
+
 int main(void)
 {
-    const struct CMUnitTest tests[] = {cmocka_unit_test(test_story),   cmocka_unit_test(test_places),
-                                       cmocka_unit_test(test_null),    cmocka_unit_test(test_os),
-                                       cmocka_unit_test(test_cutting), cmocka_unit_test(test_own_text)};
+    const struct CMUnitTest tests[] = {cmocka_unit_test(test_story),      cmocka_unit_test(test_places),
+                                       cmocka_unit_test(test_null),       cmocka_unit_test(test_os),
+                                       cmocka_unit_test(test_cutting),    cmocka_unit_test(test_own_text),
+                                       cmocka_unit_test(test_secret_uris)};
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

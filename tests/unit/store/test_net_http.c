@@ -3,6 +3,7 @@
  * redirecting, changing. */
 #include "net_server.h"
 
+#include "base/mem.h"
 #include "store/net_store.h"
 
 #define OBJECT_BYTES 300007u
@@ -590,6 +591,45 @@ static void test_hedging(void **state)
     world_end(&world);
 }
 
+/* Every allocation fails once: an answer that says so, nothing leaks (the sanitizer looks), nothing hangs. */
+static void test_short_memory(void **state)
+{
+    (void)state;
+    struct world world;
+    world_make(&world, well, NULL, NULL, "");
+    char uri[100];
+    snprintf(uri, sizeof uri, "http://127.0.0.1:%u/x?query", world.server.port);
+    uint32_t refusals = 0;
+    for (uint64_t n = 1;; n++) {
+        assert_true(n < 1000);
+        struct dmc_net *net = NULL;
+        struct dmc_store *store = NULL;
+        struct damacy_error error = {0};
+        char prefix[100];
+        uint64_t before = dmc_mem_count();
+        dmc_mem_fail_at(n);
+        enum damacy_status status = dmc_net_create("{\"headers\": {\"A\": \"b\"}}", &net, &error);
+        if (status == DAMACY_OK)
+            status = dmc_net_resolve(net, uri, &store, prefix, sizeof prefix, &error);
+        if (status == DAMACY_OK) {
+            struct one_read read;
+            complete(world.io, prepare(&read, store, "x/y", DMC_RANGE_SPAN, 10, data, 1000));
+            status = read.request.outcome == DMC_OUTCOME_FAILED ? read.request.status : DAMACY_OK;
+            if (status == DAMACY_OK)
+                assert_true(bytes_match(data, SEED, 10, 1000));
+        }
+        uint64_t count = dmc_mem_count() - before;
+        dmc_mem_fail_at(0);
+        dmc_net_destroy(net);
+        refusals += status == DAMACY_OOM;
+        assert_true(status == DAMACY_OK || status == DAMACY_OOM);
+        if (count < n)
+            break;
+    }
+    assert_true(refusals > 10);
+    world_end(&world);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -599,7 +639,8 @@ int main(void)
         cmocka_unit_test(test_gives_up),       cmocka_unit_test(test_permanent),
         cmocka_unit_test(test_redirects),      cmocka_unit_test(test_change),
         cmocka_unit_test(test_many_at_once),   cmocka_unit_test(test_cancel),
-        cmocka_unit_test(test_nobody_there),   cmocka_unit_test(test_hedging),
+        cmocka_unit_test(test_nobody_there),   cmocka_unit_test(test_short_memory),
+        cmocka_unit_test(test_hedging),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
