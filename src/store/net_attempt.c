@@ -18,7 +18,7 @@
 #include <time.h>
 
 #define RECEIVE_BUFFER_BYTES (128L << 10) /* libcurl's, one for each transfer under way */
-#define DRAIN_BYTES 65536u /* cheaper to read to the end than to open a new connection */
+#define DRAIN_BYTES 65536u                /* cheaper to read to the end than to open a new connection */
 
 /* --- headers of the question --- */
 

@@ -135,11 +135,22 @@ DMC_KERNEL void dmc_tile_row(const struct dmc_tile_dim *dims, uint32_t dim_count
  * architecture's share of the library; the others go by dmc_tile_any(). */
 #define DMC_TILE_PAIRS(X)                                                                                                      \
     X(I8, i8, BF16, bf16)                                                                                                      \
-    X(I8, i8, F32, f32) X(U8, u8, F16, f16) X(U8, u8, BF16, bf16) X(U8, u8, F32, f32) X(I16, i16, F16, f16)                    \
-        X(I16, i16, BF16, bf16) X(I16, i16, F32, f32) X(U16, u16, F16, f16) X(U16, u16, BF16, bf16) X(U16, u16, F32, f32)      \
-            X(I32, i32, F32, f32) X(U32, u32, F32, f32) X(U32, u32, I64, i64) X(F16, f16, BF16, bf16) X(F16, f16, F32, f32)    \
-                X(BF16, bf16, F16, f16) X(BF16, bf16, F32, f32) X(F32, f32, F16, f16) X(F32, f32, BF16, bf16)                  \
-                    X(F64, f64, F32, f32)
+    X(I8, i8, F32, f32)                                                                                                        \
+    X(U8, u8, F16, f16)                                                                                                        \
+    X(U8, u8, BF16, bf16)                                                                                                      \
+    X(U8, u8, F32, f32)                                                                                                        \
+    X(I16, i16, F16, f16)                                                                                                      \
+    X(I16, i16, BF16, bf16)                                                                                                    \
+    X(I16, i16, F32, f32)                                                                                                      \
+    X(U16, u16, F16, f16)                                                                                                      \
+    X(U16, u16, BF16, bf16)                                                                                                    \
+    X(U16, u16, F32, f32)                                                                                                      \
+    X(I32, i32, F32, f32)                                                                                                      \
+    X(U32, u32, F32, f32)                                                                                                      \
+    X(U32, u32, I64, i64)                                                                                                      \
+    X(F16, f16, BF16, bf16)                                                                                                    \
+    X(F16, f16, F32, f32)                                                                                                      \
+    X(BF16, bf16, F16, f16) X(BF16, bf16, F32, f32) X(F32, f32, F16, f16) X(F32, f32, BF16, bf16) X(F64, f64, F32, f32)
 
 /* Up to four neighbours, but no more than 16 bytes, leave in one store. */
 #define DMC_TILE_UNIT(type) (sizeof(type) == 8 ? 2u : 4u)
