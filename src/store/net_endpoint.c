@@ -11,7 +11,8 @@
 #define IDLE_PERIOD_NS (10000ull * MS_NS)
 #define LATE_SLACK_NS (20.0 * MS_NS) /* queueing in a server that is merely busy is no overload */
 #define FADE_COUNT 2048u
-#define KNOWN_COUNT 30u
+#define GUESSED_COUNT 8u /* from so many answers on there is an opinion, with much room */
+#define KNOWN_COUNT 32u
 #define REFRESH_EVERY 32u
 #define HEDGE_WAIT_MIN_NS (5ull * MS_NS)
 #define HEDGE_TOKENS_MAX 8.0
@@ -69,9 +70,10 @@ static void refresh(struct dmc_net_endpoint *endpoint)
         struct dmc_net_waits *waits = &endpoint->waits[i];
         uint64_t median_ns = dmc_histogram_quantile(&waits->recent, 0.5);
         usual_ns = median_ns ? median_ns : usual_ns; /* of connections in use, if there are any */
-        if (atomic_load_explicit(&waits->recent.count, memory_order_relaxed) < KNOWN_COUNT)
+        uint64_t count = atomic_load_explicit(&waits->recent.count, memory_order_relaxed);
+        if (count < GUESSED_COUNT)
             continue;
-        uint64_t late_ns = dmc_histogram_quantile(&waits->recent, endpoint->hedge_part);
+        uint64_t late_ns = count < KNOWN_COUNT ? 3 * median_ns : dmc_histogram_quantile(&waits->recent, endpoint->hedge_part);
         waits->hedge_wait_ns = dmc_max_u64(dmc_max_u64(late_ns, median_ns * 3 / 2), HEDGE_WAIT_MIN_NS);
     }
     endpoint->hedge_body_ns = dmc_histogram_quantile(&endpoint->body, endpoint->hedge_part);
@@ -105,7 +107,8 @@ void dmc_net_endpoint_first_byte(struct dmc_net_endpoint *endpoint, enum dmc_net
     dmc_histogram_add(&waits->recent, wait_ns);
     if (atomic_load_explicit(&waits->recent.count, memory_order_relaxed) >= FADE_COUNT)
         dmc_histogram_fade(&waits->recent);
-    if (endpoint->until_refresh-- == 0) {
+    bool soon = waits->hedge_wait_ns == 0 && atomic_load_explicit(&waits->recent.count, memory_order_relaxed) >= GUESSED_COUNT;
+    if (endpoint->until_refresh-- == 0 || soon) {
         endpoint->until_refresh = REFRESH_EVERY - 1;
         refresh(endpoint);
     }

@@ -18,6 +18,7 @@
 #define ATTEMPTS_MAX 200u         /* for whoever sends a byte at a time */
 #define UNKNOWN_RETRIES_MAX 3u    /* of an endpoint that never answered: more likely a wrong name */
 #define PAUSE_MAX_NS 30000000000u /* of a whole endpoint */
+#define UNKNOWN_LOOK_NS 50000000u
 #define SECOND 1e-9
 
 static struct dmc_net_lane *lane_of(struct dmc_transfer *transfer)
@@ -216,7 +217,11 @@ void dmc_transfer_plan_timer(struct dmc_net_engine *engine, struct dmc_transfer 
             due_ns = dmc_min_u64(due_ns, transfer->attempts[i]->window_ns + transfer->settings->stall_window_ns);
     const struct dmc_attempt *first = transfer->attempts[0];
     if (first && !transfer->hedged && !transfer->ask_size) {
-        due_ns = dmc_min_u64(due_ns, hedge_due(transfer));
+        uint64_t late_ns = hedge_due(transfer);
+        if (late_ns == UINT64_MAX &&
+            transfer->endpoint->hedge_share > 0) /* nothing is known of this server yet: ask again soon */
+            late_ns = dmc_clock_ns() + UNKNOWN_LOOK_NS;
+        due_ns = dmc_min_u64(due_ns, late_ns);
     }
     dmc_engine_timer(engine, transfer, due_ns);
 }
