@@ -54,7 +54,7 @@ coverage() {
     scripts/build.sh coverage || return 1
     find build/coverage -name '*.gcda' -delete
     run_ctest coverage || return 1
-    .venv/bin/gcovr -r . --filter src/ build/coverage -j "$JOBS" --gcov-ignore-parse-errors=negative_hits.warn_once_per_file \
+    .venv/bin/gcovr -r . --filter src/ build/coverage -j "$JOBS" --gcov-ignore-parse-errors=negative_hits.warn_once_per_file --merge-mode-functions=separate \
         --print-summary --sort uncovered-percent --fail-under-line "$COVERAGE_LINES_MIN" && return 0
     echo "line coverage of src/ must be at least $COVERAGE_LINES_MIN %"
     return 1
