@@ -816,13 +816,15 @@ static void test_small_queue(void **state)
     for (uint64_t i = 0; i < 300; i++)
         read_checked(&world, 7, i % 90 * 3000, 3000);
     dmc_cache_flush(world.cache);
-    for (uint64_t i = 0; i < 90; i++) {
-        read_checked(&world, 7, i * 3000, 3000);
-        dmc_cache_flush(world.cache);
+    uint64_t hits = 0;
+    for (int pass = 0; pass < 4;
+         pass++) { /* what was refused comes in with a later read; on a busy machine perhaps not the next one */
+        hits = stats_of(&world).hits;
+        for (uint64_t i = 0; i < 90; i++) {
+            read_checked(&world, 7, i * 3000, 3000);
+            dmc_cache_flush(world.cache);
+        }
     }
-    uint64_t hits = stats_of(&world).hits;
-    for (uint64_t i = 0; i < 90; i++)
-        read_checked(&world, 7, i * 3000, 3000);
     assert_int_equal(stats_of(&world).hits, hits + 90);
     close_cache(&world);
     world_end(&world);
