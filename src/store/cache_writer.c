@@ -142,9 +142,10 @@ static struct dmc_cache_file *file_for(struct dmc_cache_queue *queue, const stru
     }
     if (file)
         return file;
-    errno = 0;
-    if (!reserve(queue, 3ull * DMC_CACHE_BLOCK))
+    if (!reserve(queue, 3ull * DMC_CACHE_BLOCK)) {
+        errno = 0; /* whatever it was, another process holds a lock more often than not: the next bytes may find room */
         return NULL;
+    }
     int os_error = queue->writer.write_fault ? queue->writer.write_fault(queue->writer.user, queue->writer.count++) : 0;
     if (os_error) {
         errno = os_error;
