@@ -171,8 +171,8 @@ struct dmc_codec_context {
     struct dmc_codec_buffer block; /* a blosc block before its filter is undone */
     struct dmc_codec_buffer arena; /* what a library that allocates for each chunk is given */
     uint64_t arena_used;
-    struct ZSTD_DCtx_s *zstd;                /* made by dmc_zstd_prepare() */
-    struct libdeflate_decompressor *deflate; /* made by dmc_deflate_prepare() */
+    struct ZSTD_DCtx_s *zstd;                /* made when first needed */
+    struct libdeflate_decompressor *deflate; /* made when first needed */
     uint64_t zstd_bytes;                     /* what was reserved for each */
     uint64_t deflate_bytes;
 };

@@ -313,14 +313,6 @@ bool dmc_cache_files_destroy(struct dmc_cache_files *files)
     return true;
 }
 
-uint32_t dmc_cache_files_open(struct dmc_cache_files *files)
-{
-    dmc_mutex_lock(&files->lock);
-    uint32_t count = files->shared_count;
-    dmc_mutex_unlock(&files->lock);
-    return count;
-}
-
 /* --- one file --- */
 
 static uint64_t coarse_s(void)

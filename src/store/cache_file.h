@@ -107,7 +107,4 @@ int dmc_cache_write(int fd, const void *data, uint64_t bytes, uint64_t offset);
 /* Bytes read before the end of the file, or -1. */
 int64_t dmc_cache_read(int fd, void *data, uint64_t bytes, uint64_t offset);
 
-/* Tests: how many are open. */
-uint32_t dmc_cache_files_open(struct dmc_cache_files *files);
-
 #endif

@@ -110,3 +110,15 @@ enum damacy_status dmc_child_list_end(struct dmc_child_list *list, dmc_store_chi
     *list = (struct dmc_child_list){0};
     return status;
 }
+
+enum damacy_status dmc_child_list_map(const struct dmc_object_map *map, const char *prefix, dmc_store_child_fn child,
+                                      void *user, struct damacy_error *error)
+{
+    struct dmc_child_list list = {0};
+    for (uint32_t i = 0; i < map->count; i++) {
+        const struct dmc_object_name *name = dmc_object_map_at(map, i);
+        if (!dmc_child_list_add(&list, prefix, dmc_object_map_name(map, name), name->bytes))
+            break;
+    }
+    return dmc_child_list_end(&list, child, user, error);
+}

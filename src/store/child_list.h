@@ -2,6 +2,7 @@
 #ifndef DMC_CHILD_LIST_H
 #define DMC_CHILD_LIST_H
 
+#include "store/object_map.h"
 #include "store/store.h"
 
 struct dmc_child {
@@ -23,5 +24,9 @@ bool dmc_child_list_add(struct dmc_child_list *list, const char *prefix, const c
 /* Hand out what was gathered, and free the list. */
 enum damacy_status dmc_child_list_end(struct dmc_child_list *list, dmc_store_child_fn child, void *user,
                                       struct damacy_error *error);
+
+/* Both, for all names of a map. */
+enum damacy_status dmc_child_list_map(const struct dmc_object_map *map, const char *prefix, dmc_store_child_fn child,
+                                      void *user, struct damacy_error *error);
 
 #endif

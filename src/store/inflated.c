@@ -289,25 +289,6 @@ bool dmc_inflated_stop_waiting(struct dmc_inflated *inflated, struct dmc_inflate
     return was;
 }
 
-void dmc_inflated_drop(struct dmc_inflated *inflated, struct dmc_inflated_cell **place)
-{
-    dmc_mutex_lock(&inflated->lock);
-    struct dmc_inflated_cell *cell = *place;
-    if (cell && cell->ready && !cell->pins) {
-        unlink_cell(inflated, cell);
-        free_cell(inflated, cell);
-    }
-    dmc_mutex_unlock(&inflated->lock);
-}
-
-uint64_t dmc_inflated_bytes(struct dmc_inflated *inflated)
-{
-    dmc_mutex_lock(&inflated->lock);
-    uint64_t bytes = inflated->shared_bytes;
-    dmc_mutex_unlock(&inflated->lock);
-    return bytes;
-}
-
 void dmc_inflated_destroy(struct dmc_inflated *inflated)
 {
     if (!inflated)

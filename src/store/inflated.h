@@ -57,9 +57,5 @@ void dmc_inflated_end(struct dmc_inflated *inflated, struct dmc_inflate_job *job
 void dmc_inflated_unpin(struct dmc_inflated *inflated, struct dmc_inflated_cell *cell);
 /* true: it was still waiting and is the caller's again. */
 bool dmc_inflated_stop_waiting(struct dmc_inflated *inflated, struct dmc_inflated_cell **place, struct dmc_request *request);
-/* The cells of these entries are no longer wanted; none is in use. */
-void dmc_inflated_drop(struct dmc_inflated *inflated, struct dmc_inflated_cell **place);
-
-uint64_t dmc_inflated_bytes(struct dmc_inflated *inflated); /* tests: held now */
 
 #endif

@@ -169,14 +169,7 @@ static enum dmc_start kerchunk_resume(struct dmc_store *store, struct dmc_io *io
 static enum damacy_status kerchunk_list(struct dmc_store *store, const char *prefix, dmc_store_child_fn child, void *user,
                                         struct damacy_error *error)
 {
-    const struct dmc_object_map *map = &of(store)->references.refs;
-    struct dmc_child_list list = {0};
-    for (uint32_t i = 0; i < map->count; i++) {
-        const struct dmc_object_name *name = dmc_object_map_at(map, i);
-        if (!dmc_child_list_add(&list, prefix, dmc_object_map_name(map, name), name->bytes))
-            break;
-    }
-    return dmc_child_list_end(&list, child, user, error);
+    return dmc_child_list_map(&of(store)->references.refs, prefix, child, user, error);
 }
 
 /* That of the first file: references mostly lead to one place. */

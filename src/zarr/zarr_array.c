@@ -27,16 +27,9 @@ static const char *array_in_group(dmc_json *root)
 /* Is this the metadata of a Zarr v3 array at all? */
 static enum damacy_status check_kind(dmc_json *root, struct damacy_error *error)
 {
-    if (dmc_json_type(root) != DMC_JSON_OBJECT)
-        return dmc_zarr_wrong(error, DAMACY_DECODE, "the document", "the metadata object of a Zarr array", root);
-
-    dmc_json *format = dmc_json_get(root, "zarr_format");
-    uint64_t number;
-    if (!dmc_zarr_u64(format, &number))
-        return dmc_zarr_wrong(error, DAMACY_DECODE, "zarr_format", "3", format);
-    if (number != 3)
-        return dmc_zarr_wrong(error, DAMACY_UNSUPPORTED, "zarr_format", "3", format);
-
+    enum damacy_status status = dmc_zarr_format_check(root, 3, error);
+    if (status)
+        return status;
     dmc_json *node = dmc_json_get(root, "node_type");
     if (dmc_zarr_string_is(node, "group")) {
         const char *name = array_in_group(root);

@@ -116,6 +116,20 @@ bool dmc_zarr_u64(dmc_json *value, uint64_t *out)
     return true;
 }
 
+enum damacy_status dmc_zarr_format_check(dmc_json *root, uint32_t format, struct damacy_error *error)
+{
+    if (dmc_json_type(root) != DMC_JSON_OBJECT)
+        return dmc_zarr_wrong(error, DAMACY_DECODE, "the document", "the metadata object of a Zarr array", root);
+    dmc_json *value = dmc_json_get(root, "zarr_format");
+    const char *expected = format == 2 ? "2" : "3";
+    uint64_t number;
+    if (!dmc_zarr_u64(value, &number))
+        return dmc_zarr_wrong(error, DAMACY_DECODE, "zarr_format", expected, value);
+    if (number != format)
+        return dmc_zarr_wrong(error, DAMACY_UNSUPPORTED, "zarr_format", expected, value);
+    return DAMACY_OK;
+}
+
 bool dmc_zarr_string_is(dmc_json *value, const char *text)
 {
     const char *found;

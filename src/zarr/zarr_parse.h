@@ -89,6 +89,9 @@ enum damacy_status dmc_zarr_wrong_text(struct damacy_error *error, enum damacy_s
 bool dmc_zarr_u64(dmc_json *value, uint64_t *out);
 bool dmc_zarr_i64(dmc_json *value, int64_t *out);
 
+/* Is this an object with that `zarr_format`? */
+enum damacy_status dmc_zarr_format_check(dmc_json *root, uint32_t format, struct damacy_error *error);
+
 /* Is `value` the string `text`? */
 bool dmc_zarr_string_is(dmc_json *value, const char *text);
 

@@ -12,19 +12,6 @@
 #include <stdio.h>
 #include <string.h>
 
-static enum damacy_status check_kind(dmc_json *root, struct damacy_error *error)
-{
-    if (dmc_json_type(root) != DMC_JSON_OBJECT)
-        return dmc_zarr_wrong(error, DAMACY_DECODE, "the document", "the metadata object of a Zarr array", root);
-    dmc_json *format = dmc_json_get(root, "zarr_format");
-    uint64_t number;
-    if (!dmc_zarr_u64(format, &number))
-        return dmc_zarr_wrong(error, DAMACY_DECODE, "zarr_format", "2", format);
-    if (number != 2)
-        return dmc_zarr_wrong(error, DAMACY_UNSUPPORTED, "zarr_format", "2", format);
-    return DAMACY_OK;
-}
-
 /* zarr-python from 2.8 on, tensorstore and others write it; before, it was always a dot. */
 static enum damacy_status read_separator(dmc_json *value, struct dmc_zarr_draft *draft, struct damacy_error *error)
 {
@@ -42,7 +29,7 @@ enum damacy_status dmc_zarr_v2_read(dmc_json *root, const struct dmc_selection *
                                     struct damacy_error *error)
 {
     draft->array.zarr_format = 2;
-    enum damacy_status status = check_kind(root, error);
+    enum damacy_status status = dmc_zarr_format_check(root, 2, error);
     if (!status)
         status = dmc_zarr_dtype_read(dmc_json_get(root, "dtype"), 2, selection, draft, error);
     if (!status)
