@@ -196,8 +196,3 @@ bool dmc_selection_needs_group(const struct dmc_selection *selection)
 {
     return selection->has_level || selection->has_field || selection->scale_count || selection->label[0] || selection->well[0];
 }
-
-bool dmc_selection_is_empty(const struct dmc_selection *selection)
-{
-    return !dmc_selection_needs_group(selection) && !selection->member[0];
-}

@@ -41,9 +41,6 @@ struct dmc_selection {
 enum damacy_status dmc_selection_parse(const char *uri, struct dmc_selection *selection, size_t *uri_bytes,
                                        struct damacy_error *error);
 
-/* Is nothing picked at all? */
-bool dmc_selection_is_empty(const struct dmc_selection *selection);
-
 /* Does it pick among arrays (level, scale, label, well, field), so that the uri names a group? */
 bool dmc_selection_needs_group(const struct dmc_selection *selection);
 

@@ -168,11 +168,6 @@ const struct dmc_codec_info *dmc_codec_info_find(const char *name)
     return NULL;
 }
 
-const char *dmc_codec_state_str(enum dmc_codec_state state)
-{
-    return state == DMC_CODEC_READ ? "read" : state == DMC_CODEC_LACKING ? "not in this build" : "refused";
-}
-
 const struct dmc_codec_ops *dmc_codec_find(const char *name)
 {
     const struct dmc_codec_info *info = dmc_codec_info_find(name);

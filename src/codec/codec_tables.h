@@ -30,7 +30,4 @@ const struct dmc_codec_info *dmc_codec_info_at(uint32_t index);
 /* By any of its names; NULL: not known at all. */
 const struct dmc_codec_info *dmc_codec_info_find(const char *name);
 
-/* "read", "not in this build" or "refused". */
-const char *dmc_codec_state_str(enum dmc_codec_state state);
-
 #endif

@@ -611,11 +611,3 @@ enum damacy_status dmc_ome_well_find(const struct dmc_ome *ome, const char *well
                        ome->wells[ome->well_count - 1].path);
     return DAMACY_INVAL;
 }
-
-uint32_t dmc_ome_axis_find(const struct dmc_ome_multiscale *multiscale, const char *name)
-{
-    for (uint32_t i = 0; i < multiscale->axis_count; i++)
-        if (strcmp(multiscale->axes[i].name, name) == 0)
-            return i;
-    return UINT32_MAX;
-}

@@ -88,7 +88,4 @@ enum damacy_status dmc_ome_level_select(const struct dmc_ome_multiscale *multisc
  * INVAL: it has none, and the message names some that it has. */
 enum damacy_status dmc_ome_well_find(const struct dmc_ome *ome, const char *well, uint32_t *index, struct damacy_error *error);
 
-/* The index of an axis by name, or UINT32_MAX. */
-uint32_t dmc_ome_axis_find(const struct dmc_ome_multiscale *multiscale, const char *name);
-
 #endif

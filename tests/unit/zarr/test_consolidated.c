@@ -1,8 +1,7 @@
-/* Goal: every node of consolidated metadata is called back with its own text; a node says what it is, how its axes are called,
- * and which members it has; broken documents and paths that lead out are told.
+/* Goal: every node of consolidated metadata is called back with its own text; broken documents and paths that lead out are
+ * told.
  *
- * Method: small documents of both formats against a list of lines; every cut and every changed byte; the n-th allocation fails.
- */
+ * Method: small documents of both formats against a list of lines; every cut and every changed byte. */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -13,8 +12,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "base/mem.h"
-#include "zarr/zarr_node.h"
+#include "zarr/consolidated.h"
 
 struct seen {
     char text[2000];
@@ -137,127 +135,9 @@ static void test_cut_and_changed(void **state)
     }
 }
 
-/* --- nodes --- */
-
-static struct dmc_node *node_of(const char *text, const char *file)
-{
-    struct dmc_node *node = NULL;
-    struct damacy_error error;
-    if (dmc_node_parse(text, strlen(text), file, &node, &error) != DAMACY_OK)
-        fail_msg("%s: %s", text, error.message);
-    return node;
-}
-
-static void check(struct dmc_text view, const char *expected)
-{
-    if (!expected)
-        assert_null(view.text);
-    else if (!dmc_text_is(view, expected))
-        fail_msg("got %.*s, expected %s", (int)view.bytes, view.text ? view.text : "", expected);
-}
-
-static void test_nodes(void **state)
-{
-    (void)state;
-    struct dmc_node *node = node_of(
-        "{\"zarr_format\":3,\"node_type\":\"array\",\"attributes\": {\"a\":[1]} "
-        ",\"data_type\":\"int8\",\"fill_value\":0,\"codecs\":[\"bytes\"],"
-        "\"chunk_grid\":{\"name\":\"regular\"},\"chunk_key_encoding\":\"default\",\"dimension_names\":[\"y\",null,\"x\"]}",
-        "zarr.json");
-    assert_int_equal(node->kind, DMC_METADATA_ARRAY);
-    check(node->attributes, "{\"a\":[1]}");
-    check(node->data_type, "\"int8\"");
-    check(node->fill_value, "0");
-    check(node->codecs, "[\"bytes\"]");
-    check(node->chunk_grid, "{\"name\":\"regular\"}");
-    check(node->chunk_key_encoding, "\"default\"");
-    check(node->order, NULL);
-    assert_int_equal(node->dimension_count, 3);
-    assert_string_equal(node->dimensions[0], "y");
-    assert_null(node->dimensions[1]);
-    dmc_node_free(node);
-
-    node = node_of("{\"zarr_format\":2,\"shape\":[1],\"chunks\":[1],\"dtype\":[[\"x\",\"<f4\"],[\"\",\"|V2\"],[\"p\",[[\"q\","
-                   "\"|u1\"],[\"r\",\"|u1\"]]]],\"compressor\":null,"
-                   "\"filters\":[],\"order\":\"F\",\"dimension_separator\":\"/\",\"fill_value\":null}",
-                   NULL);
-    assert_int_equal(node->kind, DMC_METADATA_V2_ARRAY);
-    check(node->compressor, "null");
-    check(node->filters, "[]");
-    check(node->order, "\"F\"");
-    check(node->chunk_key_encoding, "\"/\"");
-    check(node->chunk_grid, "[1]");
-    check(node->fill_value, "null");
-    assert_int_equal(node->member_count, 3);
-    assert_string_equal(node->members[0], "x");
-    assert_string_equal(node->members[1], "p.q");
-    assert_string_equal(node->members[2], "p.r");
-    dmc_node_free(node);
-
-    node = node_of("{\"zarr_format\":2}", NULL);
-    assert_int_equal(node->kind, DMC_METADATA_V2_GROUP);
-    dmc_node_free(node);
-    node = node_of("{\"_ARRAY_DIMENSIONS\":[\"time\",\"lat\"],\"units\":\"K\"}", ".zattrs");
-    assert_int_equal(node->kind, DMC_METADATA_V2_ATTRIBUTES);
-    assert_int_equal(node->dimension_count, 2);
-    assert_string_equal(node->dimensions[1], "lat");
-    check(node->attributes, "{\"_ARRAY_DIMENSIONS\":[\"time\",\"lat\"],\"units\":\"K\"}");
-    dmc_node_free(node);
-    node = node_of(V3("{}"), "zarr.json");
-    assert_int_equal(node->kind, DMC_METADATA_GROUP);
-    assert_true(node->consolidated);
-    dmc_node_free(node);
-    node = node_of(
-        "{\"zarr_format\":3,\"node_type\":\"array\",\"dimension_names\":null,\"attributes\":{\"_ARRAY_DIMENSIONS\":[\"t\"]},"
-        "\"data_type\":{\"name\":\"struct\",\"configuration\":{\"fields\":[{\"name\":\"x\",\"data_type\":\"int8\"}]}}}",
-        NULL);
-    assert_int_equal(node->dimension_count, 1);
-    assert_int_equal(node->member_count, 1);
-    dmc_node_free(node);
-
-    static const struct {
-        const char *text, *file;
-        enum damacy_status status;
-    } wrong[] = {{"[]", NULL, DAMACY_DECODE},
-                 {"{", NULL, DAMACY_DECODE},
-                 {"{\"zarr_format\":3}", NULL, DAMACY_DECODE},
-                 {"{\"zarr_format\":2}", "zarr.json", DAMACY_UNSUPPORTED},
-                 {"{}", ".zarray", DAMACY_DECODE},
-                 {"{\"zarr_format\":3,\"node_type\":\"array\"}", ".zarray", DAMACY_UNSUPPORTED}};
-    for (size_t i = 0; i < sizeof wrong / sizeof *wrong; i++) {
-        struct damacy_error error = {0};
-        node = NULL;
-        assert_int_equal(dmc_node_parse(wrong[i].text, strlen(wrong[i].text), wrong[i].file, &node, &error), wrong[i].status);
-        assert_true(error.message[0] && !node);
-    }
-}
-
-static void test_allocations_fail(void **state)
-{
-    (void)state;
-    const char *text =
-        "{\"zarr_format\":2,\"shape\":[1],\"dtype\":[[\"x\",\"<f4\"]],\"attributes\":{\"_ARRAY_DIMENSIONS\":[\"t\"]}}";
-    for (uint64_t n = 1;; n++) {
-        struct dmc_node *node = NULL;
-        struct damacy_error error = {0};
-        dmc_mem_fail_at(n);
-        enum damacy_status status = dmc_node_parse(text, strlen(text), NULL, &node, &error);
-        dmc_mem_fail_at(0);
-        if (status == DAMACY_OK) {
-            assert_true(n > 3);
-            dmc_node_free(node);
-            break;
-        }
-        assert_int_equal(status, DAMACY_OOM);
-        assert_null(node);
-    }
-}
-
 int main(void)
 {
-    const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_consolidated), cmocka_unit_test(test_broken),           cmocka_unit_test(test_cut_and_changed),
-        cmocka_unit_test(test_nodes),        cmocka_unit_test(test_allocations_fail),
-    };
+    const struct CMUnitTest tests[] = {cmocka_unit_test(test_consolidated), cmocka_unit_test(test_broken),
+                                       cmocka_unit_test(test_cut_and_changed)};
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
