@@ -66,6 +66,8 @@ static bool close_wanted_locked(const struct dmc_cuda_engine *engine)
         return false;
     if (wave->full || engine->idle_readers == engine->started)
         return true;
+    if (wave->written == 0) /* nothing is there yet: room that reads are to fill */
+        return false;
     uint32_t busy = 0, copying = 0;
     for (uint32_t i = 0; i < engine->options.wave_count; i++) {
         const struct dmc_wave *other = &engine->waves[i];

@@ -30,10 +30,13 @@ struct dmc_cuda_job {
     uint32_t piece;      /* of the chunk: pieces before it are in waves */
     uint32_t full_count; /* how often the decoder found its table full for this chunk */
     struct dmc_request request;
-    struct iovec part;
-    uint8_t *memory; /* the read's bytes; kept for the next read */
+    struct iovec part; /* the store changes it */
+    uint8_t *data;     /* the read's bytes: in `memory`, or in a wave */
+    uint8_t *memory;   /* kept for the next read */
     uint64_t memory_bytes;
-    struct damacy_error error; /* of the request */
+    bool landed;                                /* the bytes go, or went, into a wave: there, from.. to.. is reserved */
+    struct dmc_wave_place landing, landing_end; /* of what is not used yet */
+    struct damacy_error error;                  /* of the request */
 };
 
 /* A read that is claimed but not under way: there was no memory, or it must be started again with a longer buffer. */
@@ -42,6 +45,7 @@ struct dmc_cuda_held {
     uint32_t read;
     uint32_t chunk_begin, chunk_end; /* of the read's */
     bool cpu;
+    bool aside; /* not straight into a wave */
     uint64_t bytes;
 };
 
@@ -62,6 +66,7 @@ struct dmc_cuda_reader {
     struct dmc_cuda_held *held; /* reads_in_flight + 1 */
     uint32_t held_count;
     uint64_t memory_bytes; /* of all jobs */
+    const struct dmc_codec_chain *refused[16];
     uint64_t batch_cursor;
     struct damacy_error error;
     /* shared_ : engine->lock */

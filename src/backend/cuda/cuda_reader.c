@@ -1,5 +1,6 @@
-/* A reader: claims tasks, reads into memory of its own (small, so that it stays in the core's cache), and hands each chunk to
- * the filling wave: copied as it was stored where the device decodes it, decoded right there otherwise.
+/* A reader: claims tasks, reads, and hands each chunk to the filling wave: as it was stored where the device decodes it,
+ * decoded right there otherwise. What need not be looked at by the CPU is read straight into the wave; the rest into memory of
+ * the reader's own (small, so that it stays in the core's cache), and is copied or decoded from there.
  *
  * A job whose bytes are there but that finds no room in a wave is parked; then nothing new is started until the submitter has
  * opened a wave and woken us. A reader never waits while it holds room in a wave, so every closed wave gets complete. */
@@ -17,6 +18,9 @@
 /* After so many full tables a chunk is the CPU's: it must be one that fits no table. */
 #define FULL_MAX 3u
 
+/* Where reads that go straight into a wave may begin: the line of a cache. */
+#define LANDING_ALIGN 64u
+
 enum dmc_cuda_reader_step { STEP_DONE, STEP_NO_ROOM };
 
 void dmc_cuda_finish(struct dmc_cuda_engine *engine, struct dmc_backend_batch *batch)
@@ -28,12 +32,11 @@ void dmc_cuda_finish(struct dmc_cuda_engine *engine, struct dmc_backend_batch *b
 
 /* --- room in waves --- */
 
-static bool reserve(struct dmc_cuda_reader *reader, const struct dmc_wave_room *room, struct dmc_wave_place *place,
-                    uint32_t *entry)
+static bool reserve(struct dmc_cuda_reader *reader, const struct dmc_wave_room *room, struct dmc_wave_place *place)
 {
     struct dmc_cuda_engine *engine = reader->engine;
     dmc_mutex_lock(&engine->lock);
-    bool found = engine->filling && dmc_wave_reserve_locked(engine->filling, room, place, entry);
+    bool found = engine->filling && dmc_wave_reserve_locked(engine->filling, room, place);
     reader->wants_room = !found; /* partner: open_wave in cuda_backend.c, which wakes us */
     if (!found)
         dmc_cond_signal(&engine->changed);
@@ -47,24 +50,10 @@ static void written(struct dmc_cuda_reader *reader, const struct dmc_wave_place 
     struct dmc_cuda_engine *engine = reader->engine;
     dmc_mutex_lock(&engine->lock);
     place->wave->full = place->wave->full || full;
+    place->wave->written++;
     if (--place->wave->writers == 0 && place->wave->state == DMC_WAVE_CLOSED)
         dmc_cond_signal(&engine->changed);
     dmc_mutex_unlock(&engine->lock);
-}
-
-/* A reservation that comes to nothing: its pieces must not be assembled. They are written as fills of no rows. */
-static void write_nothing(const struct dmc_wave_place *place, const struct dmc_wave_room *room)
-{
-    struct dmc_wave *wave = place->wave;
-    struct dmc_tile_index *index = (struct dmc_tile_index *)(wave->pinned + wave->index_at) + place->piece;
-    struct dmc_tile_piece *record = (struct dmc_tile_piece *)(wave->pinned + wave->records_at + place->record);
-    *record = (struct dmc_tile_piece){.rows_per_tile = 1,
-                                      .tiles_per_row = 1,
-                                      .flags = DMC_PIECE_FILL,
-                                      .status = DMC_PIECE_STATUS_NONE,
-                                      .output_dtype = DAMACY_U8};
-    for (uint32_t i = 0; i < room->pieces; i++)
-        index[i] = (struct dmc_tile_index){place->tile_begin, place->record};
 }
 
 /* --- one chunk --- */
@@ -78,39 +67,64 @@ struct placing {
     uint64_t data_bytes;
 };
 
+/* What decodes the chunks of this chain on the device, if anything; checksums around them are checked here. */
+static const struct dmc_cuda_codec *device_codec(const struct dmc_cuda_engine *engine, const struct dmc_codec_chain *chain)
+{
+    uint32_t step = 0;
+    if (engine->options.decode == DMC_CUDA_CPU)
+        return NULL;
+    while (dmc_codec_step_name(chain, step) && strcmp(dmc_codec_step_name(chain, step), "crc32c") == 0)
+        step++;
+    const char *name = dmc_codec_step_name(chain, step);
+    return name && !dmc_codec_step_name(chain, step + 1) ? dmc_cuda_codec_find(name) : NULL;
+}
+
 /* May the device decode this chunk, as far as its codecs tell? Cuts off a checksum that was checked. */
 static bool device_format(const struct placing *placing, enum dmc_cuda_format *format, uint64_t *stored_bytes)
 {
     const struct dmc_codec_chain *chain = placing->array->chain;
-    const struct dmc_cuda_engine *engine = placing->reader->engine;
-    uint32_t step = 0;
     *stored_bytes = placing->data_bytes;
-    if (engine->options.decode == DMC_CUDA_CPU || placing->job->cpu || placing->chunk->chunk_bytes > DMC_CUDA_CHUNK_BYTES_MAX ||
+    if (placing->job->cpu || placing->chunk->chunk_bytes > DMC_CUDA_CHUNK_BYTES_MAX ||
         placing->data_bytes > chain->stored_bytes_max)
         return false;
-    for (; dmc_codec_step_name(chain, step) && strcmp(dmc_codec_step_name(chain, step), "crc32c") == 0; step++) {
+    const struct dmc_cuda_codec *codec = device_codec(placing->reader->engine, chain);
+    for (uint32_t step = 0; codec && strcmp(dmc_codec_step_name(chain, step), "crc32c") == 0; step++) {
         if (*stored_bytes < 4)
             return false;
         *stored_bytes -= 4;
         if (dmc_crc32c(placing->data, *stored_bytes) != dmc_load_u32le(placing->data + *stored_bytes))
             return false; /* the CPU says so */
     }
-    const char *name = dmc_codec_step_name(chain, step);
-    if (!name || dmc_codec_step_name(chain, step + 1))
-        return false;
-    const struct dmc_cuda_codec *codec = dmc_cuda_codec_find(name);
     if (codec)
         *format = codec->format;
     return codec;
 }
 
-/* Note who is finished when the wave is, and hand the place over. */
-static void commit(struct placing *placing, const struct dmc_wave_place *place, uint32_t entry, uint32_t read, uint32_t status)
+/* Note who is finished when the wave is. The job still holds one of `remaining`, so it never comes from 0. */
+static void enter(const struct placing *placing, const struct dmc_wave_place *place, uint32_t read, uint32_t status)
 {
-    atomic_fetch_add_explicit(&placing->job->batch->remaining, 1,
-                              memory_order_relaxed); /* the job still holds one: never from 0 */
-    place->wave->entries[entry] = (struct dmc_wave_entry){placing->job->batch, read, placing->job->chunk, status};
-    written(placing->reader, place, false);
+    atomic_fetch_add_explicit(&placing->job->batch->remaining, 1, memory_order_relaxed);
+    place->wave->entries[place->entry] = (struct dmc_wave_entry){placing->job->batch, read, placing->job->chunk, status};
+}
+
+/* Describe a chunk to the wave's decoder; its stored bytes go, or went, to place->stored. */
+static enum dmc_cuda_verdict add_to_wave(const struct placing *placing, const struct dmc_wave_place *place,
+                                         enum dmc_cuda_format format, uint64_t stored_bytes, uint64_t stored_device,
+                                         uint32_t *status)
+{
+    const struct dmc_chunk *chunk = placing->chunk;
+    const bool whole = placing->reader->engine->options.verify_full;
+    struct dmc_cuda_chunk described = {
+        .format = format,
+        .stored = placing->data,
+        .stored_bytes = stored_bytes,
+        .stored_device = stored_device,
+        .target_device = dmc_wave_decoded_device(place),
+        .chunk_bytes = chunk->chunk_bytes,
+        .need_begin = whole ? 0 : chunk->need_begin,
+        .need_end = whole ? chunk->chunk_bytes : chunk->need_end,
+    };
+    return dmc_cuda_wave_add(place->wave->decode, &described, status);
 }
 
 enum device_answer { DEVICE_DONE, DEVICE_NO_ROOM, DEVICE_CANNOT };
@@ -122,35 +136,30 @@ static enum device_answer place_stored(struct placing *placing, enum dmc_cuda_fo
     struct dmc_cuda_reader *reader = placing->reader;
     struct dmc_cuda_job *job = placing->job;
     const struct dmc_wave_limits *limits = &reader->engine->options.wave;
-    const uint64_t chunk_bytes = placing->chunk->chunk_bytes;
     for (;;) {
-        struct dmc_wave_room room = {.stored_bytes = stored_bytes, .decoded_bytes = chunk_bytes};
+        struct dmc_wave_room room = {
+            .stored_bytes = stored_bytes,
+            .decoded_bytes = dmc_wave_decoded_bytes(placing->chunk->chunk_bytes),
+            .entries = 1,
+        };
         *piece_end = dmc_wave_measure(limits, job->batch, job->piece, placing->chunk->piece_end, &room);
         if (!dmc_wave_fits(limits, &room) || job->full_count >= FULL_MAX)
             return DEVICE_CANNOT;
         struct dmc_wave_place place;
-        uint32_t entry, status;
-        if (!reserve(reader, &room, &place, &entry))
+        uint32_t status;
+        if (!reserve(reader, &room, &place))
             return DEVICE_NO_ROOM;
         memcpy(dmc_wave_stored(&place), placing->data, stored_bytes);
-        struct dmc_cuda_chunk chunk = {
-            .format = format,
-            .stored = placing->data,
-            .stored_bytes = stored_bytes,
-            .stored_device = dmc_wave_stored_device(&place),
-            .target_device = dmc_wave_decoded_device(&place),
-            .chunk_bytes = chunk_bytes,
-            .need_begin = reader->engine->options.verify_full ? 0 : placing->chunk->need_begin,
-            .need_end = reader->engine->options.verify_full ? chunk_bytes : placing->chunk->need_end,
-        };
-        enum dmc_cuda_verdict verdict = dmc_cuda_wave_add(place.wave->decode, &chunk, &status);
+        enum dmc_cuda_verdict verdict =
+            add_to_wave(placing, &place, format, stored_bytes, dmc_wave_stored_device(&place), &status);
         if (verdict == DMC_CUDA_OK) {
             dmc_wave_write_pieces(&place, job->batch, placing->array, job->piece, *piece_end, dmc_wave_decoded_device(&place),
                                   status, false);
-            commit(placing, &place, entry, job->read, status);
+            enter(placing, &place, job->read, status);
+            written(reader, &place, false);
             return DEVICE_DONE;
         }
-        write_nothing(&place, &room);
+        dmc_wave_write_nothing(&place, &room);
         written(reader, &place, verdict == DMC_CUDA_FULL);
         if (verdict != DMC_CUDA_FULL)
             return DEVICE_CANNOT;
@@ -179,10 +188,12 @@ static enum dmc_cuda_reader_step place_decoded(struct placing *placing, uint32_t
     const struct dmc_codec_chain *chain = placing->array->chain;
     /* A span begins anywhere in its chunk: keep the chunk's alignment, so that elements stay aligned. */
     uint64_t skew = chain->raw ? placing->chunk->part_begin % 64 : 0;
-    struct dmc_wave_room room = {.stored_bytes = chain->raw ? placing->data_bytes + skew : placing->chunk->chunk_bytes};
+    struct dmc_wave_room room = {
+        .stored_bytes = chain->raw ? placing->data_bytes + skew : placing->chunk->chunk_bytes,
+        .entries = 1,
+    };
     *piece_end = dmc_wave_measure(limits, job->batch, job->piece, placing->chunk->piece_end, &room);
     struct dmc_wave_place place;
-    uint32_t entry;
     if (!dmc_wave_fits(limits, &room)) {
         dmc_error_set(&reader->error, DAMACY_BUDGET, "decode",
                       "a decoded chunk of %llu bytes does not fit a wave of %llu bytes", (unsigned long long)room.stored_bytes,
@@ -192,7 +203,7 @@ static enum dmc_cuda_reader_step place_decoded(struct placing *placing, uint32_t
         *piece_end = placing->chunk->piece_end;
         return STEP_DONE;
     }
-    if (!reserve(reader, &room, &place, &entry))
+    if (!reserve(reader, &room, &place))
         return STEP_NO_ROOM;
     uint8_t *target = dmc_wave_stored(&place);
     uint64_t device = dmc_wave_stored_device(&place);
@@ -217,29 +228,30 @@ static enum dmc_cuda_reader_step place_decoded(struct placing *placing, uint32_t
         dmc_cuda_count(&reader->decode, 1, placing->chunk->need_end - placing->chunk->need_begin, dmc_clock_ns() - begin_ns);
     }
     if (status != DAMACY_OK) {
-        write_nothing(&place, &room);
+        dmc_wave_write_nothing(&place, &room);
         written(reader, &place, false);
         fail_chunk(placing);
         *piece_end = placing->chunk->piece_end;
         return STEP_DONE;
     }
     dmc_wave_write_pieces(&place, job->batch, placing->array, job->piece, *piece_end, device, DMC_PIECE_STATUS_NONE, false);
-    commit(placing, &place, entry, DMC_WAVE_READ_NONE, DMC_PIECE_STATUS_NONE);
+    enter(placing, &place, DMC_WAVE_READ_NONE, DMC_PIECE_STATUS_NONE);
+    written(reader, &place, false);
     return STEP_DONE;
 }
 
 static enum dmc_cuda_reader_step place_fill(struct placing *placing, uint32_t *piece_end)
 {
     struct dmc_cuda_job *job = placing->job;
-    struct dmc_wave_room room = {0};
+    struct dmc_wave_room room = {.entries = 1};
     *piece_end =
         dmc_wave_measure(&placing->reader->engine->options.wave, job->batch, job->piece, placing->chunk->piece_end, &room);
     struct dmc_wave_place place;
-    uint32_t entry;
-    if (!reserve(placing->reader, &room, &place, &entry))
+    if (!reserve(placing->reader, &room, &place))
         return STEP_NO_ROOM;
     dmc_wave_write_pieces(&place, job->batch, placing->array, job->piece, *piece_end, 0, DMC_PIECE_STATUS_NONE, true);
-    commit(placing, &place, entry, DMC_WAVE_READ_NONE, DMC_PIECE_STATUS_NONE);
+    enter(placing, &place, DMC_WAVE_READ_NONE, DMC_PIECE_STATUS_NONE);
+    written(placing->reader, &place, false);
     if (job->piece == placing->chunk->piece_begin)
         dmc_cuda_count(&placing->reader->fill, 1, 0, 0);
     return STEP_DONE;
@@ -272,32 +284,139 @@ static enum dmc_cuda_reader_step place_chunk(struct placing *placing, enum dmc_c
     return STEP_DONE;
 }
 
+/* The job's current chunk: where its bytes are, if they are. A chunk that fails is told of. */
+static enum dmc_chunk_verdict look_at_chunk(struct dmc_cuda_reader *reader, struct dmc_cuda_job *job, struct placing *placing)
+{
+    struct dmc_backend_batch *batch = job->batch;
+    const struct dmc_chunk *chunk = &batch->plan.chunks[job->chunk];
+    *placing = (struct placing){.reader = reader, .job = job, .array = chunk->array->user, .chunk = chunk};
+    if (job->read == DMC_WAVE_READ_NONE)
+        return DMC_CHUNK_FILL;
+    const struct dmc_read *read = &batch->plan.reads[job->read];
+    placing->data = job->data + chunk->stored_offset;
+    placing->data_bytes = dmc_chunk_stored_bytes(read, chunk, &job->request);
+    enum dmc_chunk_verdict verdict = dmc_chunk_check(batch, read, chunk, &job->request, &job->error, &reader->error);
+    if (verdict == DMC_CHUNK_FAIL)
+        dmc_chunk_fail(&reader->engine->hooks, batch, chunk, &reader->error);
+    return verdict;
+}
+
 /* All chunks of a job whose bytes are there. NO_ROOM: go on later from here. */
 static enum dmc_cuda_reader_step place_job(struct dmc_cuda_reader *reader, struct dmc_cuda_job *job)
 {
-    struct dmc_backend_batch *batch = job->batch;
     for (; job->chunk < job->chunk_end; job->chunk++) {
         if (atomic_load_explicit(&reader->engine->stop, memory_order_relaxed))
             return STEP_NO_ROOM; /* the batch never ends; destroy is waiting */
-        const struct dmc_chunk *chunk = &batch->plan.chunks[job->chunk];
-        struct placing placing = {.reader = reader, .job = job, .array = chunk->array->user, .chunk = chunk};
-        enum dmc_chunk_verdict verdict = DMC_CHUNK_FILL;
-        if (job->read != DMC_WAVE_READ_NONE) {
-            const struct dmc_read *read = &batch->plan.reads[job->read];
-            verdict = dmc_chunk_check(batch, read, chunk, &job->request, &job->error, &reader->error);
-            placing.data = job->memory + chunk->stored_offset;
-            placing.data_bytes = dmc_chunk_stored_bytes(read, chunk, &job->request);
-        }
-        if (job->piece < chunk->piece_begin)
-            job->piece = chunk->piece_begin;
-        if (verdict == DMC_CHUNK_FAIL)
-            dmc_chunk_fail(&reader->engine->hooks, batch, chunk, &reader->error);
-        else if (place_chunk(&placing, verdict) == STEP_NO_ROOM)
+        struct placing placing;
+        enum dmc_chunk_verdict verdict = look_at_chunk(reader, job, &placing);
+        if (job->piece < placing.chunk->piece_begin)
+            job->piece = placing.chunk->piece_begin;
+        if (verdict != DMC_CHUNK_FAIL && place_chunk(&placing, verdict) == STEP_NO_ROOM)
             return STEP_NO_ROOM;
         job->piece = 0;
         job->full_count = 0;
     }
     return STEP_DONE;
+}
+
+/* --- reads straight into a wave ---
+ *
+ * Where the bytes of a read are what the device gets (it decodes them, or they are not compressed), and they come from this
+ * machine, they are read to where the copy to the device starts from. That needs room for all that the read's chunks take,
+ * reserved before it is started. Copying the bytes once more, from a buffer that fits the core's cache, took as much of 16
+ * cores' time as reading them. Over a network a read may take seconds, which a wave should not have to wait for. */
+
+/* Chains whose chunks the decoder did not take, though their codec is one of its: blosc with zlib inside, ... Only a hint: a
+ * chain that was freed may leave its address to another. */
+static const struct dmc_codec_chain **refusal(struct dmc_cuda_reader *reader, const struct dmc_codec_chain *chain)
+{
+    return &reader->refused[((uintptr_t)chain >> 6) % (sizeof reader->refused / sizeof reader->refused[0])];
+}
+
+/* Could this read go straight into an empty wave, and what would it take there? */
+static bool landing_room(struct dmc_cuda_reader *reader, const struct dmc_cuda_held *wanted, struct dmc_wave_room *room)
+{
+    const struct dmc_backend_batch *batch = wanted->batch;
+    const struct dmc_read *read = &batch->plan.reads[wanted->read];
+    const struct dmc_wave_limits *limits = &reader->engine->options.wave;
+    const struct dmc_backend_array *array =
+        batch->plan.chunks[wanted->chunk_begin].array->user; /* of all chunks of an object */
+    const struct dmc_codec_chain *chain = array->chain;
+    if (read->whole || wanted->cpu || wanted->aside || dmc_store_hint_of(array->store).remote)
+        return false;
+    if (!chain->raw && (*refusal(reader, chain) == chain || !device_codec(reader->engine, chain)))
+        return false;
+    *room = (struct dmc_wave_room){.stored_bytes = wanted->bytes + LANDING_ALIGN,
+                                   .entries = wanted->chunk_end - wanted->chunk_begin};
+    for (uint32_t i = wanted->chunk_begin; i < wanted->chunk_end; i++) {
+        const struct dmc_chunk *chunk = &batch->plan.chunks[i];
+        if (dmc_wave_measure(limits, batch, chunk->piece_begin, chunk->piece_end, room) != chunk->piece_end)
+            return false;
+        if (!chain->raw)
+            room->decoded_bytes += dmc_wave_decoded_bytes(dmc_min_u64(chunk->chunk_bytes, DMC_CUDA_CHUNK_BYTES_MAX));
+    }
+    return dmc_wave_fits(limits, room);
+}
+
+/* Where bytes from `offset` of a file go: at the same distance from a multiple of 64, so that elements stay aligned if they
+ * were, and the kernel copies whole lines. */
+static uint64_t landing_skew(uint64_t offset)
+{
+    return offset % LANDING_ALIGN;
+}
+
+/* One chunk whose bytes are in the wave. false: the device cannot, or has no room; then nothing is placed. `full` is or-ed. */
+static bool place_landed_chunk(struct placing *placing, enum dmc_chunk_verdict verdict, bool *full)
+{
+    struct dmc_cuda_job *job = placing->job;
+    struct dmc_wave_place *place = &job->landing;
+    const struct dmc_chunk *chunk = placing->chunk;
+    const uint64_t device = place->wave->memory + (uint64_t)(placing->data - place->wave->pinned);
+    enum dmc_cuda_format format;
+    uint64_t stored_bytes;
+    uint32_t status = DMC_PIECE_STATUS_NONE;
+    if (verdict == DMC_CHUNK_FILL) {
+        dmc_cuda_count(&placing->reader->fill, 1, 0, 0);
+        dmc_wave_write_pieces(place, job->batch, placing->array, chunk->piece_begin, chunk->piece_end, 0, status, true);
+    } else if (placing->array->chain->raw) {
+        dmc_wave_write_pieces(place, job->batch, placing->array, chunk->piece_begin, chunk->piece_end,
+                              device - chunk->part_begin, status, false);
+    } else {
+        if (!device_format(placing, &format, &stored_bytes))
+            return false;
+        enum dmc_cuda_verdict answer = add_to_wave(placing, place, format, stored_bytes, device, &status);
+        if (answer != DMC_CUDA_OK) {
+            *full = *full || answer == DMC_CUDA_FULL;
+            return false;
+        }
+        dmc_wave_write_pieces(place, job->batch, placing->array, chunk->piece_begin, chunk->piece_end,
+                              dmc_wave_decoded_device(place), status, false);
+        place->decoded += dmc_wave_decoded_bytes(chunk->chunk_bytes);
+    }
+    enter(placing, place, status == DMC_PIECE_STATUS_NONE ? DMC_WAVE_READ_NONE : job->read, status);
+    place->entry++;
+    return true;
+}
+
+/* All chunks of a job whose bytes are in a wave; false: those from job->chunk on have no place there. */
+static bool place_landed(struct dmc_cuda_reader *reader, struct dmc_cuda_job *job, bool *full)
+{
+    for (; job->chunk < job->chunk_end; job->chunk++) {
+        struct placing placing;
+        enum dmc_chunk_verdict verdict = look_at_chunk(reader, job, &placing);
+        if (verdict == DMC_CHUNK_FAIL) {
+            struct dmc_wave_room room = {0};
+            dmc_wave_measure(&reader->engine->options.wave, job->batch, placing.chunk->piece_begin, placing.chunk->piece_end,
+                             &room);
+            dmc_wave_write_nothing(&job->landing, &room);
+            job->landing.entry++;
+        } else if (!place_landed_chunk(&placing, verdict, full)) {
+            if (!*full)
+                *refusal(reader, placing.array->chain) = placing.array->chain;
+            return false;
+        }
+    }
+    return true;
 }
 
 /* --- jobs --- */
@@ -381,22 +500,64 @@ static enum damacy_status job_memory(struct dmc_cuda_reader *reader, struct dmc_
     return DAMACY_OK;
 }
 
+/* The rest of a job begins again, as a read of `bytes` into memory of our own. */
+static void hold_rest(struct dmc_cuda_reader *reader, struct dmc_cuda_job *job, uint64_t bytes)
+{
+    reader->held[reader->held_count++] = (struct dmc_cuda_held){
+        .batch = job->batch,
+        .read = job->read,
+        .chunk_begin = job->chunk,
+        .chunk_end = job->chunk_end,
+        .cpu = job->cpu,
+        .aside = true,
+        .bytes = bytes,
+    };
+    reader->idle[reader->idle_count++] = job_index(reader, job);
+}
+
+/* The bytes of a job are in a wave: place the chunks there. What finds no place is copied out, and goes on as if it had been
+ * read into memory of our own; without memory it is read again. A wave must not wait for what comes after. */
+static void finish_landed(struct dmc_cuda_reader *reader, struct dmc_cuda_job *job)
+{
+    bool full = false, whole = place_landed(reader, job, &full), copied = false;
+    const struct dmc_wave_place *end = &job->landing_end;
+    const uint64_t bytes = job->batch->plan.reads[job->read].length;
+    const struct dmc_wave_room left = {
+        .records_bytes = end->record - job->landing.record,
+        .tiles = end->tile_begin - job->landing.tile_begin,
+        .pieces = end->piece - job->landing.piece,
+    };
+    if (!whole && job_memory(reader, job, bytes) == DAMACY_OK) {
+        memcpy(job->memory, job->data, job->request.bytes_read);
+        job->data = job->memory;
+        copied = true;
+    }
+    dmc_wave_write_nothing(&job->landing, &left);
+    job->landed = false;
+    written(reader, &job->landing, full);
+    if (whole || copied)
+        finish_or_park(reader, job);
+    else
+        hold_rest(reader, job, bytes);
+}
+
 /* The request of a job is done: use it, or start it again with the length that the store told. */
 static void finish_read(struct dmc_cuda_reader *reader, struct dmc_cuda_job *job)
 {
     const struct dmc_read *read = &job->batch->plan.reads[job->read];
     struct dmc_request *request = &job->request;
     if (request->outcome == DMC_OUTCOME_TOO_LONG && request->object_bytes <= read->length &&
-        request->object_bytes > job->part.iov_len) {
-        reader->held[reader->held_count++] =
-            (struct dmc_cuda_held){job->batch, job->read, job->chunk, job->chunk_end, job->cpu, request->object_bytes};
-        reader->idle[reader->idle_count++] = job_index(reader, job);
+        request->object_bytes > job->part.iov_len) { /* of whole reads only, which do not go into waves */
+        hold_rest(reader, job, request->object_bytes);
         return;
     }
     dmc_cuda_count(&reader->read, 0, request->bytes_read, 0);
     if (read->whole && !job->cpu)
         atomic_fetch_add_explicit(&reader->whole_bytes, request->bytes_read, memory_order_relaxed);
-    finish_or_park(reader, job);
+    if (job->landed)
+        finish_landed(reader, job);
+    else
+        finish_or_park(reader, job);
 }
 
 /* The samples of a read that never got started. */
@@ -426,12 +587,34 @@ static struct dmc_cuda_job *begin_job(struct dmc_cuda_reader *reader, const stru
     return job;
 }
 
-/* Start a read; false: there is no memory for it now, and it waits. */
+/* Room for the read in a wave, or memory. AGAIN: not now. */
+static enum damacy_status find_place(struct dmc_cuda_reader *reader, const struct dmc_cuda_held *wanted,
+                                     struct dmc_cuda_job *job)
+{
+    struct dmc_wave_room room;
+    if (!landing_room(reader, wanted, &room)) {
+        enum damacy_status status = job_memory(reader, job, wanted->bytes);
+        job->data = job->memory;
+        job->landed = false;
+        return status;
+    }
+    if (!reserve(reader, &room, &job->landing))
+        return DAMACY_AGAIN;
+    job->landing_end = job->landing;
+    job->landing_end.record += room.records_bytes;
+    job->landing_end.tile_begin += room.tiles;
+    job->landing_end.piece += room.pieces;
+    job->data = dmc_wave_stored(&job->landing) + landing_skew(wanted->batch->plan.reads[wanted->read].offset);
+    job->landed = true;
+    return DAMACY_OK;
+}
+
+/* Start a read; false: there is no place for it now, and it waits. */
 static bool start_read(struct dmc_cuda_reader *reader, struct dmc_cuda_held wanted)
 {
     struct dmc_backend_batch *batch = wanted.batch;
     const struct dmc_read *read = &batch->plan.reads[wanted.read];
-    enum damacy_status status = job_memory(reader, &reader->jobs[reader->idle[reader->idle_count - 1]], wanted.bytes);
+    enum damacy_status status = find_place(reader, &wanted, &reader->jobs[reader->idle[reader->idle_count - 1]]);
     if (status == DAMACY_AGAIN) {
         reader->held[reader->held_count++] = wanted;
         return false;
@@ -442,7 +625,7 @@ static bool start_read(struct dmc_cuda_reader *reader, struct dmc_cuda_held want
     }
     struct dmc_cuda_job *job = begin_job(reader, &wanted);
     const struct dmc_backend_array *array = batch->plan.objects[read->object].array->user;
-    job->part = (struct iovec){job->memory, wanted.bytes};
+    job->part = (struct iovec){job->data, wanted.bytes};
     job->request = (struct dmc_request){
         .store = array->store,
         .key = batch->objects[read->object].key,
@@ -487,7 +670,7 @@ static bool start_next(struct dmc_cuda_reader *reader)
     struct dmc_cuda_retry retry;
     if (take_retry(reader, &retry))
         return start_read(reader,
-                          (struct dmc_cuda_held){retry.batch, retry.read, retry.chunk, retry.chunk + 1, true,
+                          (struct dmc_cuda_held){retry.batch, retry.read, retry.chunk, retry.chunk + 1, true, true,
                                                  dmc_read_first_guess(retry.batch, &retry.batch->plan.reads[retry.read])});
     struct dmc_backend_batch *batch;
     uint32_t task;
@@ -495,12 +678,12 @@ static bool start_next(struct dmc_cuda_reader *reader)
         return false;
     if (task < batch->plan.read_count) {
         const struct dmc_read *read = &batch->plan.reads[task];
-        return start_read(reader, (struct dmc_cuda_held){batch, task, read->chunk_begin, read->chunk_end, false,
+        return start_read(reader, (struct dmc_cuda_held){batch, task, read->chunk_begin, read->chunk_end, false, false,
                                                          dmc_read_first_guess(batch, read)});
     }
     uint32_t begin = batch->plan.absent_begin + (task - batch->plan.read_count) * DMC_FILLS_PER_TASK;
     uint32_t end = (uint32_t)dmc_min_u64((uint64_t)begin + DMC_FILLS_PER_TASK, batch->plan.chunk_count);
-    finish_or_park(reader, begin_job(reader, &(struct dmc_cuda_held){batch, DMC_WAVE_READ_NONE, begin, end, false, 0}));
+    finish_or_park(reader, begin_job(reader, &(struct dmc_cuda_held){batch, DMC_WAVE_READ_NONE, begin, end, false, true, 0}));
     return true;
 }
 

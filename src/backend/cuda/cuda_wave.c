@@ -119,7 +119,7 @@ void dmc_wave_deinit(struct dmc_wave *wave)
 void dmc_wave_open_locked(struct dmc_wave *wave)
 {
     wave->state = DMC_WAVE_FILLING;
-    wave->writers = 0;
+    wave->writers = wave->written = 0;
     wave->full = false;
     wave->stored_used = wave->decoded_used = wave->records_used = wave->tile_count = 0;
     wave->piece_count = wave->entry_count = 0;
@@ -132,8 +132,7 @@ bool dmc_wave_fits(const struct dmc_wave_limits *limits, const struct dmc_wave_r
            room->records_bytes <= limits->records_bytes && room->pieces <= limits->piece_max;
 }
 
-bool dmc_wave_reserve_locked(struct dmc_wave *wave, const struct dmc_wave_room *room, struct dmc_wave_place *place,
-                             uint32_t *entry)
+bool dmc_wave_reserve_locked(struct dmc_wave *wave, const struct dmc_wave_room *room, struct dmc_wave_place *place)
 {
     const struct dmc_wave_limits *limits = &wave->limits;
     if (wave->full || room->stored_bytes > limits->stored_bytes - wave->stored_used ||
@@ -143,16 +142,21 @@ bool dmc_wave_reserve_locked(struct dmc_wave *wave, const struct dmc_wave_room *
         wave->full = true;
         return false;
     }
-    *place = (struct dmc_wave_place){
-        wave, wave->stored_used, wave->decoded_used, wave->records_used, wave->tile_count, wave->piece_count};
+    *place = (struct dmc_wave_place){wave,
+                                     wave->stored_used,
+                                     wave->decoded_used,
+                                     wave->records_used,
+                                     wave->tile_count,
+                                     wave->piece_count,
+                                     wave->entry_count};
     wave->stored_used = dmc_min_u64(dmc_round_up(wave->stored_used + room->stored_bytes, STORED_ALIGN), limits->stored_bytes);
     wave->decoded_used =
         dmc_min_u64(dmc_round_up(wave->decoded_used + room->decoded_bytes, DECODED_ALIGN), limits->decoded_bytes);
     wave->records_used += room->records_bytes;
     wave->tile_count += room->tiles;
     wave->piece_count += room->pieces;
-    *entry = wave->entry_count++; /* every reservation has a piece, so there are no more entries than pieces */
-    wave->entries[*entry] = (struct dmc_wave_entry){NULL, DMC_WAVE_READ_NONE, 0, DMC_PIECE_STATUS_NONE};
+    for (uint32_t i = 0; i < room->entries; i++) /* no more than pieces */
+        wave->entries[wave->entry_count++] = (struct dmc_wave_entry){NULL, DMC_WAVE_READ_NONE, 0, DMC_PIECE_STATUS_NONE};
     wave->writers++;
     return true;
 }
@@ -190,7 +194,7 @@ uint32_t dmc_wave_measure(const struct dmc_wave_limits *limits, const struct dmc
     return i;
 }
 
-void dmc_wave_write_pieces(const struct dmc_wave_place *place, const struct dmc_backend_batch *batch,
+void dmc_wave_write_pieces(struct dmc_wave_place *place, const struct dmc_backend_batch *batch,
                            const struct dmc_backend_array *array, uint32_t begin, uint32_t end, uint64_t chunk_device,
                            uint32_t status, bool fill)
 {
@@ -230,6 +234,28 @@ void dmc_wave_write_pieces(const struct dmc_wave_place *place, const struct dmc_
             record->flags |= DMC_PIECE_UNALIGNED;
         record_at += record_bytes(piece);
     }
+    place->record = record_at;
+    place->tile_begin = tile;
+    place->piece += end - begin;
+}
+
+void dmc_wave_write_nothing(struct dmc_wave_place *place, const struct dmc_wave_room *room)
+{
+    if (room->pieces == 0)
+        return;
+    struct dmc_wave *wave = place->wave;
+    struct dmc_tile_index *index = (struct dmc_tile_index *)(wave->pinned + wave->index_at) + place->piece;
+    struct dmc_tile_piece *record = (struct dmc_tile_piece *)(wave->pinned + wave->records_at + place->record);
+    *record = (struct dmc_tile_piece){.rows_per_tile = 1,
+                                      .tiles_per_row = 1,
+                                      .flags = DMC_PIECE_FILL,
+                                      .status = DMC_PIECE_STATUS_NONE,
+                                      .output_dtype = DAMACY_U8};
+    for (uint32_t i = 0; i < room->pieces; i++) /* the last one gets all the tiles, and has nothing for them to do */
+        index[i] = (struct dmc_tile_index){place->tile_begin, place->record};
+    place->record += room->records_bytes;
+    place->tile_begin += room->tiles;
+    place->piece += room->pieces;
 }
 
 /* --- flying --- */

@@ -36,20 +36,22 @@ struct dmc_wave_limits {
     uint32_t chunk_max; /* that the decoder takes */
 };
 
-/* What goes into a wave: one chunk's bytes, or some of its pieces, or both. */
+/* What goes into a wave: one chunk's bytes, or some of its pieces, or both; or a whole read with all its chunks. */
 struct dmc_wave_room {
     uint64_t stored_bytes;
     uint64_t decoded_bytes;
     uint64_t records_bytes;
     uint64_t tiles;
     uint32_t pieces;
+    uint32_t entries; /* chunks; each has at least one piece */
 };
 
-/* Where it went. Offsets are multiples of 64 (stored) and 256 (decoded). */
+/* Where it goes. Offsets are multiples of 64 (stored) and 256 (decoded). Whoever fills a place with several chunks moves it on
+ * from chunk to chunk. */
 struct dmc_wave_place {
     struct dmc_wave *wave;
     uint64_t stored, decoded, record, tile_begin;
-    uint32_t piece;
+    uint32_t piece, entry;
 };
 
 #define DMC_WAVE_READ_NONE UINT32_MAX
@@ -81,7 +83,8 @@ struct dmc_wave {
     /* shared_ : the backend's lock */
     enum dmc_wave_state state;
     uint32_t writers;
-    bool full; /* somebody found no room: close it */
+    uint32_t written; /* reservations whose writers have finished */
+    bool full;        /* somebody found no room: close it */
     uint64_t stored_used, decoded_used, records_used, tile_count;
     uint32_t piece_count, entry_count;
     /* entries[i] is written by the reader that reserved it; read by the submitter once writers == 0 */
@@ -104,11 +107,16 @@ void dmc_wave_deinit(struct dmc_wave *wave);
 /* Would an empty wave have room for this? */
 bool dmc_wave_fits(const struct dmc_wave_limits *limits, const struct dmc_wave_room *room);
 
-/* Under the backend's lock. reserve: false when there is no room, and then `full` is set. A reservation makes a writer and an
- * entry. */
+/* Decoded bytes that a chunk takes of a room. */
+static inline uint64_t dmc_wave_decoded_bytes(uint64_t chunk_bytes)
+{
+    return (chunk_bytes + 255) & ~(uint64_t)255;
+}
+
+/* Under the backend's lock. reserve: false when there is no room, and then `full` is set. A reservation makes a writer, and
+ * entries that finish nobody until they are set. */
 void dmc_wave_open_locked(struct dmc_wave *wave);
-bool dmc_wave_reserve_locked(struct dmc_wave *wave, const struct dmc_wave_room *room, struct dmc_wave_place *place,
-                             uint32_t *entry);
+bool dmc_wave_reserve_locked(struct dmc_wave *wave, const struct dmc_wave_room *room, struct dmc_wave_place *place);
 
 static inline uint8_t *dmc_wave_stored(const struct dmc_wave_place *place)
 {
@@ -127,10 +135,13 @@ static inline uint64_t dmc_wave_decoded_device(const struct dmc_wave_place *plac
  * wave would not hold together with those before it. Returns where it stopped, at least begin + 1. */
 uint32_t dmc_wave_measure(const struct dmc_wave_limits *limits, const struct dmc_backend_batch *batch, uint32_t begin,
                           uint32_t end, struct dmc_wave_room *room);
-/* Write the records. chunk_device: address of the decoded chunk's byte 0 (or where it would be); ignored for fills. */
-void dmc_wave_write_pieces(const struct dmc_wave_place *place, const struct dmc_backend_batch *batch,
+/* Write the records, and move the place behind them. chunk_device: address of the decoded chunk's byte 0 (or where it would
+ * be); ignored for fills. */
+void dmc_wave_write_pieces(struct dmc_wave_place *place, const struct dmc_backend_batch *batch,
                            const struct dmc_backend_array *array, uint32_t begin, uint32_t end, uint64_t chunk_device,
                            uint32_t status, bool fill);
+/* The same for pieces that shall not be assembled, with all that was reserved for them: they become fills of no rows. */
+void dmc_wave_write_nothing(struct dmc_wave_place *place, const struct dmc_wave_room *room);
 
 /* The submitter's. Nothing is left to write: launch. */
 enum damacy_status dmc_wave_enqueue(struct dmc_wave *wave, struct damacy_error *error);
