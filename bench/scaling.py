@@ -3,8 +3,8 @@
     python bench/scaling.py --threads 1,2,4,8,16 --rounds 15 --output bench/RESULTS-scaling.md
 
 Data, crops, programs and the way of pairing rounds are those of bench/run.py; only the thread count varies. CFLAGS and LDFLAGS of the
-environment are used to compile the bare loop, and --damacy names a bench_damacy that was built elsewhere, so that it also runs on
-a machine that has no development packages.
+environment are used to compile the bare loop; --damacy names a bench_damacy that was built elsewhere, --bare a bare_loop, so that it
+also runs on a machine that has no development packages.
 """
 
 from __future__ import annotations
@@ -80,6 +80,14 @@ def measure(bare: list[str], damacy: list[str], crops: int, rounds: int) -> tupl
     )
 
 
+def compile_bare(program: Path) -> Path:
+    """The yardstick, for this machine's processor."""
+    flags, libraries = os.environ.get("CFLAGS", "").split(), os.environ.get("LDFLAGS", "").split()
+    command = ["cc", "-std=gnu11", "-D_GNU_SOURCE", "-O3", "-march=native", *flags, "-o", str(program), str(BENCH / "c" / "bare_loop.c")]
+    subprocess.run([*command, *libraries, "-lzstd", "-lblosc", "-ldeflate", "-lpthread", "-lm"], check=True)
+    return program
+
+
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--threads", default="1,2", help="comma-separated")
@@ -87,6 +95,7 @@ def main() -> int:
     parser.add_argument("--scenario", action="append", help="only this one (may be given again)")
     parser.add_argument("--data", type=Path, default=BENCH.parent / "data" / "bench")
     parser.add_argument("--damacy", type=Path, required=True, help="bench_damacy; bench/run.py builds one in build/bench")
+    parser.add_argument("--bare", type=Path, help="bare_loop, if it was built elsewhere, too")
     parser.add_argument("--output", type=Path)
     options = parser.parse_args()
 
@@ -100,26 +109,7 @@ def main() -> int:
         write_sets(options.data, missing)
     work = options.data / "work"
     work.mkdir(parents=True, exist_ok=True)
-    bare = work / "bare_loop"
-    command = [
-        "cc",
-        "-std=gnu11",
-        "-D_GNU_SOURCE",
-        "-O3",
-        "-march=native",
-        *os.environ.get("CFLAGS", "").split(),
-        "-o",
-        str(bare),
-    ]
-    command += [
-        str(BENCH / "c" / "bare_loop.c"),
-        *os.environ.get("LDFLAGS", "").split(),
-        "-lzstd",
-        "-lblosc",
-        "-lpthread",
-        "-lm",
-    ]
-    subprocess.run(command, check=True)
+    bare = options.bare or compile_bare(work / "bare_loop")
 
     lines = [
         "| data | threads | bare loop, samples/s | damacy, samples/s | ratio by wall time | by CPU time |",

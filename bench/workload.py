@@ -31,6 +31,7 @@ SEED = 7
 PAGE = 4096
 HEADER = "<8s2I4I4I2I2Q"  # of NAME.chunks
 BATCH = 8
+BARE_CODECS = {"none": 0, "zstd": 1, "blosc-zstd": 2, "blosc-lz4": 2, "gzip": 3}  # numbers in NAME.chunks
 
 
 @dataclass(frozen=True)
@@ -247,7 +248,7 @@ def write_chunks(root: Path, scenario: Scenario, crops: list[tuple[int, tuple[in
             piece_count += len(found)
             needed_bytes += size
         batch_begin.append(chunk_count)
-    codec = {"none": 0, "zstd": 1, "blosc-zstd": 2, "blosc-lz4": 2, "gzip": 3}[data_set.codec]
+    codec = BARE_CODECS[data_set.codec]
     header = struct.pack(
         HEADER,
         b"DMCBARE1",
@@ -283,7 +284,7 @@ def make_workload(root: Path, folder: Path, scenario: Scenario, rounds: int) -> 
     ]
     lines += [" ".join(map(str, (array, *begin))) for array, begin in crops]
     crops_path.write_text("\n".join(lines) + "\n")
-    if scenario.opens:  # nothing for the bare loop
+    if scenario.opens or scenario.data_set.codec not in BARE_CODECS:  # nothing for the bare loop
         return Workload(scenario, root / scenario.data, uris, crops, crops_path, chunks_path, len(crops), 0)
     chunk_count, needed_bytes = write_chunks(root, scenario, crops, chunks_path)
     return Workload(scenario, root / scenario.data, uris, crops, crops_path, chunks_path, chunk_count, needed_bytes)
