@@ -40,6 +40,8 @@
 #define METADATA_OBJECT_BYTES_MAX (16 * MIB)
 /* Kept free at create for what only the data tell: plans, decoded chunks; metadata in transit come on top. */
 #define RESERVE_BYTES (8 * MIB)
+/* Of it, what a network needs to work at all: ten transfers at once. */
+#define NETWORK_BYTES_MIN (2 * MIB)
 #define WORKERS_MAX 1024u
 
 /* Bytes of one sample of a field, or 0 when the product does not fit. NATIVE counts 8 bytes an element. */
@@ -251,18 +253,19 @@ static void divide(const struct damacy_config *config, struct dmc_config_layout 
 {
     const struct damacy_tuning *tuning = &config->tuning;
     uint64_t left = layout->limit_bytes - layout->fixed_bytes - layout->reserve_bytes;
-    layout->plan_bytes = (RESERVE_BYTES + left / 8) / tuning->batch_slots;
+    layout->plan_bytes = (RESERVE_BYTES - NETWORK_BYTES_MIN + left / 8) / tuning->batch_slots;
     layout->metadata_bytes = layout->prefetcher_bytes + layout->reserve_bytes - RESERVE_BYTES + left / 16;
     layout->parse_bytes = left / 16;
     layout->container_bytes = left / 16;
+    layout->network_bytes = NETWORK_BYTES_MIN + left / 32;
     if (config->device == DAMACY_CUDA_DEVICE) { /* readers draw what they need, and what is left is for pinned memory first */
-        layout->pinned_bytes = left / 4 * 3 - left / 8;
+        layout->pinned_bytes = left / 4 * 3 - left / 8 - left / 32;
         return;
     }
-    /* The largest chunk is the same at any number of workers: worker_bytes and seven sixteenths of what is left. */
+    /* The largest chunk is the same at any number of workers: worker_bytes and thirteen parts in 32 of what is left. */
     uint64_t larger_bytes = left / 4 / tuning->worker_count;
     layout->share_bytes = tuning->worker_bytes + larger_bytes;
-    layout->oversize_bytes = left / 2 - left / 16 - larger_bytes;
+    layout->oversize_bytes = left / 2 - left / 16 - left / 32 - larger_bytes;
 }
 
 enum damacy_status dmc_config_complete(const struct damacy_config *config, struct damacy_config *complete,
@@ -330,20 +333,22 @@ void dmc_config_breakdown(const struct damacy_config *config, const struct dmc_c
                           size_t capacity)
 {
     const struct damacy_tuning *tuning = &config->tuning;
-    char a[32], b[32], c[32], d[32], e[32], f[32], g[32], h[32], i[32];
+    char a[32], b[32], c[32], d[32], e[32], f[32], g[32], h[32], i[32], j[32];
     snprintf(text, capacity,
              "  batch buffers       %12s  batch_slots %u x %s\n"
              "  worker buffers      %12s  worker_count %u x worker_bytes\n"
              "  metadata caches     %12s  array_meta_cache_bytes + shard_index_cache_bytes + chunk_layout_cache_bytes\n"
              "  lookahead           %12s  lookahead_samples %u + prefetch_samples %u\n"
              "  kept for the data   %12s  plans, decoded chunks, metadata in transit; grows up to the limit\n"
+             "  of that the network %12s  at most: libcurl's buffers and connections, the disk cache's queue\n"
              "  together            %12s\n"
              "  limit               %12s  max_host_memory_bytes; default %s, a quarter of the memory allowed\n",
              mib(config->device == DAMACY_CPU ? tuning->batch_slots * layout->batch_bytes : 0, a), tuning->batch_slots,
              mib(layout->batch_bytes, b), mib(tuning->worker_count * tuning->worker_bytes, c), tuning->worker_count,
              mib(tuning->array_meta_cache_bytes + tuning->shard_index_cache_bytes + tuning->chunk_layout_cache_bytes, d),
              mib(layout->lookahead_bytes + layout->prefetcher_bytes, e), tuning->lookahead_samples, tuning->prefetch_samples,
-             mib(layout->reserve_bytes, f), mib(layout->fixed_bytes + layout->reserve_bytes, g), mib(layout->limit_bytes, h),
+             mib(layout->reserve_bytes, f), mib(dmc_max_u64(layout->network_bytes, NETWORK_BYTES_MIN), j),
+             mib(layout->fixed_bytes + layout->reserve_bytes, g), mib(layout->limit_bytes, h),
              mib(layout->default_limit_bytes, i));
 }
 

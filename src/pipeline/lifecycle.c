@@ -121,7 +121,8 @@ static enum damacy_status create_stores(struct damacy *pipeline, const char *sto
 {
     struct dmc_stores_options options = {.file.open_files_max = pipeline->config.tuning.open_files_max,
                                          .storage_options = storage_options,
-                                         .container_bytes_max = dmc_max_u64(pipeline->layout.container_bytes, 1)};
+                                         .container_bytes_max = dmc_max_u64(pipeline->layout.container_bytes, 1),
+                                         .network_bytes_max = pipeline->layout.network_bytes};
     enum damacy_status status = dmc_stores_create(&options, &pipeline->stores, error);
     if (status == DAMACY_OK && extras->file_store)
         dmc_stores_set(pipeline->stores, "file", extras->file_store);
@@ -244,7 +245,7 @@ enum damacy_status dmc_pipeline_create(const struct damacy_config *config, const
     uint64_t create_bytes =
         layout.fixed_bytes - layout.prefetcher_bytes - complete.tuning.worker_count * complete.tuning.worker_bytes;
     uint64_t cuda_bytes = layout.limit_bytes - create_bytes - layout.metadata_bytes - layout.parse_bytes -
-                          layout.container_bytes - complete.tuning.batch_slots * layout.plan_bytes;
+                          layout.container_bytes - layout.network_bytes - complete.tuning.batch_slots * layout.plan_bytes;
     dmc_budget_init(&pipeline->budget, create_bytes + (complete.device == DAMACY_CUDA_DEVICE ? cuda_bytes : 0));
     dmc_budget_reserve(&pipeline->budget, create_bytes);
     dmc_budget_init(&pipeline->metadata_budget, layout.metadata_bytes);

@@ -113,6 +113,7 @@ struct dmc_config_layout {
     uint64_t metadata_bytes;  /* metadata being read; prefetcher_bytes is in it */
     uint64_t parse_bytes;     /* metadata being parsed */
     uint64_t container_bytes; /* tables of zip and reference files, inflated entries */
+    uint64_t network_bytes;   /* libcurl's buffers and connections, versions of objects, the disk cache's queue */
     uint64_t reserve_bytes;   /* kept for plans and metadata in transit */
     uint64_t limit_bytes;
     uint64_t default_limit_bytes;

@@ -437,6 +437,7 @@ struct dmc_attempt *dmc_attempt_take(struct dmc_net_engine *engine)
     struct dmc_attempt *attempt = engine->free_attempts;
     if (attempt) {
         engine->free_attempts = attempt->next;
+        engine->attempts_out++;
         return attempt;
     }
     attempt = dmc_calloc(1, sizeof *attempt);
@@ -448,6 +449,7 @@ struct dmc_attempt *dmc_attempt_take(struct dmc_net_engine *engine)
         return NULL;
     }
     set_constant_options(engine->curl, attempt);
+    engine->attempts_out++;
     return attempt;
 }
 
@@ -459,6 +461,7 @@ void dmc_attempt_give_back(struct dmc_net_engine *engine, struct dmc_attempt *at
     attempt->running = false;
     attempt->next = engine->free_attempts;
     engine->free_attempts = attempt;
+    engine->attempts_out--;
 }
 
 void dmc_attempt_free(struct dmc_net_engine *engine, struct dmc_attempt *attempt)

@@ -16,7 +16,12 @@
 #include <unistd.h>
 
 #define EVENTS_MAX 128
-#define CONNECTIONS_KEPT 512L
+#define CONNECTIONS_KEPT_MAX 512u
+/* What one attempt takes: libcurl's buffer of 128 KiB, which older versions have for each, its handle and our own of 16 KiB,
+ * and a connection with its TLS state. */
+#define ATTEMPT_BYTES (192ull << 10)
+#define ATTEMPTS_MIN 4u
+#define ATTEMPTS_MAX 16384u
 /* With HTTP/2 so many requests share a connection, not all: a lost packet holds up everything behind it on the same one. */
 #define STREAMS_MAX 32L
 #define DESTROY_WAIT_NS 3000000000ull
@@ -91,7 +96,7 @@ bool dmc_engine_version(struct dmc_net_engine *engine, uint64_t object_hash, uin
 {
     if (tag == 0)
         return true;
-    struct dmc_version_set *set = &engine->versions[object_hash % DMC_VERSION_SETS];
+    struct dmc_version_set *set = &engine->versions[object_hash & (engine->version_sets - 1)];
     uint32_t place = 3;
     for (uint32_t i = 0; i < 4; i++)
         if (set->hashes[i] == object_hash)
@@ -309,7 +314,14 @@ void dmc_net_engine_credentials(struct dmc_net_engine *engine)
 
 /* --- lanes --- */
 
-void dmc_engine_pump(struct dmc_net_engine *engine, struct dmc_net_endpoint *endpoint)
+/* A quarter of what memory allows is kept for metadata, for which everything else waits. */
+static bool has_room(const struct dmc_net_engine *engine, enum dmc_net_lane_kind kind)
+{
+    return engine->attempts_out <
+           (kind == DMC_NET_METADATA ? engine->attempts_max : engine->attempts_max - engine->attempts_max / 4);
+}
+
+static void pump_one(struct dmc_net_engine *engine, struct dmc_net_endpoint *endpoint)
 {
     if (endpoint->pause_until_ns) {
         if (dmc_clock_ns() < endpoint->pause_until_ns) {
@@ -323,24 +335,47 @@ void dmc_engine_pump(struct dmc_net_engine *engine, struct dmc_net_endpoint *end
     endpoint->pumping = true;
     for (uint32_t i = 0; i < DMC_NET_LANES; i++) {
         struct dmc_net_lane *lane = &endpoint->lanes[i];
-        while (lane->first && lane->running < (uint32_t)lane->limit) {
+        while (lane->first && lane->running < (uint32_t)lane->limit && has_room(engine, (enum dmc_net_lane_kind)i)) {
             struct dmc_transfer *transfer = lane->first;
             dmc_transfer_unqueue(engine, transfer);
             dmc_transfer_start(engine, transfer);
         }
+        engine->crowded |= lane->first && lane->running < (uint32_t)lane->limit;
     }
     endpoint->pumping = false;
+}
+
+static struct dmc_net_endpoint *endpoints_of(struct dmc_net_engine *engine)
+{
+    dmc_mutex_lock(&engine->lock);
+    struct dmc_net_endpoint *first = engine->shared_endpoints; /* only ever grows at this end */
+    dmc_mutex_unlock(&engine->lock);
+    return first;
+}
+
+void dmc_engine_pump(struct dmc_net_engine *engine, struct dmc_net_endpoint *endpoint)
+{
+    if (!engine->crowded || engine->pumping_all) {
+        pump_one(engine, endpoint);
+        return;
+    }
+    engine->pumping_all = true;
+    /* The one whose attempt ended comes last, so that whoever waits for its room gets it. */
+    engine->crowded = false;
+    for (struct dmc_net_endpoint *other = endpoint->next; other; other = other->next)
+        pump_one(engine, other);
+    for (struct dmc_net_endpoint *other = endpoints_of(engine); other != endpoint; other = other->next)
+        pump_one(engine, other);
+    pump_one(engine, endpoint);
+    engine->pumping_all = false;
 }
 
 static void pump_paused(struct dmc_net_engine *engine)
 {
     engine->pause_due_ns = UINT64_MAX;
-    dmc_mutex_lock(&engine->lock);
-    struct dmc_net_endpoint *endpoint = engine->shared_endpoints; /* only ever grows at this end */
-    dmc_mutex_unlock(&engine->lock);
-    for (; endpoint; endpoint = endpoint->next)
+    for (struct dmc_net_endpoint *endpoint = endpoints_of(engine); endpoint; endpoint = endpoint->next)
         if (endpoint->pause_until_ns)
-            dmc_engine_pump(engine, endpoint);
+            pump_one(engine, endpoint);
 }
 
 /* --- libcurl --- */
@@ -468,7 +503,7 @@ static bool make_multi(struct dmc_net_engine *engine)
     curl->multi_setopt(engine->multi, CURLMOPT_TIMERFUNCTION, timer_wanted);
     curl->multi_setopt(engine->multi, CURLMOPT_TIMERDATA, engine);
     curl->multi_setopt(engine->multi, CURLMOPT_PIPELINING, CURLPIPE_MULTIPLEX);
-    curl->multi_setopt(engine->multi, CURLMOPT_MAXCONNECTS, CONNECTIONS_KEPT);
+    curl->multi_setopt(engine->multi, CURLMOPT_MAXCONNECTS, (long)dmc_min_u64(CONNECTIONS_KEPT_MAX, engine->attempts_max));
     curl->multi_setopt(engine->multi, CURLMOPT_MAX_CONCURRENT_STREAMS,
                        STREAMS_MAX); /* unknown to libcurl before 7.67: no harm */
     return true;
@@ -500,7 +535,7 @@ void dmc_net_engine_free(struct dmc_net_engine *engine)
     }
     dmc_free(engine->shared_heap);
     dmc_free(engine->heap);
-    dmc_pages_unmap(engine->versions, DMC_VERSION_SETS * sizeof *engine->versions);
+    dmc_pages_unmap(engine->versions, engine->version_sets * sizeof *engine->versions);
     if (engine->epoll_fd >= 0)
         close(engine->epoll_fd);
     if (engine->wake_fd >= 0)
@@ -509,12 +544,26 @@ void dmc_net_engine_free(struct dmc_net_engine *engine)
     dmc_free(engine);
 }
 
-enum damacy_status dmc_net_engine_create(const struct dmc_curl *curl, struct dmc_net_engine **out, struct damacy_error *error)
+/* Share the memory out: a sixteenth for the versions of objects, the rest for what is under way. */
+static void divide(struct dmc_net_engine *engine, uint64_t memory_bytes)
+{
+    engine->version_sets = DMC_VERSION_SETS_MIN;
+    while (engine->version_sets < DMC_VERSION_SETS_MAX &&
+           2ull * engine->version_sets * sizeof *engine->versions <= memory_bytes / 16)
+        engine->version_sets *= 2;
+    uint64_t versions_bytes = engine->version_sets * sizeof *engine->versions;
+    uint64_t attempts = (memory_bytes - dmc_min_u64(memory_bytes, versions_bytes)) / ATTEMPT_BYTES;
+    engine->attempts_max = (uint32_t)dmc_max_u64(ATTEMPTS_MIN, dmc_min_u64(attempts, ATTEMPTS_MAX));
+}
+
+enum damacy_status dmc_net_engine_create(const struct dmc_curl *curl, uint64_t memory_bytes, struct dmc_net_engine **out,
+                                         struct damacy_error *error)
 {
     struct dmc_net_engine *engine = dmc_calloc(1, sizeof *engine);
     if (!engine)
         return dmc_error_set(error, DAMACY_OOM, "config", "no memory for the network engine");
     engine->curl = curl;
+    divide(engine, memory_bytes);
     engine->fork_generation = dmc_fork_generation();
     engine->curl_due_ns = engine->pause_due_ns = UINT64_MAX;
     engine->random = dmc_hash_u64(dmc_clock_ns(), (uintptr_t)engine);
@@ -528,7 +577,8 @@ enum damacy_status dmc_net_engine_create(const struct dmc_curl *curl, struct dmc
         dmc_net_engine_free(engine);
         return dmc_error_set_os(error, DAMACY_IO, "config", os_error, "cannot create the network engine's epoll");
     }
-    engine->versions = dmc_pages_map(DMC_VERSION_SETS * sizeof *engine->versions); /* pages are touched as objects are seen */
+    engine->versions =
+        dmc_pages_map(engine->version_sets * sizeof *engine->versions); /* pages are touched as objects are seen */
     if (!engine->versions || !make_multi(engine)) {
         dmc_net_engine_free(engine);
         return dmc_error_set(error, DAMACY_OOM, "config", "no memory for the network engine");

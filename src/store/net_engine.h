@@ -95,7 +95,8 @@ struct dmc_net_store {
     uint64_t seed; /* tells its objects from those of other stores */
 };
 
-enum damacy_status dmc_net_engine_create(const struct dmc_curl *curl, struct dmc_net_engine **engine,
+/* `memory_bytes`: how much its transfers and connections may take together; so many run at once, and the rest waits. */
+enum damacy_status dmc_net_engine_create(const struct dmc_curl *curl, uint64_t memory_bytes, struct dmc_net_engine **engine,
                                          struct damacy_error *error);
 /* End the thread. Prompt, whatever is under way; what is still pending is left as it is. false: it is stuck in libcurl, or the
  * parent's, and all that it may touch must be left behind. */

@@ -92,7 +92,8 @@ struct dmc_transfer {
 };
 
 /* Tags of the objects that were seen, so that a change is noticed: 4-way, the oldest of a set goes. */
-#define DMC_VERSION_SETS 65536u
+#define DMC_VERSION_SETS_MAX 65536u
+#define DMC_VERSION_SETS_MIN 1024u
 struct dmc_version_set {
     uint64_t hashes[4];
     uint64_t tags[4];
@@ -101,6 +102,8 @@ struct dmc_version_set {
 struct dmc_net_engine {
     /* constant */
     const struct dmc_curl *curl;
+    uint32_t attempts_max; /* what memory allows */
+    uint32_t version_sets; /* a power of two */
     uint64_t fork_generation;
     int epoll_fd, wake_fd;
     pthread_t thread;
@@ -122,14 +125,18 @@ struct dmc_net_engine {
     uint64_t curl_due_ns;  /* when libcurl wants to be called */
     uint64_t pause_due_ns; /* when the first endpoint that asked for quiet may be asked again */
     struct dmc_attempt *free_attempts;
+    uint32_t attempts_out; /* attempts that are not free */
+    bool crowded;          /* an endpoint waits for others to leave room for an attempt */
+    bool pumping_all;
     struct dmc_transfer *waiting_first; /* for credentials */
-    struct dmc_version_set *versions;
+    struct dmc_version_set *versions;   /* version_sets of them */
     uint64_t random;
 };
 
 /* --- net_engine.c --- */
 void dmc_engine_timer(struct dmc_net_engine *engine, struct dmc_transfer *transfer, uint64_t due_ns);
 void dmc_engine_timer_off(struct dmc_net_engine *engine, struct dmc_transfer *transfer);
+/* Start what waits and has room: of this endpoint, or of all if some wait for another's attempts to end. */
 void dmc_engine_pump(struct dmc_net_engine *engine, struct dmc_net_endpoint *endpoint);
 /* The request is over: its answer is set. */
 void dmc_engine_complete(struct dmc_net_engine *engine, struct dmc_transfer *transfer);

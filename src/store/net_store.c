@@ -1,5 +1,6 @@
 /* The network stores of one pipeline: which store a uri means, and the one for http and https. */
 #include "store/net_store.h"
+#include "base/bytes.h"
 #include "base/error.h"
 #include "base/hash.h"
 #include "base/mem.h"
@@ -11,6 +12,7 @@
 #include <stdio.h>
 
 #define STORES_MAX 4096u
+#define CACHE_QUEUE_MAX (16ull << 20)
 
 struct http_store {
     struct dmc_net_store net;
@@ -29,6 +31,8 @@ struct entry {
 
 struct dmc_net {
     struct dmc_net_option_set options;
+    uint64_t cache_queue_bytes; /* 0: no cache was asked for */
+    uint64_t engine_bytes;
     struct dmc_s3 *s3[DMC_NET_FAMILIES]; /* what stores of a family share; NULL until needed */
     struct dmc_mutex lock;
     struct dmc_net_engine *shared_engine; /* made by the first resolve */
@@ -195,7 +199,8 @@ static struct dmc_net_store *http_make(const struct dmc_net_options *options, co
 
 /* --- life --- */
 
-enum damacy_status dmc_net_create(const char *storage_options, struct dmc_net **out, struct damacy_error *error)
+enum damacy_status dmc_net_create(const char *storage_options, uint64_t memory_bytes, struct dmc_net **out,
+                                  struct damacy_error *error)
 {
     struct dmc_net *net = dmc_calloc(1, sizeof *net);
     if (!net)
@@ -205,6 +210,10 @@ enum damacy_status dmc_net_create(const char *storage_options, struct dmc_net **
         dmc_free(net);
         return status;
     }
+    for (int i = 0; i < DMC_NET_FAMILIES; i++)
+        if (net->options.families[i].cache_dir)
+            net->cache_queue_bytes = dmc_min_u64(memory_bytes / 4, CACHE_QUEUE_MAX);
+    net->engine_bytes = memory_bytes - net->cache_queue_bytes;
     dmc_mutex_init(&net->lock);
     *out = net;
     return DAMACY_OK;
@@ -245,11 +254,13 @@ static enum damacy_status wake_up_locked(struct dmc_net *net, const struct dmc_n
     if (!net->shared_engine) {
         status = dmc_curl_load(&curl, error);
         if (status == DAMACY_OK)
-            status = dmc_net_engine_create(curl, &net->shared_engine, error);
+            status = dmc_net_engine_create(curl, net->engine_bytes, &net->shared_engine, error);
     }
     if (status == DAMACY_OK && options->cache_dir && !net->shared_cache_made) {
-        struct dmc_cache_options cache = {
-            .folder = options->cache_dir, .bytes_max = options->cache_bytes_max, .max_age_s = options->cache_max_age_s};
+        struct dmc_cache_options cache = {.folder = options->cache_dir,
+                                          .bytes_max = options->cache_bytes_max,
+                                          .max_age_s = options->cache_max_age_s,
+                                          .queue_bytes = net->cache_queue_bytes};
         status = dmc_cache_create(&cache, &net->shared_cache, error);
         net->shared_cache_made = status == DAMACY_OK;
     }

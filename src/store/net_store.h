@@ -8,8 +8,12 @@
 
 struct dmc_net;
 
-/* Read the options (NULL: none); nothing is loaded or started before the first resolve. INVAL for a wrong option. */
-enum damacy_status dmc_net_create(const char *storage_options, struct dmc_net **net, struct damacy_error *error);
+/* Read the options (NULL: none); nothing is loaded or started before the first resolve. INVAL for a wrong option.
+ *
+ * memory_bytes  what transfers under way, connections and the disk cache's queue may take together: with little of it fewer
+ *               transfers run at once, and nothing fails. */
+enum damacy_status dmc_net_create(const char *storage_options, uint64_t memory_bytes, struct dmc_net **net,
+                                  struct damacy_error *error);
 /* Nothing may be pending, except what a dmc_io_destroy() left behind. NULL allowed. */
 void dmc_net_destroy(struct dmc_net *net);
 

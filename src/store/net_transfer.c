@@ -275,7 +275,8 @@ static void try_hedge(struct dmc_net_engine *engine, struct dmc_transfer *transf
     const struct dmc_attempt *first = transfer->attempts[0];
     transfer->hedged = true; /* once a turn, also where the allowance is used up: later would be too late */
     bool whole = first->verdict == DMC_VERDICT_BODY && first->response.status != 206 && transfer->kind != DMC_RANGE_WHOLE;
-    if (whole || transfer->too_long || !dmc_net_endpoint_hedge_take(transfer->endpoint))
+    if (whole || transfer->too_long || engine->attempts_out >= engine->attempts_max ||
+        !dmc_net_endpoint_hedge_take(transfer->endpoint))
         return;
     if (start_attempt(engine, transfer, true)) {
         dmc_net_count(&transfer->endpoint->hedges, 1);

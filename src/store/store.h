@@ -224,8 +224,11 @@ struct dmc_stores_options {
     struct dmc_store_file_options file;
     const char *storage_options;  /* of the network stores: a JSON object as text, read at create; NULL: none */
     uint64_t container_bytes_max; /* most memory that tables of zip and reference files and inflated entries take; 0: 1 GiB */
+    uint64_t
+        network_bytes_max; /* most memory of the network stores: libcurl's, versions seen, the disk cache's queue; 0: 128 MiB */
 };
 #define DMC_CONTAINER_BYTES_DEFAULT (1ull << 30)
+#define DMC_NETWORK_BYTES_DEFAULT (128ull << 20)
 /* NULL options: all defaults. */
 enum damacy_status dmc_stores_create(const struct dmc_stores_options *options, struct dmc_stores **stores,
                                      struct damacy_error *error);

@@ -30,7 +30,9 @@ enum damacy_status dmc_stores_create(const struct dmc_stores_options *options, s
             stores, options->container_bytes_max ? options->container_bytes_max : DMC_CONTAINER_BYTES_DEFAULT,
             &stores->containers, error);
     if (status == DAMACY_OK)
-        status = dmc_net_create(options->storage_options, &stores->net, error);
+        status = dmc_net_create(options->storage_options,
+                                options->network_bytes_max ? options->network_bytes_max : DMC_NETWORK_BYTES_DEFAULT,
+                                &stores->net, error);
     if (status != DAMACY_OK) {
         dmc_stores_destroy(stores);
         return status;

@@ -26,7 +26,7 @@ static void world_make(struct world *world, bool (*answer)(struct server *, int,
     memset(world, 0, sizeof *world);
     server_start(&world->server, answer, user);
     struct damacy_error error = {0};
-    if (dmc_net_create(options, &world->net, &error) != DAMACY_OK)
+    if (dmc_net_create(options, DMC_NETWORK_BYTES_DEFAULT, &world->net, &error) != DAMACY_OK)
         fail_msg("%s", error.message);
     char uri[512];
     snprintf(uri, sizeof uri, "http://127.0.0.1:%u/%s", world->server.port, path);
@@ -202,6 +202,66 @@ static void test_unknown_length(void **state)
     request = read_one(&world, &read, "a", DMC_RANGE_SUFFIX, 0, 100);
     assert_int_equal(request->outcome, DMC_OUTCOME_FAILED);
     world_end(&world);
+}
+
+/* --- little memory --- */
+
+struct crowd {
+    _Atomic uint32_t now, most;
+};
+
+static bool counted(struct server *server, int fd, const struct question *question)
+{
+    struct crowd *crowd = server->user;
+    uint32_t now = atomic_fetch_add(&crowd->now, 1) + 1, most = atomic_load(&crowd->most);
+    while (now > most && !atomic_compare_exchange_weak(&crowd->most, &most, now)) {
+    }
+    server_dawdle(server, 2);
+    bool good = server->stop ? false : answer_well(fd, question, SEED, OBJECT_BYTES, "ETag: \"v1\"\r\n");
+    atomic_fetch_sub(&crowd->now, 1);
+    return good;
+}
+
+/* Two servers, and memory for a few transfers with both together: no more run at once, and both get their turn. */
+static void test_little_memory(void **state)
+{
+    (void)state;
+    enum { READS = 60, BYTES = 100, ALLOWED = 8 };
+    static unsigned char bytes[2][READS][BYTES];
+    static struct one_read reads[2][READS];
+    struct crowd crowd = {0};
+    struct server servers[2];
+    struct dmc_net *net;
+    struct dmc_store *stores[2];
+    char uri[64], prefix[DAMACY_URI_BYTES_MAX + 1];
+    /* 64 KiB of it are for versions, the rest is eight times 192 KiB. */
+    assert_int_equal(dmc_net_create("{\"hedge_share\": 0}", 64 * 1024 + ALLOWED * 192 * 1024, &net, NULL), DAMACY_OK);
+    for (int s = 0; s < 2; s++) {
+        server_start(&servers[s], counted, &crowd);
+        snprintf(uri, sizeof uri, "http://127.0.0.1:%u/x", servers[s].port);
+        assert_int_equal(dmc_net_resolve(net, uri, &stores[s], prefix, sizeof prefix, NULL), DAMACY_OK);
+    }
+    struct dmc_io *io = io_make(2 * READS, true);
+    for (int s = 0; s < 2; s++)
+        for (int i = 0; i < READS; i++) {
+            struct dmc_request *request =
+                prepare(&reads[s][i], stores[s], "x", DMC_RANGE_SPAN, (uint64_t)i * 1000, bytes[s][i], BYTES);
+            request->metadata = i % 3 == 0;
+            assert_int_equal(dmc_store_start(io, request), DMC_START_PENDING);
+        }
+    for (int i = 0; i < 2 * READS; i++)
+        assert_non_null(dmc_io_wait(io, dmc_clock_deadline(20 * SECOND_NS)));
+    for (int s = 0; s < 2; s++)
+        for (int i = 0; i < READS; i++) {
+            assert_int_equal(reads[s][i].request.outcome, DMC_OUTCOME_OK);
+            assert_true(bytes_match(bytes[s][i], SEED, (uint64_t)i * 1000, BYTES));
+        }
+    assert_true(atomic_load(&crowd.most) <= ALLOWED);
+    assert_true(atomic_load(&crowd.most) >= 2);
+    io_end(io);
+    dmc_net_destroy(net);
+    server_end(&servers[0]);
+    server_end(&servers[1]);
 }
 
 /* --- what the url says --- */
@@ -608,7 +668,7 @@ static void test_short_memory(void **state)
         char prefix[100];
         uint64_t before = dmc_mem_count();
         dmc_mem_fail_at(n);
-        enum damacy_status status = dmc_net_create("{\"headers\": {\"A\": \"b\"}}", &net, &error);
+        enum damacy_status status = dmc_net_create("{\"headers\": {\"A\": \"b\"}}", DMC_NETWORK_BYTES_DEFAULT, &net, &error);
         if (status == DAMACY_OK)
             status = dmc_net_resolve(net, uri, &store, prefix, sizeof prefix, &error);
         if (status == DAMACY_OK) {
@@ -634,13 +694,13 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_ranges),         cmocka_unit_test(test_server_without_ranges),
-        cmocka_unit_test(test_unknown_length), cmocka_unit_test(test_urls),
-        cmocka_unit_test(test_transient),      cmocka_unit_test(test_resume),
-        cmocka_unit_test(test_gives_up),       cmocka_unit_test(test_permanent),
-        cmocka_unit_test(test_redirects),      cmocka_unit_test(test_change),
-        cmocka_unit_test(test_many_at_once),   cmocka_unit_test(test_cancel),
-        cmocka_unit_test(test_nobody_there),   cmocka_unit_test(test_short_memory),
-        cmocka_unit_test(test_hedging),
+        cmocka_unit_test(test_unknown_length), cmocka_unit_test(test_little_memory),
+        cmocka_unit_test(test_urls),           cmocka_unit_test(test_transient),
+        cmocka_unit_test(test_resume),         cmocka_unit_test(test_gives_up),
+        cmocka_unit_test(test_permanent),      cmocka_unit_test(test_redirects),
+        cmocka_unit_test(test_change),         cmocka_unit_test(test_many_at_once),
+        cmocka_unit_test(test_cancel),         cmocka_unit_test(test_nobody_there),
+        cmocka_unit_test(test_short_memory),   cmocka_unit_test(test_hedging),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
