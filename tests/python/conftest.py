@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 import pytest
 import zarr
+from reading import config
 
 import damacy
 
@@ -64,7 +65,7 @@ def make_pipeline() -> Iterator[Callable[..., damacy.Pipeline]]:
     def make(**settings: Any) -> damacy.Pipeline:
         if "fields" not in settings:
             settings = {"sample_shape": SHAPE, "dtype": "f32"} | settings
-        made.append(damacy.Pipeline(damacy.Config(**({"samples_per_batch": 4} | settings))))
+        made.append(damacy.Pipeline(config(**({"samples_per_batch": 4} | settings))))
         return made[-1]
 
     yield make

@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from reading import Reader
+from reading import Reader, config, on_host
 
 import damacy
 
@@ -171,7 +171,7 @@ def test_functions_are_let_go(tmp_path: Path) -> None:
     seen = weakref.ref(decode)
     damacy.register_codec("test.gone", decode)
     uri = write(tmp_path / "a", bytes, [LITTLE, {"name": "test.gone"}])
-    pipeline = damacy.Pipeline(damacy.Config(samples_per_batch=1, sample_shape=DATA.shape, dtype="native"))
+    pipeline = damacy.Pipeline(config(samples_per_batch=1, sample_shape=DATA.shape, dtype="native"))
     pipeline.push(damacy.Sample(uri, [(0, n) for n in DATA.shape]))
     pipeline.pop().release()
     damacy.unregister_codec("test.gone")
@@ -179,7 +179,7 @@ def test_functions_are_let_go(tmp_path: Path) -> None:
     gc.collect()
     assert seen() is not None, "an open array still uses it"
     pipeline.push(damacy.Sample(uri, [(0, n) for n in DATA.shape]))
-    assert (np.asarray(pipeline.pop())[0] == DATA).all()
+    assert (on_host(pipeline.pop())[0] == DATA).all()
     pipeline.close()
     gc.collect()
     assert seen() is None
@@ -188,14 +188,14 @@ def test_functions_are_let_go(tmp_path: Path) -> None:
 def test_many_threads_and_a_consumer_that_computes(tmp_path: Path, register: Any) -> None:
     register("test.slow", lambda data, configuration, size: bytes(bytearray(data)))
     uri = write(tmp_path / "a", bytes, [LITTLE, {"name": "test.slow"}])
-    config = damacy.Config(samples_per_batch=4, sample_shape=(5, 7), dtype="u16", worker_count=4)
+    settings = config(samples_per_batch=4, sample_shape=(5, 7), dtype="u16", worker_count=4)
     rng = np.random.default_rng(1)
     begins = np.stack([rng.integers(0, 15, 400), rng.integers(0, 23, 400)], axis=1)
-    with damacy.Pipeline(config) as pipeline:
+    with damacy.Pipeline(settings) as pipeline:
         pipeline.push_arrays([uri], np.zeros(400, int), begins)
         row = 0
         for batch in pipeline.batches():
-            for values in np.asarray(batch):
+            for values in on_host(batch):
                 y, x = begins[row]
                 assert (values == DATA[y : y + 5, x : x + 7]).all()
                 row += 1

@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 import zarr
 from conftest import SHAPE, Example, sample_of
+from reading import on_host
 
 import damacy
 from damacy import Sample, Status
@@ -112,7 +113,7 @@ def test_missing_shard_is_the_fill_value(tmp_path: Path, make_pipeline) -> None:
     (tmp_path / "a" / "c" / "1" / "0" / "0").unlink()
     pipeline = make_pipeline(samples_per_batch=1)
     pipeline.push(Sample(tmp_path / "a", np.s_[2:6, 0:16, 0:16]))
-    values = np.asarray(pipeline.pop())
+    values = on_host(pipeline.pop())
     assert (values[0, :2] == 3).all() and (values[0, 2:] == -7).all()
 
 
@@ -142,7 +143,7 @@ def test_skip_leaves_out(example: Example, tmp_path: Path, make_pipeline) -> Non
     assert info.tags == (0, 2) and [row.tag for row in info.skipped] == [1, 3] and info.failed == info.skipped
     assert info.skipped[0].status is Status.NOTFOUND and isinstance(info.skipped[0].error, damacy.NotFound)
     assert info.skipped[0].message == str(info.skipped[0].error) and info.skipped[0].ordinal == 1
-    values = np.from_dlpack(batch)
+    values = on_host(batch)
     assert values.shape == (2, *SHAPE)
     np.testing.assert_array_equal(values[1], example.crop(2, 0, 0, shape=SHAPE))
 
@@ -153,7 +154,7 @@ def test_fill_marks(example: Example, tmp_path: Path, make_pipeline) -> None:
     batch = next(pipeline.batches())
     assert [row.status for row in batch.info.rows] == [Status.OK, Status.NOTFOUND] * 2
     assert [row.tag for row in batch.info.failed] == [1, 3]
-    values = np.from_dlpack(batch)
+    values = on_host(batch)
     assert (values[1] == 0).all()
     np.testing.assert_array_equal(values[2], example.crop(2, 0, 0, shape=SHAPE))
 

@@ -9,6 +9,7 @@ import sys
 import numpy as np
 import pytest
 from conftest import SHAPE, Example, sample_of
+from reading import cpu_only
 
 import damacy
 from damacy import Dtype
@@ -27,6 +28,7 @@ def first_values(example: Example) -> np.ndarray:
     return np.stack([example.crop(z, 0, 0, shape=SHAPE) for z in range(4)]).astype("f4")
 
 
+@cpu_only
 def test_numpy_shares_the_memory(example: Example, batch: damacy.Batch) -> None:
     with batch as tensor:
         one, two, three = np.from_dlpack(tensor), np.asarray(tensor), np.from_dlpack(batch)
@@ -42,6 +44,7 @@ def test_numpy_shares_the_memory(example: Example, batch: damacy.Batch) -> None:
     np.testing.assert_array_equal(copied, one)
 
 
+@cpu_only
 def test_capsules_of_both_kinds(batch: damacy.Batch) -> None:
     tensor = batch[""]
     assert tensor.__dlpack_device__() == batch.__dlpack_device__() == (1, 0)
@@ -64,6 +67,7 @@ def test_capsules_of_both_kinds(batch: damacy.Batch) -> None:
             tensor.__dlpack__(**wrong)
 
 
+@cpu_only
 def test_unused_capsules_give_the_buffer_back(example: Example, make_pipeline) -> None:
     pipeline = make_pipeline(batch_slots=2, samples_per_batch=1)
     pipeline.push(sample_of(example, (z % 8, 0, 0)) for z in range(100))
@@ -73,6 +77,7 @@ def test_unused_capsules_give_the_buffer_back(example: Example, make_pipeline) -
     assert pipeline.stats().batches_delivered == 100
 
 
+@cpu_only
 @pytest.mark.parametrize("dtype", DTYPES, ids=str)
 def test_every_dtype(tmp_path, make_pipeline, dtype: Dtype) -> None:
     import zarr
@@ -92,6 +97,7 @@ def test_every_dtype(tmp_path, make_pipeline, dtype: Dtype) -> None:
         np.testing.assert_array_equal(values[0].astype(bool), data)
 
 
+@cpu_only
 def test_buffers_of_every_kind(batch: damacy.Batch) -> None:
     view = memoryview(batch)
     assert view.shape == (4, *SHAPE) and view.format == "f" and view.itemsize == 4 and view.c_contiguous and not view.readonly
@@ -99,6 +105,7 @@ def test_buffers_of_every_kind(batch: damacy.Batch) -> None:
     assert np.frombuffer(batch, "u1").nbytes == view.nbytes
 
 
+@cpu_only
 def test_tensors_outlive_release_and_close(example: Example, make_pipeline) -> None:
     pipeline = make_pipeline(batch_slots=3)
     pipeline.push(sample_of(example, (z % 4, 0, 0)) for z in range(1000))
@@ -116,6 +123,7 @@ def test_tensors_outlive_release_and_close(example: Example, make_pipeline) -> N
     np.testing.assert_array_equal(np.asarray(viewed), first_values(example))
 
 
+@cpu_only
 def test_a_held_tensor_keeps_its_buffer_out_of_the_pool(example: Example, make_pipeline) -> None:
     pipeline = make_pipeline(batch_slots=2)
     pipeline.push(sample_of(example, (z % 8, 0, 0)) for z in range(100))
@@ -136,6 +144,7 @@ def test_a_batch_that_nobody_holds_is_released(example: Example, make_pipeline) 
         assert pipeline.pop() is not None
 
 
+@cpu_only
 def test_use_after_release_raises(batch: damacy.Batch) -> None:
     tensor, info = batch[""], batch.info
     batch.release()
@@ -198,6 +207,7 @@ def test_no_memory_is_lost(example: Example) -> None:
 # --- other consumers, where they are installed ---
 
 
+@cpu_only
 def test_torch(example: Example, batch: damacy.Batch) -> None:
     torch = pytest.importorskip("torch")
     with batch as tensor:

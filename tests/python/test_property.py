@@ -17,6 +17,7 @@ import numpy as np
 import pytest
 import tensorstore
 import zarr
+from reading import config, on_host
 from zarr.codecs import BloscCodec, BytesCodec, Crc32cCodec, GzipCodec, TransposeCodec, ZstdCodec
 
 import damacy
@@ -156,7 +157,7 @@ def test_random_arrays_one_by_one(tmp_path: Path, seed: int) -> None:
         if not exact_in_one_step(data, output):
             output = "float32"
         shape = tuple(int(rng.integers(1, extent + 1)) for extent in data.shape)
-        config = damacy.Config(
+        settings = config(
             samples_per_batch=int(rng.integers(1, 6)),
             sample_shape=shape,
             dtype=output,
@@ -167,7 +168,7 @@ def test_random_arrays_one_by_one(tmp_path: Path, seed: int) -> None:
         )
         begins = np.stack([rng.integers(0, extent - size + 1, CROPS) for extent, size in zip(data.shape, shape)], axis=1)
         expected = converted(data, output)
-        with damacy.Pipeline(config) as pipeline:
+        with damacy.Pipeline(settings) as pipeline:
             if chance(rng, 0.5):
                 pipeline.push(damacy.Sample(case.uri, [(b, b + s) for b, s in zip(begin, shape)], i) for i, begin in enumerate(begins))
             else:
@@ -175,7 +176,7 @@ def test_random_arrays_one_by_one(tmp_path: Path, seed: int) -> None:
             row = 0
             for batch in pipeline.batches():
                 assert list(batch.info.tags) == list(range(row, row + len(batch.info.rows))), where
-                for values in np.from_dlpack(batch):
+                for values in on_host(batch):
                     box = tuple(slice(b, b + s) for b, s in zip(begins[row], shape))
                     assert same(values, np.ascontiguousarray(expected[box])), f"crop {box} as {output}; {where}"
                     row += 1
@@ -195,12 +196,12 @@ def test_random_arrays_in_one_stream(tmp_path: Path, seed: int, rank: int) -> No
     for _ in range(40 * len(cases)):
         index = int(rng.integers(len(cases)))
         draws.append((index, [int(rng.integers(extent)) for extent in cases[index].data.shape]))
-    with damacy.Pipeline(damacy.Config(samples_per_batch=32, sample_shape=shape, dtype=output, batch_slots=3)) as pipeline:
+    with damacy.Pipeline(config(samples_per_batch=32, sample_shape=shape, dtype=output, batch_slots=3)) as pipeline:
         pipeline.push(damacy.Sample(cases[i].uri, [(b, b + 1) for b in begin]) for i, begin in draws)
         row = 0
         for batch in pipeline.batches():
             with batch as tensor:
-                for values in np.asarray(tensor):
+                for values in on_host(tensor):
                     index, begin = draws[row]
                     expected = converted(cases[index].data[tuple(slice(b, b + 1) for b in begin)], output)
                     assert same(values, expected), f"DAMACY_TEST_SEED={seed}, rank {rank}, {begin} of array {index}: {cases[index].text}"
@@ -223,9 +224,9 @@ def test_big_chunks_are_decoded_in_part(tmp_path: Path, seed: int) -> None:
         array[...] = data
         shape = (5, 17, 33)
         begins = np.stack([rng.integers(0, extent - size + 1, 24) for extent, size in zip(data.shape, shape)], axis=1)
-        with damacy.Pipeline(damacy.Config(samples_per_batch=3, sample_shape=shape, dtype="native")) as pipeline:
+        with damacy.Pipeline(config(samples_per_batch=3, sample_shape=shape, dtype="native")) as pipeline:
             pipeline.push_arrays([tmp_path / name], np.zeros(24, int), begins)
-            rows = [row for batch in pipeline.batches() for row in np.asarray(batch).copy()]
+            rows = [row for batch in pipeline.batches() for row in on_host(batch).copy()]
         for begin, row in zip(begins, rows, strict=True):
             expected = data[tuple(slice(b, b + s) for b, s in zip(begin, shape))]
             np.testing.assert_array_equal(row, expected, err_msg=f"DAMACY_TEST_SEED={seed}, {name}, {begin}")
@@ -238,6 +239,6 @@ def test_metadata_with_other_words(tmp_path: Path) -> None:
     document |= {"fill_value": "0x40490fdb", "attributes": {"nested": [None, {"x": 1e300}]}}
     document["some_extension"] = {"must_understand": False}
     (tmp_path / "a" / "zarr.json").write_text(json.dumps(document))
-    with damacy.Pipeline(damacy.Config(samples_per_batch=1, sample_shape=(4,), dtype="native")) as pipeline:
+    with damacy.Pipeline(config(samples_per_batch=1, sample_shape=(4,), dtype="native")) as pipeline:
         pipeline.push(damacy.Sample(tmp_path / "a", [(0, 4)]))
-        assert (np.asarray(pipeline.pop()) == np.float32(np.pi)).all()
+        assert (on_host(pipeline.pop()) == np.float32(np.pi)).all()

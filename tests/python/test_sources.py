@@ -11,6 +11,7 @@ from collections.abc import Iterator
 import numpy as np
 import pytest
 from conftest import SHAPE, Example, sample_of
+from reading import config, on_host
 
 import damacy
 from damacy import Sample
@@ -241,7 +242,7 @@ def test_sources_that_hold_their_pipeline_are_collected(example: Example) -> Non
 
     marker = Marker()
     seen = weakref.ref(marker)
-    pipeline = damacy.Pipeline(damacy.Config(samples_per_batch=1, sample_shape=SHAPE, dtype="f32"))
+    pipeline = damacy.Pipeline(config(samples_per_batch=1, sample_shape=SHAPE, dtype="f32"))
     pipeline.push(cycle(pipeline, marker))
     pipeline.pop().release()
     del pipeline, marker
@@ -266,7 +267,7 @@ def test_arrays_without_sample_objects(example: Example, labels: Example, make_p
     row = 0
     for batch in pipeline.batches():
         with batch as tensor:
-            for tag, values in zip(batch.info.tags, np.asarray(tensor)):
+            for tag, values in zip(batch.info.tags, on_host(tensor)):
                 source = (example, labels)[int(kept[1][row])]
                 np.testing.assert_array_equal(values, source.crop(*map(int, kept[0][row]), shape=SHAPE))
                 assert tag == tags[row]
@@ -281,7 +282,7 @@ def test_arrays_of_several_fields(example: Example, labels: Example, make_pipeli
     batch = pipeline.pop()
     assert batch.info.tags == (0, 1, 2, 3)
     for i in range(4):
-        np.testing.assert_array_equal(np.asarray(batch["label"])[i], labels.crop(*begins["label"][i], shape=(1, 4, 4)))
+        np.testing.assert_array_equal(on_host(batch["label"])[i], labels.crop(*begins["label"][i], shape=(1, 4, 4)))
 
 
 def test_wrong_arrays(example: Example, make_pipeline) -> None:

@@ -7,9 +7,9 @@ import threading
 import time
 from collections.abc import Callable
 
-import numpy as np
 import pytest
 from conftest import SHAPE, Example, sample_of
+from reading import config, on_host
 
 import damacy
 
@@ -56,7 +56,7 @@ def test_several_threads_pop_one_stream(example: Example, make_pipeline, count: 
         for batch in pipeline.batches():
             with batch as tensor:
                 info = batch.info
-                values = np.asarray(tensor)
+                values = on_host(tensor)
                 for row, tag in enumerate(info.tags):
                     assert values[row, 0, 0, 0] == example.data[tag % 8, 0, 0]
                 own.append((info.batch_id, info.tags))
@@ -160,7 +160,7 @@ def test_release_from_any_thread(example: Example, make_pipeline) -> None:
     def release() -> None:
         while not done.is_set() or queue:
             if queue:
-                values = np.from_dlpack(queue[0])
+                values = on_host(queue[0])
                 queue.pop(0).release()
                 assert values.shape == (4, *SHAPE)
                 del values
@@ -173,9 +173,9 @@ def test_release_from_any_thread(example: Example, make_pipeline) -> None:
 
 def test_pipeline_per_thread(example: Example) -> None:
     def stream() -> None:
-        config = damacy.Config(samples_per_batch=4, sample_shape=SHAPE, dtype="f32", worker_count=1)
+        settings = config(samples_per_batch=4, sample_shape=SHAPE, dtype="f32", worker_count=1)
         for _ in range(5):
-            with damacy.Pipeline(config) as pipeline:
+            with damacy.Pipeline(settings) as pipeline:
                 pipeline.push(sample_of(example, (i % 8, 0, 0), tag=i) for i in range(40))
                 assert len([batch.release() for batch in pipeline.batches()]) == 10
 

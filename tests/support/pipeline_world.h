@@ -89,23 +89,48 @@ static inline struct damacy_config pw_config(struct damacy_field *field, uint32_
 
 #ifdef PW_GPU /* the same tests on a real device */
 #include "backend/cuda/cuda_driver.h"
+
+/* A call of the driver that must do: says what it answered if it does not. */
+#define pw_cuda(driver, call)                                                                                                  \
+    do {                                                                                                                       \
+        dmc_cu_result pw_result = (driver)->call;                                                                              \
+        if (pw_result != DMC_CU_SUCCESS) {                                                                                     \
+            const char *pw_name = NULL;                                                                                        \
+            (driver)->error_name(pw_result, &pw_name);                                                                         \
+            fprintf(stderr, "%s: %s\n", #call, pw_name ? pw_name : "?");                                                       \
+            zw_require(pw_result == DMC_CU_SUCCESS && #call);                                                                  \
+        }                                                                                                                      \
+    } while (0)
+
+/* The first device's context, retained until the process ends: each pipeline comes and goes with its own reference, and making
+ * a context takes longer than most tests. */
+static dmc_cu_context pw_context;
+static const struct dmc_cuda_driver *pw_driver;
+static inline void pw_retain_context(void)
+{
+    struct damacy_error error;
+    pw_ok(dmc_cuda_driver_load(&pw_driver, &error), &error);
+    pw_cuda(pw_driver, primary_retain(&pw_context, 0));
+}
 #endif
 
 /* `bytes` at `data`, which may be on a device, where the CPU can read them; until the next call of the same thread. */
 static inline const uint8_t *pw_readable(const void *data, uint64_t bytes)
 {
 #ifdef PW_GPU
+    static pthread_once_t once = PTHREAD_ONCE_INIT;
     static __thread uint8_t *copy;
-    static __thread bool entered;
-    const struct dmc_cuda_driver *driver;
-    dmc_cu_context context;
-    zw_require(dmc_cuda_driver_load(&driver, NULL) == DAMACY_OK);
-    if (!entered)
-        zw_require(driver->primary_retain(&context, 0) == DMC_CU_SUCCESS && driver->context_push(context) == DMC_CU_SUCCESS);
-    entered = true;
+    zw_require(pthread_once(&once, pw_retain_context) == 0);
+    if (bytes == 0)
+        return data;
+    dmc_cu_context popped;
     copy = realloc(copy, bytes);
-    zw_require(copy && driver->copy_to_host(copy, (uint64_t)(uintptr_t)data, bytes, DMC_CU_STREAM_LEGACY) == DMC_CU_SUCCESS);
-    zw_require(driver->stream_synchronize(DMC_CU_STREAM_LEGACY) == DMC_CU_SUCCESS);
+    zw_require(copy != NULL);
+    /* Around every call: the caller's context may have been changed meanwhile, or be another device's. */
+    pw_cuda(pw_driver, context_push(pw_context));
+    pw_cuda(pw_driver, copy_to_host(copy, (uint64_t)(uintptr_t)data, bytes, DMC_CU_STREAM_LEGACY));
+    pw_cuda(pw_driver, stream_synchronize(DMC_CU_STREAM_LEGACY));
+    pw_cuda(pw_driver, context_pop(&popped));
     return copy;
 #else
     (void)bytes;
@@ -124,15 +149,18 @@ static inline const uint8_t *pw_readable(const void *data, uint64_t bytes)
 static inline struct damacy_config pw_placed(const struct damacy_config *config, struct dmc_pipeline_extras *extras)
 {
     struct damacy_config placed = *config;
-#ifdef PW_CUDA
+#if defined(PW_CUDA) || defined(PW_GPU)
     placed.device = DAMACY_CUDA_DEVICE;
     placed.decode = getenv("PW_DECODE") ? (enum damacy_decode)atoi(getenv("PW_DECODE")) : DAMACY_DECODE_AUTO;
+#endif
+#ifdef PW_CUDA
     if (!placed.max_gpu_memory_bytes)
         placed.max_gpu_memory_bytes = 256u << 20;
     extras->cuda_driver = &fake_driver;
     extras->cuda_image = fake_image;
 #elif defined(PW_GPU)
-    placed.device = DAMACY_CUDA_DEVICE;
+    if (!placed.max_gpu_memory_bytes) /* pinning the waves of a large one takes longer than the test */
+        placed.max_gpu_memory_bytes = 64u << 20;
     (void)extras;
 #else
     (void)extras;

@@ -16,6 +16,7 @@ import zarr
 HERE = Path(__file__).resolve().parent
 sys.path.insert(0, str(HERE.parents[1] / "support"))
 
+from reading import config, on_host  # noqa: E402
 from servers import READER, WRITER, Certificates, Nginx, SeaweedFS, Unavailable, encode_key, make_certificates  # noqa: E402
 
 import damacy  # noqa: E402
@@ -160,7 +161,7 @@ def expect(pipeline: damacy.Pipeline, data: np.ndarray, begins: np.ndarray, shap
         batch = pipeline.pop(timeout=120)
         assert list(batch.info.tags) == list(range(tag + row, tag + row + len(batch.info.rows)))
         with batch as tensor:
-            for values in np.asarray(tensor):
+            for values in on_host(tensor):
                 box = tuple(slice(b, b + s) for b, s in zip(begins[row], shape))
                 np.testing.assert_array_equal(values, data[box], err_msg=f"crop {row} at {begins[row]}")
                 row += 1
@@ -172,4 +173,4 @@ def random_begins(rng: np.random.Generator, extent: tuple[int, ...], shape: tupl
 
 def pipeline_for(options: dict[str, Any], **settings: Any) -> damacy.Pipeline:
     settings = {"samples_per_batch": 4, "sample_shape": SHAPE, "dtype": "native"} | settings
-    return damacy.Pipeline(damacy.Config(storage_options=options, **settings))
+    return damacy.Pipeline(config(storage_options=options, **settings))

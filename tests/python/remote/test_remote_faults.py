@@ -18,6 +18,7 @@ import pytest
 import zarr
 from remote.conftest import crops_of, expect, pipeline_for
 from fault_proxy import Fault, FaultProxy, Rule, lognormal_latency
+from reading import on_host
 from servers import Nginx
 
 import damacy
@@ -162,7 +163,7 @@ def test_the_report_is_the_list_of_faults(proxy: FaultProxy, chunks: np.ndarray,
                 assert isinstance(row.error, damacy.StorageError) and row.error.uri == uri
                 assert row.error.key == f"c/{row.tag}/0/0", "the error names another object"
             with batch as tensor:
-                values = np.asarray(tensor)
+                values = on_host(tensor)
                 rows = [row for row in info.rows if row not in info.failed or policy == "fill"]
                 assert len(values) == len(rows)
                 for row, value in zip(rows, values):
@@ -229,7 +230,7 @@ def test_ranges(proxy: FaultProxy, shards: np.ndarray, seed: int, name: str) -> 
         for batch in pipeline.batches():
             skipped += len(batch.info.skipped)
             with batch as tensor:
-                for tag, values in zip(batch.info.tags, np.asarray(tensor)):
+                for tag, values in zip(batch.info.tags, on_host(tensor)):
                     box = tuple(slice(b, b + s) for b, s in zip(begins[tag], shape))
                     np.testing.assert_array_equal(values, shards[box])
     assert proxy.injected
@@ -256,7 +257,7 @@ def test_changed_object_is_told(proxy: FaultProxy, shards: np.ndarray, seed: int
             for row in batch.info.skipped:
                 assert begins[row.tag][0] < 4, "the other shard did not change"
             with batch as tensor:
-                for tag, values in zip(batch.info.tags, np.asarray(tensor)):
+                for tag, values in zip(batch.info.tags, on_host(tensor)):
                     box = tuple(slice(b, b + s) for b, s in zip(begins[tag], shape))
                     np.testing.assert_array_equal(values, shards[box])
     assert messages and all("changed" in message for message in messages)

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 import zarr
 from remote.conftest import SHAPE, Place, Remote, crops_of, make_place, pipeline_for, random_begins, s3_options
+from reading import on_host
 from servers import READER, WRITER, Keys, Nginx, SeaweedFS
 from test_property import CROPS, converted, exact_in_one_step, outputs, random_array, same
 
@@ -66,7 +67,7 @@ def test_random_arrays(place: Place, tmp_path: Path, seed: int) -> None:
         with pipeline_for(place.options, sample_shape=shape, dtype=output, samples_per_batch=int(rng.integers(1, 6))) as pipeline:
             pipeline.push_arrays([uri], np.zeros(CROPS, int), begins)
             for batch in pipeline.batches():
-                for values in np.from_dlpack(batch):
+                for values in on_host(batch):
                     box = tuple(slice(b, b + s) for b, s in zip(begins[row], shape))
                     assert same(values, np.ascontiguousarray(expected[box])), f"crop {box} as {output}; {where}"
                     row += 1

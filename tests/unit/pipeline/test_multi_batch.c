@@ -66,7 +66,8 @@ static void stream(uint64_t (*delay)(void *, const char *), uint32_t batches, ui
     config.tuning.lookahead_samples = 16;
     struct damacy *pipeline;
     extras.memory_store = delayed;
-    pw_ok(dmc_pipeline_create(&config, &extras, &pipeline, &error), &error);
+    struct damacy_config placed = pw_placed(&config, &extras);
+    pw_ok(dmc_pipeline_create(&placed, &extras, &pipeline, &error), &error);
 
     uint32_t total = batches * SAMPLES, pushed = 0;
     struct pw_sample *samples = calloc(total, sizeof *samples);

@@ -108,8 +108,9 @@ static void test_nothing_resolved_yet(void **state)
     struct damacy_batch_info info = pw_info(batch);
     assert_int_equal(info.row_count, 2);
     assert_int_not_equal(info.tensors[0].dtype, DAMACY_NATIVE);
+    const uint8_t *found = pw_readable(info.tensors[0].data, info.tensors[0].bytes);
     for (uint64_t i = 0; i < info.tensors[0].bytes; i++)
-        assert_int_equal(((uint8_t *)info.tensors[0].data)[i], 0);
+        assert_int_equal(found[i], 0);
     damacy_release(batch);
     batch = pw_pop(pipeline);
     assert_int_equal(pw_info(batch).tensors[0].dtype, DAMACY_I64);
