@@ -16,6 +16,11 @@
  * every four of them add one: with four slots 16 workers reached 0.87 of the bare loop on uncompressed data, 0.96 to 1.10
  * elsewhere (bench/scaling.py). */
 #define BATCH_SLOTS 4u
+/* A GPU decodes fastest in full waves, and three are under way at once: one being read, one copied, one decoded. So as many
+ * batches as hold that much are in work where device memory allows: aligned crops of 128 KiB zstd chunks, batches of 128 MiB:
+ * with 7 slots waves were half full and readers idle for a quarter of their time. */
+#define CUDA_FLIGHT_BYTES (3 * 512 * MIB)
+#define CUDA_BATCH_SLOTS_MAX 16u
 /* Enough to keep an NVMe disk busy from two workers: 64 reads in flight gave its full rate, 128 no more. */
 #define READS_IN_FLIGHT 32u
 /* Over a network a read takes up to a hundred times as long, and one that is late holds its place in the worker's ring. All
@@ -241,7 +246,11 @@ static void complete_tuning(struct damacy_config *config, struct dmc_config_layo
     layout->reserve_bytes = RESERVE_BYTES + dmc_prefetcher_memory_transient(&prefetcher);
     layout->lookahead_bytes = dmc_config_lookahead_bytes(config);
     if (tuning->batch_slots == 0) {
-        tuning->batch_slots = (uint32_t)dmc_max_u64(BATCH_SLOTS, BATCH_SLOTS - 1 + tuning->worker_count / 4);
+        layout->batch_slots_least = (uint32_t)dmc_max_u64(BATCH_SLOTS, BATCH_SLOTS - 1 + tuning->worker_count / 4);
+        tuning->batch_slots = layout->batch_slots_least;
+        if (config->device == DAMACY_CUDA_DEVICE)
+            tuning->batch_slots = (uint32_t)dmc_max_u64(
+                tuning->batch_slots, dmc_min_u64(2 + CUDA_FLIGHT_BYTES / layout->batch_bytes, CUDA_BATCH_SLOTS_MAX));
         while (tuning->batch_slots > 2 && sum_fixed(config, layout) + layout->reserve_bytes > limit)
             tuning->batch_slots--;
     }

@@ -30,8 +30,18 @@ static enum damacy_status too_small(const struct damacy *pipeline, uint64_t devi
     return DAMACY_BUDGET;
 }
 
+/* Where the caller left it open: a quarter of the device memory for batches, the rest is better used by waves. */
+static void lower_slots(struct damacy *pipeline, uint64_t device_limit)
+{
+    struct damacy_tuning *tuning = &pipeline->config.tuning;
+    const uint32_t least = pipeline->layout.batch_slots_least;
+    while (least && tuning->batch_slots > least && tuning->batch_slots * pipeline->layout.batch_bytes > device_limit / 4)
+        tuning->batch_slots--;
+}
+
 static enum damacy_status create_on(struct damacy *pipeline, struct dmc_cuda_device *device, struct damacy_error *error)
 {
+    lower_slots(pipeline, device->budget.limit_bytes);
     const struct damacy_tuning *tuning = &pipeline->config.tuning;
     struct dmc_cuda_options options = {
         .reader_count = tuning->worker_count,

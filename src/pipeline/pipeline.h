@@ -117,8 +117,9 @@ struct dmc_config_layout {
     uint64_t reserve_bytes;   /* kept for plans and metadata in transit */
     uint64_t limit_bytes;
     uint64_t default_limit_bytes;
-    bool gap_open;      /* coalesce_gap_bytes is the default, which is for files: what a store advises goes before it */
-    bool read_max_open; /* likewise coalesce_read_bytes_max */
+    uint32_t batch_slots_least; /* CUDA may go down to these where device memory is short; 0: the caller chose */
+    bool gap_open;              /* coalesce_gap_bytes is the default, which is for files: what a store advises goes before it */
+    bool read_max_open;         /* likewise coalesce_read_bytes_max */
 };
 
 struct damacy {
