@@ -46,6 +46,7 @@ struct dmc_backend_batch {
     /* shared by the backend's threads */
     _Atomic uint64_t claim;     /* tasks << 32 | next task to claim; published by submit (release), claimed with acquire */
     _Atomic uint32_t remaining; /* tasks not finished; the thread that makes it 0 (acq_rel) sees all others' writes */
+    _Atomic uint64_t begin_ns;  /* when its first read was started; 0: not yet. Nothing else is published with it */
 };
 
 /* Called by the backend's threads. */

@@ -23,6 +23,7 @@ static inline uint32_t dmc_claim_tasks(const struct dmc_plan *plan)
 static inline void dmc_claim_publish(struct dmc_claim_ring *ring, struct dmc_backend_batch *batch, uint32_t tasks)
 {
     atomic_store_explicit(&batch->remaining, tasks, memory_order_relaxed);
+    atomic_store_explicit(&batch->begin_ns, 0, memory_order_relaxed);
     atomic_store_explicit(&batch->claim, (uint64_t)tasks << 32, memory_order_release); /* partner: dmc_claim_task */
     uint64_t number = atomic_load_explicit(&ring->submitted, memory_order_relaxed);
     atomic_store_explicit(&ring->batches[number % ring->capacity], batch, memory_order_release);
@@ -52,6 +53,16 @@ static inline bool dmc_claim_task(struct dmc_claim_ring *ring, uint64_t *cursor,
         return true;
     }
     return false;
+}
+
+/* When the reading of the batch began: now, if nobody was quicker. For dmc_request.begin_ns. */
+static inline uint64_t dmc_batch_begin(struct dmc_backend_batch *batch, uint64_t now_ns)
+{
+    uint64_t begin_ns = atomic_load_explicit(&batch->begin_ns, memory_order_relaxed);
+    if (begin_ns == 0 && atomic_compare_exchange_strong_explicit(&batch->begin_ns, &begin_ns, now_ns, memory_order_relaxed,
+                                                                 memory_order_relaxed))
+        return now_ns;
+    return begin_ns;
 }
 
 #endif

@@ -262,19 +262,19 @@ static void divide(const struct damacy_config *config, struct dmc_config_layout 
 {
     const struct damacy_tuning *tuning = &config->tuning;
     uint64_t left = layout->limit_bytes - layout->fixed_bytes - layout->reserve_bytes;
-    layout->plan_bytes = (RESERVE_BYTES - NETWORK_BYTES_MIN + left / 8) / tuning->batch_slots;
+    layout->plan_bytes = (RESERVE_BYTES - NETWORK_BYTES_MIN + left / 32 * 3) / tuning->batch_slots;
     layout->metadata_bytes = layout->prefetcher_bytes + layout->reserve_bytes - RESERVE_BYTES + left / 16;
     layout->parse_bytes = left / 16;
     layout->container_bytes = left / 16;
     layout->network_bytes = NETWORK_BYTES_MIN + left / 32;
     if (config->device == DAMACY_CUDA_DEVICE) { /* readers draw what they need, and what is left is for pinned memory first */
-        layout->pinned_bytes = left / 4 * 3 - left / 8 - left / 32;
+        layout->pinned_bytes = left / 4 * 3 - left / 8;
         return;
     }
-    /* The largest chunk is the same at any number of workers: worker_bytes and thirteen parts in 32 of what is left. */
+    /* The largest chunk is the same at any number of workers: worker_bytes and seven sixteenths of what is left. */
     uint64_t larger_bytes = left / 4 / tuning->worker_count;
     layout->share_bytes = tuning->worker_bytes + larger_bytes;
-    layout->oversize_bytes = left / 2 - left / 16 - left / 32 - larger_bytes;
+    layout->oversize_bytes = left / 2 - left / 16 - larger_bytes;
 }
 
 enum damacy_status dmc_config_complete(const struct damacy_config *config, struct damacy_config *complete,

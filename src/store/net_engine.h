@@ -28,6 +28,7 @@ struct dmc_net_store;
 struct dmc_net_settings {
     uint64_t connect_timeout_ns;
     uint64_t request_timeout_ns; /* for a request with all its retries */
+    uint64_t batch_timeout_ns;   /* for all requests of a batch together, from its first on; 0: none */
     uint64_t stall_window_ns;    /* an attempt that gets less than stall_bytes_per_s over it is given up and tried again */
     uint64_t stall_bytes_per_s;
     uint64_t backoff_min_ns, backoff_max_ns;

@@ -87,6 +87,7 @@ struct dmc_transfer {
     bool hedged;
     uint32_t attempt_count, barren, mends, redirects; /* barren: failures in a row that brought nothing */
     uint64_t begin_ns, first_run_ns, deadline_ns;
+    bool batch_deadline;       /* deadline_ns is that of its batch */
     struct dmc_text redirect;  /* "" none */
     struct damacy_error error; /* of the last failure */
 };

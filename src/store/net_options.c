@@ -36,6 +36,7 @@ static const struct option options_known[] = {
     {{"user_agent"}, TEXT, AT(settings.user_agent), 0, 0},
     {{"connect_timeout"}, TIME, AT(settings.connect_timeout_ns), 0.001, 3600},
     {{"request_timeout", "timeout", "read_timeout"}, TIME, AT(settings.request_timeout_ns), 0.001, 86400},
+    {{"batch_timeout"}, TIME, AT(settings.batch_timeout_ns), 0, 86400},
     {{"stall_timeout"}, TIME, AT(settings.stall_window_ns), 0.001, 86400},
     {{"stall_bytes_per_s"}, BYTES, AT(settings.stall_bytes_per_s), 0, 1e12},
     {{"retries_max", "max_retries", "retries", "max_attempts"}, COUNT, AT(settings.retries_max), 0, 100},

@@ -77,7 +77,8 @@ void dmc_transfer_queue(struct dmc_net_engine *engine, struct dmc_transfer *tran
 {
     enqueue(transfer);
     dmc_engine_timer(engine, transfer, transfer->deadline_ns);
-    dmc_engine_pump(engine, transfer->endpoint);
+    if (!transfer->batch_deadline || dmc_clock_ns() < transfer->deadline_ns) /* else the timer ends it, unasked */
+        dmc_engine_pump(engine, transfer->endpoint);
 }
 
 static void wait_for_credentials(struct dmc_net_engine *engine, struct dmc_transfer *transfer)
@@ -120,6 +121,10 @@ void dmc_transfer_begin(struct dmc_net_engine *engine, struct dmc_transfer *tran
     transfer->attempt_count = transfer->barren = transfer->mends = transfer->redirects = 0;
     transfer->begin_ns = dmc_clock_ns();
     transfer->deadline_ns = transfer->begin_ns + transfer->settings->request_timeout_ns;
+    uint64_t batch_ns = transfer->settings->batch_timeout_ns;
+    transfer->batch_deadline = batch_ns && request->begin_ns && request->begin_ns + batch_ns < transfer->deadline_ns;
+    if (transfer->batch_deadline)
+        transfer->deadline_ns = request->begin_ns + batch_ns;
     dmc_text_clear(&transfer->redirect);
     memset(&transfer->error, 0, offsetof(struct damacy_error, stage));
     dmc_net_endpoint_request(transfer->endpoint);
@@ -307,8 +312,8 @@ static void try_later(struct dmc_net_engine *engine, struct dmc_transfer *transf
     uint64_t now_ns = dmc_clock_ns();
     if (wait_ns >= transfer->deadline_ns - dmc_min_u64(now_ns, transfer->deadline_ns)) {
         if (after_s != DMC_HTTP_UNKNOWN)
-            dmc_error_hint(&transfer->error, "it asks to be left alone for %llu s, which request_timeout does not allow",
-                           (unsigned long long)after_s);
+            dmc_error_hint(&transfer->error, "it asks to be left alone for %llu s, which %s does not allow",
+                           (unsigned long long)after_s, transfer->batch_deadline ? "batch_timeout" : "request_timeout");
         end_failed(engine, transfer);
         return;
     }
@@ -363,8 +368,13 @@ void dmc_transfer_due(struct dmc_net_engine *engine, struct dmc_transfer *transf
         char last[400] = "";
         if (transfer->error.message[0] && transfer->error.status != DAMACY_OK)
             snprintf(last, sizeof last, "; before that: %.380s", transfer->error.message);
-        dmc_error_set(&transfer->error, DAMACY_IO, "read", "no whole answer within request_timeout (%g s)%s",
-                      (double)transfer->settings->request_timeout_ns * SECOND, last);
+        if (transfer->batch_deadline)
+            dmc_error_set(&transfer->error, DAMACY_IO, "read",
+                          "not read within batch_timeout (%g s) of its batch's first read%s",
+                          (double)transfer->settings->batch_timeout_ns * SECOND, last);
+        else
+            dmc_error_set(&transfer->error, DAMACY_IO, "read", "no whole answer within request_timeout (%g s)%s",
+                          (double)transfer->settings->request_timeout_ns * SECOND, last);
         end_failed(engine, transfer);
         return;
     }

@@ -65,6 +65,8 @@ struct dmc_request {
     uint32_t part_count;
     struct damacy_error *error; /* the caller's, or NULL; written only for FAILED, without uri, which the caller adds */
     bool metadata;              /* small, and something waits for it: network stores let it pass chunks */
+    uint64_t
+        begin_ns; /* when the reading of what it belongs to (a batch) began, which network stores may bound; 0: no matter */
     void *user;
     /* the answer, valid once done */
     enum dmc_outcome outcome;

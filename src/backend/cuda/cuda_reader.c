@@ -626,6 +626,7 @@ static bool start_read(struct dmc_cuda_reader *reader, struct dmc_cuda_held want
     struct dmc_cuda_job *job = begin_job(reader, &wanted);
     const struct dmc_backend_array *array = batch->plan.objects[read->object].array->user;
     job->part = (struct iovec){job->data, wanted.bytes};
+    uint64_t begin_ns = dmc_clock_ns();
     job->request = (struct dmc_request){
         .store = array->store,
         .key = batch->objects[read->object].key,
@@ -635,9 +636,9 @@ static bool start_read(struct dmc_cuda_reader *reader, struct dmc_cuda_held want
         .parts = &job->part,
         .part_count = 1,
         .error = &job->error,
+        .begin_ns = dmc_batch_begin(batch, begin_ns),
         .user = job,
     };
-    uint64_t begin_ns = dmc_clock_ns();
     enum dmc_start started = dmc_store_start(reader->io, &job->request);
     dmc_cuda_count(&reader->read, 1, 0, dmc_clock_ns() - begin_ns);
     if (started == DMC_START_DONE)

@@ -300,6 +300,28 @@ def test_hedges_stay_below_their_share(proxy: FaultProxy, chunks: np.ndarray) ->
     print(f"{server['hedges']} hedges, {server['hedges_won']} won, of {server['requests']}")
 
 
+@pytest.mark.parametrize("policy", ["raise", "skip"])
+def test_a_batch_has_a_deadline(proxy: FaultProxy, chunks: np.ndarray, policy: str) -> None:
+    """One object never comes: its sample fails by the policy when the batch's time is over, and the rest is delivered."""
+    proxy.rules = [Rule(Fault.HANG, r"/c/5/")]
+    options = {"batch_timeout": 1.5, "request_timeout": 100, "hedge_share": 0}
+    with pipeline_for(options, sample_shape=CHUNK, samples_per_batch=8, on_error=policy) as pipeline:
+        uri = f"{proxy.endpoint}/planes.zarr"
+        pipeline.push(damacy.Sample(uri, [(i, i + 1), (0, 32), (0, 32)], i) for i in range(16))
+        pipeline.flush()
+        if policy == "raise":
+            with pytest.raises(damacy.StorageError, match="batch_timeout") as caught:
+                pipeline.pop(timeout=60)
+            assert caught.value.key and "c/5/0/0" in caught.value.key
+        else:
+            batch = pipeline.pop(timeout=60)
+            assert [row.tag for row in batch.info.skipped] == [5] and "batch_timeout" in batch.info.skipped[0].message
+            with batch as tensor:
+                np.testing.assert_array_equal(np.asarray(tensor), np.delete(chunks[:8, None], 5, axis=0))
+        with pipeline.pop(timeout=60) as tensor:
+            np.testing.assert_array_equal(np.asarray(tensor), chunks[8:16, None])
+
+
 def test_close_while_everything_hangs(proxy: FaultProxy, chunks: np.ndarray) -> None:
     proxy.rules = [Rule(Fault.HANG, r"/c/")]
     pipeline = pipeline_for({}, sample_shape=CHUNK, samples_per_batch=8)

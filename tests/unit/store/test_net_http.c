@@ -204,6 +204,45 @@ static void test_unknown_length(void **state)
     world_end(&world);
 }
 
+/* --- the deadline of a batch --- */
+
+static bool silent(struct server *server, int fd, const struct question *question)
+{
+    if (strstr(question->target, "quick"))
+        return answer_well(fd, question, SEED, OBJECT_BYTES, "ETag: \"v1\"\r\n");
+    server_dawdle(server, 60000);
+    return false;
+}
+
+/* A read of a batch ends with the batch's time, however long it has had itself; one that comes too late is not even asked. */
+static void test_batch_deadline(void **state)
+{
+    (void)state;
+    struct world world;
+    struct one_read read;
+    world_make(&world, silent, NULL, "{\"batch_timeout\": 0.3, \"request_timeout\": 60, \"hedge_share\": 0}", "");
+    struct dmc_request *request = prepare(&read, world.store, "quick", DMC_RANGE_SPAN, 0, data, 1000);
+    request->begin_ns = dmc_clock_ns();
+    complete(world.io, request);
+    assert_int_equal(request->outcome, DMC_OUTCOME_OK);
+    request = prepare(&read, world.store, "slow", DMC_RANGE_SPAN, 0, data, 1000);
+    uint64_t begin_ns = request->begin_ns = dmc_clock_ns();
+    complete(world.io, request);
+    assert_int_equal(request->outcome, DMC_OUTCOME_FAILED);
+    assert_int_equal(request->status, DAMACY_IO);
+    assert_non_null(strstr(read.error.message, "batch_timeout (0.3 s)"));
+    assert_true(dmc_clock_ns() - begin_ns >= SECOND_NS * 3 / 10);
+    uint32_t questions = atomic_load(&world.server.questions);
+    request = prepare(&read, world.store, "quick", DMC_RANGE_SPAN, 0, data, 1000);
+    request->begin_ns = begin_ns; /* of the same batch */
+    complete(world.io, request);
+    assert_int_equal(request->outcome, DMC_OUTCOME_FAILED);
+    assert_non_null(strstr(read.error.message, "batch_timeout"));
+    assert_int_equal(atomic_load(&world.server.questions), questions);
+    expect_span(&world, "quick", 0, 1000); /* of no batch */
+    world_end(&world);
+}
+
 /* --- little memory --- */
 
 struct crowd {
@@ -695,12 +734,13 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_ranges),         cmocka_unit_test(test_server_without_ranges),
         cmocka_unit_test(test_unknown_length), cmocka_unit_test(test_little_memory),
-        cmocka_unit_test(test_urls),           cmocka_unit_test(test_transient),
-        cmocka_unit_test(test_resume),         cmocka_unit_test(test_gives_up),
-        cmocka_unit_test(test_permanent),      cmocka_unit_test(test_redirects),
-        cmocka_unit_test(test_change),         cmocka_unit_test(test_many_at_once),
-        cmocka_unit_test(test_cancel),         cmocka_unit_test(test_nobody_there),
-        cmocka_unit_test(test_short_memory),   cmocka_unit_test(test_hedging),
+        cmocka_unit_test(test_batch_deadline), cmocka_unit_test(test_urls),
+        cmocka_unit_test(test_transient),      cmocka_unit_test(test_resume),
+        cmocka_unit_test(test_gives_up),       cmocka_unit_test(test_permanent),
+        cmocka_unit_test(test_redirects),      cmocka_unit_test(test_change),
+        cmocka_unit_test(test_many_at_once),   cmocka_unit_test(test_cancel),
+        cmocka_unit_test(test_nobody_there),   cmocka_unit_test(test_short_memory),
+        cmocka_unit_test(test_hedging),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
