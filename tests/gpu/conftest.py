@@ -16,7 +16,8 @@ from pathlib import Path
 import pytest
 
 np = pytest.importorskip("numpy")
-sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "python"))
+HELPERS = str(Path(__file__).resolve().parents[1] / "python")
+sys.path.insert(0, HELPERS)
 
 WANTED = int(os.environ.get("DAMACY_TEST_GPUS") or 0)
 
@@ -52,7 +53,7 @@ def planes(tmp_path_factory: pytest.TempPathFactory) -> str:
     array = zarr.create_array(
         uri, shape=(PLANES, HEIGHT, WIDTH), chunks=(4, 32, 128), shards=(32, HEIGHT, WIDTH), dtype="u2", compressors=zarr.codecs.ZstdCodec(level=1)
     )
-    array[...] = np.arange(PLANES, dtype="u2")[:, None, None]
+    array[...] = np.broadcast_to(np.arange(PLANES, dtype="u2")[:, None, None], array.shape).copy()
     return uri
 
 
@@ -63,7 +64,7 @@ def run_program(planes: str) -> Callable[..., subprocess.CompletedProcess[str]]:
 
     def run(source: str, timeout: float = 100, **environment: str) -> subprocess.CompletedProcess[str]:
         return subprocess.run(
-            [sys.executable, "-X", "faulthandler", "-c", source, planes, sys.path[0]],
+            [sys.executable, "-X", "faulthandler", "-c", source, planes, HELPERS],
             capture_output=True,
             text=True,
             timeout=timeout,

@@ -82,6 +82,12 @@ _capsule_pointer = ctypes.pythonapi.PyCapsule_GetPointer
 _capsule_pointer.restype, _capsule_pointer.argtypes = ctypes.c_void_p, [ctypes.py_object, ctypes.c_char_p]
 
 
+def exported(tensor: Any, stream: int | None = None) -> tuple[object, _DLTensor]:
+    """A capsule, and what it says of the tensor's memory, which is good as long as the capsule lives."""
+    capsule = tensor.__dlpack__(stream=stream)
+    return capsule, _DLTensor.from_address(_capsule_pointer(capsule, b"dltensor"))
+
+
 def on_host(tensor: damacy.Tensor | damacy.Batch) -> np.ndarray:
     """What a tensor, or a batch of one field, holds: shared memory on the CPU, a copy of what is on a device; of bfloat16 a copy as u2."""
     global _driver
@@ -89,8 +95,7 @@ def on_host(tensor: damacy.Tensor | damacy.Batch) -> np.ndarray:
     own = tensor[""] if isinstance(tensor, damacy.Batch) else tensor
     if kind == 1 and own.dtype is not damacy.Dtype.BF16:
         return np.from_dlpack(own)
-    capsule = own.__dlpack__()
-    described = _DLTensor.from_address(_capsule_pointer(capsule, b"dltensor"))
+    capsule, described = exported(own)
     assert (described.device_type, described.device_id) == (kind, ordinal) and described.lanes == 1
     letter = {0: "i", 1: "u", 2: "f", 4: "u", 6: "?"}[described.code]  # 4: bfloat16, 6: bool
     dtype = np.dtype("?") if letter == "?" else np.dtype(f"{letter}{described.bits // 8}")
