@@ -1,7 +1,7 @@
 # The tests of whole pipelines once more on the CUDA backend, over a driver that keeps device memory on the host
 # (tests/support/fake_cuda.h) and the kernels' twins.
 if((DAMACY_TESTS OR DAMACY_COVERAGE) AND TARGET dmc_cuda_twin AND TARGET dmc_pipeline)
-  foreach(test IN ITEMS property multi_batch policies fields missing_shard native wait lifecycle formats hints hostile faults)
+  foreach(test IN ITEMS property multi_batch policies fields missing_shard native wait lifecycle formats hints hostile faults measuring)
     set(name test_${test}_cuda)
     add_executable(${name} ${PROJECT_SOURCE_DIR}/tests/unit/pipeline/test_${test}.c)
     target_compile_definitions(${name} PRIVATE _GNU_SOURCE PW_CUDA)
@@ -35,7 +35,7 @@ endif()
 # And on a real device: tests/gpu/run takes these there. Not part of ctest.
 if(DAMACY_TESTS AND DAMACY_CUDA_FOUND AND TARGET dmc_pipeline)
   add_custom_target(gpu_tests)
-  foreach(test IN ITEMS property multi_batch policies fields missing_shard native wait lifecycle formats hints hostile faults)
+  foreach(test IN ITEMS property multi_batch policies fields missing_shard native wait lifecycle formats hints hostile faults measuring)
     set(name test_${test}_gpu)
     add_executable(${name} EXCLUDE_FROM_ALL ${PROJECT_SOURCE_DIR}/tests/unit/pipeline/test_${test}.c)
     target_compile_definitions(${name} PRIVATE _GNU_SOURCE PW_GPU)

@@ -175,6 +175,9 @@ struct damacy_tuning {
     uint64_t worker_bytes;              /* buffers of one worker: reads in flight, decoded chunk, scratch */
     uint32_t open_files_max;            /* file handles kept open */
     uint32_t io_uring;                  /* 0 auto, 1 require, 2 never */
+    /* For measuring; 0 otherwise. */
+    uint32_t bypass_decode;       /* 1: everything but decoding runs; every chunk counts as its array's fill value */
+    uint32_t metadata_latency_ns; /* added to every metadata request of the prefetcher, as if its store were that far away */
 };
 #define DAMACY_TUNING_INIT                                                                                                     \
     {                                                                                                                          \

@@ -34,6 +34,12 @@ def _choice(name: str, value: Any, choices: Sequence[str]) -> str:
     return str(value)
 
 
+def _flag(name: str, value: Any) -> bool:
+    if not isinstance(value, bool):
+        raise InvalidArgument(f"{name} is {value!r}, expected True or False", stage="config", found=repr(value))
+    return value
+
+
 def _shape(value: Any) -> tuple[int, ...]:
     try:
         return tuple(_integer("sample_shape", extent) for extent in value)
@@ -138,6 +144,9 @@ class Config:
         exist; see docs/remote.md. What they hold is shown nowhere.
     max_host_memory_bytes: hard limit of the pipeline; 0: a quarter of the memory allowed, used only as far as needed.
 
+    bypass_decode, metadata_latency_ns: for measuring. Everything but decoding runs, and batches hold the fill value; every request
+        for metadata takes so much longer.
+
     The rest are knobs; 0 chooses what `tuning` shows. See docs/guide.md.
 
     >>> config = Config(samples_per_batch=8, sample_shape=(16, 128, 128), dtype=np.float32, worker_count=2)
@@ -180,6 +189,8 @@ class Config:
         worker_bytes: int = 0,
         open_files_max: int = 0,
         io_uring: Literal["auto", "require", "never"] = "auto",
+        bypass_decode: bool = False,
+        metadata_latency_ns: int = 0,
     ) -> None:
         if fields is None:
             if sample_shape is None or dtype is None:
@@ -211,6 +222,7 @@ class Config:
             "metadata_object_bytes_max": metadata_object_bytes_max,
             "worker_bytes": worker_bytes,
             "open_files_max": open_files_max,
+            "metadata_latency_ns": metadata_latency_ns,
         }
         knobs = {name: _integer(name, value) for name, value in knobs.items()}
         device_type, device_ordinal = _device(device)
@@ -226,6 +238,7 @@ class Config:
             "decode": _choice("decode", decode, _DECODE),
             **knobs,
             "io_uring": _choice("io_uring", io_uring, tuple(_IO_URING)),
+            "bypass_decode": _flag("bypass_decode", bypass_decode),
         }
         self._native = (
             self._settings["samples_per_batch"],
@@ -235,7 +248,7 @@ class Config:
             _ON_ERROR.index(on_error),
             _VERIFY.index(verify),
             self._settings["max_host_memory_bytes"],
-            {**knobs, "io_uring": _IO_URING[io_uring]},
+            {**knobs, "io_uring": _IO_URING[io_uring], "bypass_decode": int(bypass_decode)},
             self._settings["max_gpu_memory_bytes"],
             _DECODE.index(decode),
             storage_options_text(storage_options),

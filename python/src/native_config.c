@@ -38,6 +38,8 @@ static const struct knob knobs[] = {
     WIDE(worker_bytes),
     NARROW(open_files_max),
     NARROW(io_uring),
+    NARROW(bypass_decode),
+    NARROW(metadata_latency_ns),
 };
 #define KNOB_COUNT (sizeof knobs / sizeof *knobs)
 

@@ -139,6 +139,8 @@ static enum damacy_status check(const struct damacy_config *config, struct damac
         return invalid(error, "batch_slots is at most 65536, lookahead_samples and prefetch_samples 2^24");
     if (tuning->io_uring > 2)
         return invalid(error, "io_uring is %u, expected 0 (auto), 1 (require) or 2 (never)", tuning->io_uring);
+    if (tuning->bypass_decode > 1)
+        return invalid(error, "bypass_decode is %u, expected 0 or 1", tuning->bypass_decode);
     return DAMACY_OK;
 }
 
@@ -164,6 +166,7 @@ void dmc_config_prefetcher(const struct damacy_config *config, const uint32_t *r
         .prefetch_samples = tuning->prefetch_samples,
         .reads_in_flight = tuning->metadata_reads_in_flight,
         .io_uring_never = tuning->io_uring == 2,
+        .latency_ns = tuning->metadata_latency_ns,
         .array_meta_cache_bytes = tuning->array_meta_cache_bytes,
         .shard_index_cache_bytes = tuning->shard_index_cache_bytes,
         .chunk_layout_cache_bytes = tuning->chunk_layout_cache_bytes,
@@ -193,6 +196,7 @@ void dmc_config_cpu(const struct damacy_config *config, const struct dmc_config_
         .share_bytes = layout->share_bytes,
         .oversize_bytes = layout->oversize_bytes,
         .verify_full = config->verify == DAMACY_VERIFY_FULL,
+        .bypass_decode = tuning->bypass_decode == 1,
         .io_uring_never = tuning->io_uring == 2,
     };
 }

@@ -50,6 +50,7 @@ static enum damacy_status create_on(struct damacy *pipeline, struct dmc_cuda_dev
         .reader_bytes = tuning->worker_bytes,
         .decode = (enum dmc_cuda_placement)pipeline->config.decode,
         .verify_full = pipeline->config.verify == DAMACY_VERIFY_FULL,
+        .bypass_decode = tuning->bypass_decode == 1,
         .io_uring_never = tuning->io_uring == 2,
     };
     uint64_t limit = device->budget.limit_bytes, batches = tuning->batch_slots * dmc_round_up(pipeline->batch_bytes, 4096);

@@ -185,7 +185,6 @@ static enum damacy_status create_prefetcher(struct damacy *pipeline, const struc
     struct dmc_prefetcher_options options;
     dmc_config_prefetcher(&pipeline->config, pipeline->ranks, pipeline->sample_shapes, &options);
     options.want_layout = extras->want_layout;
-    options.latency_ns = extras->metadata_latency_ns;
     options.parse_bytes = pipeline->layout.parse_bytes;
     struct dmc_prefetcher_hooks hooks = {pipeline, take_sample, sample_resolved, watermark};
     return dmc_prefetcher_create(&options, &hooks, pipeline->stores, &pipeline->metadata_budget, &pipeline->prefetcher, error);
@@ -233,6 +232,8 @@ enum damacy_status dmc_pipeline_create(const struct damacy_config *config, const
         dmc_free(pipeline);
         return dmc_error_set(error, DAMACY_OOM, "config", "no memory for the pipeline");
     }
+    if (complete.tuning.bypass_decode)
+        dmc_log(DMC_PIPELINE, DAMACY_LOG_WARN, "bypass_decode is set: batches hold fill values instead of data");
     pipeline->config = complete;
     pipeline->config.fields = pipeline->home->fields;
     pipeline->config.storage_options = NULL; /* the caller's, and secret */

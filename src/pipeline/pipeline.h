@@ -176,7 +176,6 @@ struct dmc_pipeline_extras {
     const void *cuda_image;
     bool want_layout;
     bool streamed; /* write batches around the cache, however small */
-    uint32_t metadata_latency_ns;
 };
 DAMACY_API enum damacy_status dmc_pipeline_create(const struct damacy_config *config, const struct dmc_pipeline_extras *extras,
                                                   struct damacy **pipeline, struct damacy_error *error);

@@ -186,6 +186,7 @@ def test_describe_adds_up_before_anything_is_allocated() -> None:
         {"sample_shape": (4,), "dtype": "f32", "on_error": "ignore"},
         {"sample_shape": (4,), "dtype": "f32", "verify": True},
         {"sample_shape": (4,), "dtype": "f32", "io_uring": "maybe"},
+        {"sample_shape": (4,), "dtype": "f32", "bypass_decode": 2},
         {"sample_shape": (4,), "dtype": "f32", "device": "tpu"},
         {"sample_shape": (4,), "dtype": "f32", "device": "cuda:x"},
         {"fields": {}},
@@ -259,6 +260,18 @@ def test_several_fields(example: Example, labels: Example, make_pipeline) -> Non
                 np.testing.assert_array_equal(label[i], labels.crop(row.tag, 0, 1, shape=(1, 8, 8)))
                 seen += 1
     assert seen == 6
+
+
+def test_bypass_decode_gives_fill_values(example: Example, make_pipeline) -> None:
+    pipeline = make_pipeline(bypass_decode=True, metadata_latency_ns=1000)
+    pipeline.push(sample_of(example, (z, 0, 1), tag=z) for z in range(8))
+    for batch in pipeline.batches():
+        with batch as tensor:
+            assert not np.from_dlpack(tensor).any()
+    stats = pipeline.stats()
+    assert stats.samples_delivered == 8 and stats.read.count > 0 and stats.decode.count == 0
+    config = Config(samples_per_batch=1, sample_shape=(4,), dtype="u8", bypass_decode=True)
+    assert config.bypass_decode is True and config.tuning["bypass_decode"] == 1 and "bypass_decode=True" in repr(config)
 
 
 def test_one_box_for_all_fields(example: Example, labels: Example, make_pipeline) -> None:

@@ -25,6 +25,7 @@ struct dmc_cpu_options {
         share_bytes; /* of everything a worker may hold: reads in flight, a decoded chunk, scratch; at least worker_bytes */
     uint64_t oversize_bytes; /* beyond its share, of one worker at a time */
     bool verify_full;
+    bool bypass_decode; /* chunks that were read are not decoded: their pieces get the fill value */
     bool io_uring_never;
 };
 

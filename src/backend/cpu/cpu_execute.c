@@ -19,9 +19,9 @@ static void fail_chunk(struct dmc_cpu_worker *worker, struct dmc_backend_batch *
         dmc_chunk_fail(&worker->backend->hooks, batch, chunk, &worker->error);
 }
 
-static void fill_chunk(struct dmc_cpu_worker *worker, struct dmc_backend_batch *batch, const struct dmc_chunk *chunk)
+/* The fill value for all pieces of a chunk; how many bytes that were. */
+static uint64_t fill_pieces(struct dmc_backend_batch *batch, const struct dmc_chunk *chunk)
 {
-    uint64_t begin_ns = dmc_clock_ns();
     uint64_t bytes = 0;
     for (uint32_t i = chunk->piece_begin; i < chunk->piece_end; i++) {
         const struct dmc_piece *piece = &batch->plan.pieces[i];
@@ -30,6 +30,13 @@ static void fill_chunk(struct dmc_cpu_worker *worker, struct dmc_backend_batch *
         dmc_assemble_fill(piece, batch->plan.dims, tensor->dtype, fill, tensor->data);
         bytes += piece->elements * damacy_dtype_bytes(tensor->dtype);
     }
+    return bytes;
+}
+
+static void fill_chunk(struct dmc_cpu_worker *worker, struct dmc_backend_batch *batch, const struct dmc_chunk *chunk)
+{
+    uint64_t begin_ns = dmc_clock_ns();
+    uint64_t bytes = fill_pieces(batch, chunk);
     dmc_counter_add(&worker->fill, 1, bytes, dmc_clock_ns() - begin_ns);
 }
 
@@ -55,6 +62,11 @@ static void execute_chunk(struct dmc_cpu_worker *worker, struct dmc_backend_batc
     uint64_t stored_bytes = dmc_chunk_stored_bytes(read, chunk, request);
     uint64_t begin_ns = dmc_clock_ns();
     const uint8_t *decoded;
+    if (worker->backend->options.bypass_decode) { /* counted as assembled: nothing is absent */
+        uint64_t bytes = fill_pieces(batch, chunk);
+        dmc_counter_add(&worker->assemble, chunk->piece_end - chunk->piece_begin, bytes, dmc_clock_ns() - begin_ns);
+        return;
+    }
     if (chain->raw) {
         /* The bytes lie where the whole chunk would have them, part_begin bytes in: only an address, never dereferenced before
          * it. */

@@ -527,6 +527,7 @@ static enum damacy_status allocate(struct dmc_cuda_engine *engine, struct damacy
         status = dmc_cuda_error(engine->device->driver, result, "cuStreamCreate", error);
     for (uint32_t i = 0; status == DAMACY_OK && i < options->wave_count; i++) {
         engine->waves[i].number = i;
+        engine->waves[i].fills_only = options->bypass_decode;
         status = dmc_wave_init(&engine->waves[i], engine->device, engine->budget, &options->wave, error);
     }
     dmc_cuda_leave(engine->device);

@@ -28,6 +28,7 @@ struct dmc_cuda_options {
     struct dmc_wave_limits wave;
     enum dmc_cuda_placement decode;
     bool verify_full;
+    bool bypass_decode; /* chunks that were read are copied to the device, and their pieces get the fill value */
     bool io_uring_never;
 };
 

@@ -114,6 +114,9 @@ static enum dmc_cuda_verdict add_to_wave(const struct placing *placing, const st
 {
     const struct dmc_chunk *chunk = placing->chunk;
     const bool whole = placing->reader->engine->options.verify_full;
+    *status = DMC_PIECE_STATUS_NONE;
+    if (placing->reader->engine->options.bypass_decode)
+        return DMC_CUDA_OK;
     struct dmc_cuda_chunk described = {
         .format = format,
         .stored = placing->data,
@@ -211,7 +214,7 @@ static enum dmc_cuda_reader_step place_decoded(struct placing *placing, uint32_t
     if (chain->raw) {
         memcpy(target + skew, placing->data, placing->data_bytes);
         device += skew - placing->chunk->part_begin; /* only an address, never read before the span */
-    } else {
+    } else if (!reader->engine->options.bypass_decode) {
         uint64_t begin_ns = dmc_clock_ns();
         struct dmc_decode decode = {
             .source = placing->data,

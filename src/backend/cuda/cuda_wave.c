@@ -199,6 +199,7 @@ void dmc_wave_write_pieces(struct dmc_wave_place *place, const struct dmc_backen
                            uint32_t status, bool fill)
 {
     struct dmc_wave *wave = place->wave;
+    fill = fill || wave->fills_only;
     struct dmc_tile_index *index = (struct dmc_tile_index *)(wave->pinned + wave->index_at) + place->piece;
     uint64_t record_at = place->record, tile = place->tile_begin;
     uint64_t item_bytes = damacy_dtype_bytes(array->zarr->dtype);

@@ -78,6 +78,7 @@ struct dmc_wave {
     uint64_t stored_at, index_at, records_at, table_at, host_statuses_at; /* offsets, see above */
     dmc_cu_address decoded, scratch;
     struct dmc_cuda_wave *decode;
+    bool fills_only; /* bypass_decode: pieces get the fill value, whatever was read */
     dmc_cu_stream stream, side;
     dmc_cu_event begun, copied, decoded_event, done, order;
     /* shared_ : the backend's lock */

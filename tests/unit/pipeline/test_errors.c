@@ -75,6 +75,7 @@ static void test_config_errors(void **state)
     WRONG(config.tuning.lookahead_samples = UINT32_MAX, DAMACY_INVAL, "lookahead_samples");
     WRONG(config.tuning.batch_slots = UINT32_MAX, DAMACY_INVAL, "batch_slots");
     WRONG(config.tuning.io_uring = 3, DAMACY_INVAL, "io_uring is 3");
+    WRONG(config.tuning.bypass_decode = 2, DAMACY_INVAL, "bypass_decode is 2");
     /* Bounds of bytes may be anything: too much is BUDGET, however much it is. */
     WRONG(field.sample_shape = long_shape, DAMACY_BUDGET, "batch_slots");
     WRONG(config.max_host_memory_bytes = 1, DAMACY_BUDGET, "max_host_memory_bytes");

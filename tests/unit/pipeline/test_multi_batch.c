@@ -51,7 +51,8 @@ static void make_arrays(struct dmc_store *memory)
     }
 }
 
-static void stream(uint64_t (*delay)(void *, const char *), uint32_t batches, uint64_t seed, struct dmc_pipeline_extras extras)
+static void stream(uint64_t (*delay)(void *, const char *), uint32_t batches, uint64_t seed, uint32_t metadata_latency_ns,
+                   struct dmc_pipeline_extras extras)
 {
     _Atomic uint64_t count = 0;
     struct dmc_store *memory = pw_memory(), *delayed;
@@ -64,10 +65,16 @@ static void stream(uint64_t (*delay)(void *, const char *), uint32_t batches, ui
     struct damacy_config config = pw_config(&field, SAMPLES, 2, shape, DAMACY_F32);
     config.tuning.prefetch_samples = 64;
     config.tuning.lookahead_samples = 16;
+    config.tuning.metadata_latency_ns = metadata_latency_ns;
     struct damacy *pipeline;
     extras.memory_store = delayed;
+<<<<<<< HEAD
     struct damacy_config placed = pw_placed(&config, &extras);
     pw_ok(dmc_pipeline_create(&placed, &extras, &pipeline, &error), &error);
+=======
+    config = pw_placed(&config, &extras);
+    pw_ok(dmc_pipeline_create(&config, &extras, &pipeline, &error), &error);
+>>>>>>> 740c654 (bypass_decode and metadata_latency_ns: what decoding and distant metadata cost can be measured)
 
     uint32_t total = batches * SAMPLES, pushed = 0;
     struct pw_sample *samples = calloc(total, sizeof *samples);
@@ -114,21 +121,21 @@ static void stream(uint64_t (*delay)(void *, const char *), uint32_t batches, ui
 static void test_multi_batch(void **state)
 {
     (void)state;
-    stream(random_delay, BATCHES, pw_seed("test_multi_batch"), (struct dmc_pipeline_extras){0});
+    stream(random_delay, BATCHES, pw_seed("test_multi_batch"), 0, (struct dmc_pipeline_extras){0});
 }
 
 static void test_multi_batch_reverse(void **state)
 {
     (void)state;
-    stream(reverse_delay, BATCHES, 11, (struct dmc_pipeline_extras){0});
+    stream(reverse_delay, BATCHES, 11, 0, (struct dmc_pipeline_extras){0});
 }
 
 /* With the third cache in use, too, and every metadata request a millisecond late. */
 static void test_multi_batch_layouts(void **state)
 {
     (void)state;
-    stream(random_delay, BATCHES / 2, pw_seed("test_multi_batch_layouts"),
-           (struct dmc_pipeline_extras){.want_layout = true, .metadata_latency_ns = 1000000});
+    stream(random_delay, BATCHES / 2, pw_seed("test_multi_batch_layouts"), 1000000,
+           (struct dmc_pipeline_extras){.want_layout = true});
 }
 
 int main(void)
