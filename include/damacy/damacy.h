@@ -377,7 +377,7 @@ struct damacy_metric {
 enum damacy_bottleneck {
     DAMACY_BOTTLENECK_NONE = 0,     /* nothing was delivered yet */
     DAMACY_BOTTLENECK_STORAGE = 1,  /* workers wait for reads */
-    DAMACY_BOTTLENECK_DECODE = 2,   /* workers are busy computing */
+    DAMACY_BOTTLENECK_DECODE = 2,   /* workers, or the device, are busy computing */
     DAMACY_BOTTLENECK_CONSUMER = 3, /* batches lie ready, the caller is slower */
     DAMACY_BOTTLENECK_PRODUCER = 4  /* samples are not pushed fast enough */
 };
@@ -397,7 +397,7 @@ struct damacy_stats {
     uint64_t batches_ready;           /* now ready to be popped */
     uint64_t batches_held;            /* now held by the caller */
     struct damacy_metric metadata;    /* prefetcher: samples resolved, metadata bytes read */
-    struct damacy_metric plan;        /* plans made; time */
+    struct damacy_metric plan;        /* plans made; stored bytes that they need, without objects read whole; time */
     struct damacy_metric read;        /* reads done, bytes asked of stores; time inside calls */
     struct damacy_metric read_wait;   /* times workers had nothing but reads in flight to wait for */
     struct damacy_metric decode;      /* chunks, decoded bytes */
@@ -417,8 +417,12 @@ struct damacy_stats {
     uint64_t gpu_bytes_limit;
     struct damacy_metric input_transfer; /* waves copied to the device: bytes, time there */
     struct damacy_metric gpu_decode;     /* chunks decoded there: decoded bytes, time there */
-    struct damacy_metric gpu_assemble;   /* pieces; time there */
+    struct damacy_metric gpu_assemble;   /* pieces, delivered bytes; time there */
     struct damacy_metric gpu_retry;      /* chunks that the device gave back to the CPU */
+    struct damacy_metric post_decode; /* waves, decoded bytes; from when the device was done with one until its batches know */
+    struct damacy_metric decode_gap;  /* times that the device decoded nothing although a wave was due; how long in all */
+    struct damacy_metric bind_wait;   /* times a worker had read a chunk and found no room in a wave; time until there was */
+    uint64_t gpu_decode_busy_ns;      /* time in which the device decoded: less than gpu_decode's where waves overlap */
 };
 #define DAMACY_STATS_INIT                                                                                                      \
     {                                                                                                                          \

@@ -245,11 +245,19 @@ class Stats:
     gpu_bytes_committed: int
     gpu_bytes_limit: int
     input_transfer: Metric
-    """CUDA: waves copied to the device; bytes, and time there. 0 on the CPU, as are the next three."""
+    """CUDA: waves copied to the device; bytes, and time there. 0 on the CPU, as are the next seven."""
     gpu_decode: Metric
     gpu_assemble: Metric
     gpu_retry: Metric
     """Chunks that the device gave back to the CPU."""
+    post_decode: Metric
+    """Waves: from when the device was done with one until its batches know."""
+    decode_gap: Metric
+    """Times that the device decoded nothing although a wave was due, and how long in all."""
+    bind_wait: Metric
+    """Times a worker had read a chunk and found no room in a wave, and how long in all."""
+    gpu_decode_busy_ns: int
+    """Time in which the device decoded: less than gpu_decode's where waves overlap."""
     bottleneck: str
     """"storage", "decode", "consumer" (you take batches too slowly), "producer" (too few samples are pushed), or "none"."""
 

@@ -94,12 +94,13 @@ static const struct member counts[] = {
     MEMBER(batches_delivered),   MEMBER(bytes_delivered),    MEMBER(lookahead_samples),    MEMBER(batches_ready),
     MEMBER(batches_held),        MEMBER(bytes_needed),       MEMBER(array_meta_hits),      MEMBER(array_meta_misses),
     MEMBER(shard_index_hits),    MEMBER(shard_index_misses), MEMBER(host_bytes_committed), MEMBER(host_bytes_limit),
-    MEMBER(gpu_bytes_committed), MEMBER(gpu_bytes_limit),
+    MEMBER(gpu_bytes_committed), MEMBER(gpu_bytes_limit),    MEMBER(gpu_decode_busy_ns),
 };
 static const struct member metrics[] = {
     MEMBER(metadata),       MEMBER(plan),       MEMBER(read),         MEMBER(read_wait), MEMBER(decode),
     MEMBER(assemble),       MEMBER(fill),       MEMBER(worker_idle),  MEMBER(pop_wait),  MEMBER(slot_wait),
-    MEMBER(input_transfer), MEMBER(gpu_decode), MEMBER(gpu_assemble), MEMBER(gpu_retry),
+    MEMBER(input_transfer), MEMBER(gpu_decode), MEMBER(gpu_assemble), MEMBER(gpu_retry), MEMBER(post_decode),
+    MEMBER(decode_gap),     MEMBER(bind_wait),
 };
 
 static int set_member(PyObject *dict, const char *name, PyObject *value)

@@ -104,6 +104,7 @@ void dmc_scheduler_step_locked(struct damacy *pipeline)
             dmc_plan_nothing(pipeline, slot, batch_id, &closed, &error);
         }
         plan_commit(pipeline, slot, closed.count);
+        pipeline->totals.plan.bytes += slot->run.plan.bytes_needed;
         pipeline->totals.bytes_needed += slot->run.plan.bytes_needed;
         dmc_mutex_unlock(&pipeline->home->lock);
         pipeline->backend->ops->submit(pipeline->backend, &slot->run); /* may call dmc_scheduler_done at once */

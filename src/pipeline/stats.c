@@ -25,6 +25,10 @@ static void collect(struct damacy *pipeline, struct damacy_stats *stats)
     stats->gpu_decode = backend.device_decode;
     stats->gpu_assemble = backend.device_assemble;
     stats->gpu_retry = backend.retry;
+    stats->post_decode = backend.post_decode;
+    stats->decode_gap = backend.decode_gap;
+    stats->bind_wait = backend.bind_wait;
+    stats->gpu_decode_busy_ns = backend.device_decode_busy_ns;
     stats->gpu_bytes_committed = backend.device_bytes;
     stats->gpu_bytes_limit = backend.device_bytes_limit;
     stats->array_meta_hits = prefetch.array_meta.hits;
@@ -67,6 +71,10 @@ static void subtract(struct damacy_stats *stats, const struct damacy_stats *base
     subtract_metric(&stats->gpu_decode, &base->gpu_decode);
     subtract_metric(&stats->gpu_assemble, &base->gpu_assemble);
     subtract_metric(&stats->gpu_retry, &base->gpu_retry);
+    subtract_metric(&stats->post_decode, &base->post_decode);
+    subtract_metric(&stats->decode_gap, &base->decode_gap);
+    subtract_metric(&stats->bind_wait, &base->bind_wait);
+    stats->gpu_decode_busy_ns -= base->gpu_decode_busy_ns;
     stats->bytes_needed -= base->bytes_needed;
     stats->array_meta_hits -= base->array_meta_hits;
     stats->array_meta_misses -= base->array_meta_misses;
@@ -80,7 +88,8 @@ static enum damacy_bottleneck find_bottleneck(const struct damacy_stats *stats, 
 {
     if (stats->batches_delivered == 0)
         return DAMACY_BOTTLENECK_NONE;
-    uint64_t compute = stats->decode.time_ns + stats->assemble.time_ns + stats->fill.time_ns;
+    uint64_t compute = stats->decode.time_ns + stats->assemble.time_ns + stats->fill.time_ns +
+                       stats->bind_wait.time_ns; /* without room in a wave: the device is what is waited for */
     uint64_t storage = stats->read.time_ns + stats->read_wait.time_ns;
     uint64_t idle = stats->worker_idle.time_ns;
     if (idle > compute + storage) {

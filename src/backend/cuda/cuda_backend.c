@@ -113,20 +113,36 @@ static void give_back(struct dmc_cuda_engine *engine, const struct dmc_wave_entr
         dmc_io_wake(engine->readers[i].io);
 }
 
+/* Count what the device did for a wave, and when. A wave's stream is empty when it is launched, so its first event fires then;
+ * from there on the events tell durations. */
+static void count_device(struct dmc_cuda_engine *engine, struct dmc_wave *wave, uint64_t *end_ns)
+{
+    uint64_t copy_ns, decode_ns, assemble_ns;
+    dmc_wave_times(wave, &copy_ns, &decode_ns, &assemble_ns);
+    uint64_t decode_at = wave->enqueued_ns + copy_ns, assemble_at = decode_at + decode_ns;
+    *end_ns = assemble_at + assemble_ns;
+    dmc_cuda_count(&engine->transfer, 1, wave->stored_used + wave->records_used + wave->info.table_bytes, copy_ns);
+    dmc_cuda_count(&engine->device_decode, wave->info.chunk_count, wave->info.decoded_bytes, decode_ns);
+    dmc_cuda_count(&engine->device_assemble, wave->piece_count, wave->target_bytes, assemble_ns);
+    struct dmc_decode_gap *gap = &engine->gap;
+    uint64_t gaps = gap->gap_count, gaps_ns = gap->gap_ns;
+    dmc_decode_gap_end(gap, wave->flight, decode_at, wave->info.chunk_count ? assemble_at : decode_at);
+    dmc_cuda_count(&engine->decode_gap, gap->gap_count - gaps, 0, gap->gap_ns - gaps_ns);
+    atomic_store_explicit(&engine->device_decode_busy_ns, gap->busy_ns, memory_order_relaxed);
+    if (dmc_trace_on()) {
+        dmc_trace_span("wave", wave->enqueued_ns, dmc_clock_ns(), wave->number);
+        dmc_trace_span("copy", wave->enqueued_ns, decode_at, wave->number);
+        dmc_trace_span("decode", decode_at, assemble_at, wave->number);
+        dmc_trace_span("assemble", assemble_at, *end_ns, wave->number);
+    }
+}
+
 /* The device has done its part. */
 static void finish_wave(struct dmc_cuda_engine *engine, struct dmc_wave *wave)
 {
-    uint64_t copy_ns, decode_ns, assemble_ns, now = dmc_clock_ns();
-    dmc_wave_times(wave, &copy_ns, &decode_ns, &assemble_ns);
-    dmc_cuda_count(&engine->transfer, 1, wave->stored_used + wave->records_used + wave->info.table_bytes, copy_ns);
-    dmc_cuda_count(&engine->device_decode, wave->info.chunk_count, wave->info.decoded_bytes, decode_ns);
-    dmc_cuda_count(&engine->device_assemble, wave->piece_count, 0, assemble_ns);
-    if (dmc_trace_on()) { /* the stages, back from now: the events tell durations, not moments */
-        dmc_trace_span("wave", wave->enqueued_ns, now, wave->number);
-        dmc_trace_span("assemble", now - assemble_ns, now, wave->number);
-        dmc_trace_span("decode", now - assemble_ns - decode_ns, now - assemble_ns, wave->number);
-        dmc_trace_span("copy", now - assemble_ns - decode_ns - copy_ns, now - assemble_ns - decode_ns, wave->number);
-    }
+    uint64_t device_end_ns;
+    count_device(engine, wave, &device_end_ns);
+    dmc_cuda_count(&engine->post_decode, 1, wave->info.decoded_bytes, 0); /* before those who ask can know of it */
     for (uint32_t i = 0; i < wave->entry_count; i++) {
         const struct dmc_wave_entry *entry = &wave->entries[i];
         if (!entry->batch)
@@ -137,6 +153,8 @@ static void finish_wave(struct dmc_cuda_engine *engine, struct dmc_wave *wave)
         else
             dmc_cuda_finish(engine, entry->batch);
     }
+    uint64_t now = dmc_clock_ns();
+    dmc_cuda_count(&engine->post_decode, 0, 0, now > device_end_ns ? now - device_end_ns : 0);
 }
 
 /* Look at the waves that fly. false: the device is lost. */
@@ -186,6 +204,7 @@ static bool enqueue_wave(struct dmc_cuda_engine *engine, struct dmc_wave *wave)
 {
     struct damacy_error error;
     wave->copying = true;
+    wave->flight = dmc_decode_gap_begin(&engine->gap, wave->closed_ns);
     if (dmc_wave_enqueue(wave, &error) != DAMACY_OK) {
         break_down(engine, &error);
         return false;
@@ -201,6 +220,7 @@ static struct dmc_wave *step_locked(struct dmc_cuda_engine *engine)
 {
     if (close_wanted_locked(engine)) {
         engine->filling->state = DMC_WAVE_CLOSED;
+        engine->filling->closed_ns = dmc_clock_ns();
         engine->filling = NULL;
     }
     if (!engine->filling)
@@ -346,12 +366,16 @@ static void cuda_stats(const struct dmc_backend *backend, struct dmc_backend_sta
         add_counter(&stats->decode, &reader->decode);
         add_counter(&stats->fill, &reader->fill);
         add_counter(&stats->worker_idle, &reader->idle_time);
+        add_counter(&stats->bind_wait, &reader->bind_wait);
         stats->whole_bytes += atomic_load_explicit(&reader->whole_bytes, memory_order_relaxed);
     }
     add_counter(&stats->input_transfer, &engine->transfer);
     add_counter(&stats->device_decode, &engine->device_decode);
     add_counter(&stats->device_assemble, &engine->device_assemble);
     add_counter(&stats->retry, &engine->retry);
+    add_counter(&stats->post_decode, &engine->post_decode);
+    add_counter(&stats->decode_gap, &engine->decode_gap);
+    stats->device_decode_busy_ns = atomic_load_explicit(&engine->device_decode_busy_ns, memory_order_relaxed);
     stats->device_bytes = dmc_budget_used(&engine->device->budget);
     stats->device_bytes_limit = engine->device->budget.limit_bytes;
 }

@@ -4,6 +4,7 @@
 
 #include "backend/claim.h"
 #include "backend/cuda/cuda_backend.h"
+#include "backend/cuda/decode_gap.h"
 #include "base/thread.h"
 
 /* Written with relaxed stores by one thread, read by anybody. */
@@ -73,7 +74,7 @@ struct dmc_cuda_reader {
     bool wants_room;
     _Atomic bool computing; /* for destroy: decoding, not in a call that may hang */
     /* counters */
-    struct dmc_cuda_counter read, read_wait, decode, fill, idle_time;
+    struct dmc_cuda_counter read, read_wait, decode, fill, idle_time, bind_wait;
     _Atomic uint64_t whole_bytes;
 };
 
@@ -117,7 +118,10 @@ struct dmc_cuda_engine {
     struct dmc_mutex rows_lock;
     dmc_cu_stream rows;
     /* the submitter's counters */
-    struct dmc_cuda_counter transfer, device_decode, device_assemble, retry;
+    struct dmc_decode_gap gap;
+    struct dmc_cuda_counter transfer, device_decode, device_assemble, retry, post_decode;
+    struct dmc_cuda_counter decode_gap;     /* what `gap` has come to */
+    _Atomic uint64_t device_decode_busy_ns; /* the same */
 };
 
 void *dmc_cuda_reader_run(void *reader);

@@ -721,8 +721,13 @@ static struct dmc_request *wait_for_anything(struct dmc_cuda_reader *reader)
     uint64_t end_ns = dmc_clock_ns();
     if (!busy)
         end_idle(reader);
-    const char *name = reader->parked_count ? "room_wait" : reader->reading ? "read_wait" : "idle";
-    dmc_cuda_count(reader->reading && !reader->parked_count ? &reader->read_wait : &reader->idle_time, 1, 0, end_ns - begin_ns);
+    /* A read that is held while none is under way waits for room, too: memory of its own it would have got. */
+    bool room = reader->parked_count || (reader->held_count && !reader->reading);
+    const char *name = room ? "bind_wait" : reader->reading ? "read_wait" : "idle";
+    dmc_cuda_count(room              ? &reader->bind_wait
+                   : reader->reading ? &reader->read_wait
+                                     : &reader->idle_time,
+                   1, 0, end_ns - begin_ns);
     dmc_trace_span(name, begin_ns, end_ns, reader->index);
     return request;
 }

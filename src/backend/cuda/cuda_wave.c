@@ -121,7 +121,7 @@ void dmc_wave_open_locked(struct dmc_wave *wave)
     wave->state = DMC_WAVE_FILLING;
     wave->writers = wave->written = 0;
     wave->full = false;
-    wave->stored_used = wave->decoded_used = wave->records_used = wave->tile_count = 0;
+    wave->stored_used = wave->decoded_used = wave->records_used = wave->tile_count = wave->target_bytes = 0;
     wave->piece_count = wave->entry_count = 0;
     dmc_cuda_wave_begin(wave->decode, wave->pinned + wave->table_at, wave->limits.table_bytes, wave->limits.scratch_bytes);
 }
@@ -154,6 +154,7 @@ bool dmc_wave_reserve_locked(struct dmc_wave *wave, const struct dmc_wave_room *
         dmc_min_u64(dmc_round_up(wave->decoded_used + room->decoded_bytes, DECODED_ALIGN), limits->decoded_bytes);
     wave->records_used += room->records_bytes;
     wave->tile_count += room->tiles;
+    wave->target_bytes += room->target_bytes;
     wave->piece_count += room->pieces;
     for (uint32_t i = 0; i < room->entries; i++) /* no more than pieces */
         wave->entries[wave->entry_count++] = (struct dmc_wave_entry){NULL, DMC_WAVE_READ_NONE, 0, DMC_PIECE_STATUS_NONE};
@@ -189,6 +190,7 @@ uint32_t dmc_wave_measure(const struct dmc_wave_limits *limits, const struct dmc
         shape_of(piece, &batch->plan.dims[piece->dim_begin], &shape);
         room->tiles += dmc_tile_cut(&shape);
         room->records_bytes += bytes;
+        room->target_bytes += piece->elements * damacy_dtype_bytes(batch->tensors[piece->field].dtype);
         room->pieces++;
     }
     return i;

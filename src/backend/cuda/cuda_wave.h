@@ -42,6 +42,7 @@ struct dmc_wave_room {
     uint64_t decoded_bytes;
     uint64_t records_bytes;
     uint64_t tiles;
+    uint64_t target_bytes; /* that its pieces will write */
     uint32_t pieces;
     uint32_t entries; /* chunks; each has at least one piece */
 };
@@ -86,13 +87,15 @@ struct dmc_wave {
     uint32_t writers;
     uint32_t written; /* reservations whose writers have finished */
     bool full;        /* somebody found no room: close it */
-    uint64_t stored_used, decoded_used, records_used, tile_count;
+    uint64_t stored_used, decoded_used, records_used, tile_count, target_bytes;
     uint32_t piece_count, entry_count;
     /* entries[i] is written by the reader that reserved it; read by the submitter once writers == 0 */
     struct dmc_wave_entry *entries; /* piece_max of them */
     /* the submitter's while FLYING */
     struct dmc_cuda_wave_info info;
+    uint64_t closed_ns;
     uint64_t enqueued_ns;
+    uint64_t flight; /* of the decode gap */
     bool copying;
 };
 

@@ -124,9 +124,30 @@ static void test_bypass(void **state)
     assert_int_equal(without.assemble.count, with.assemble.count);
     assert_int_equal(without.assemble.bytes, with.assemble.bytes);
     assert_int_equal(without.gpu_assemble.count, with.gpu_assemble.count);
-#ifdef PW_CUDA
+#if defined(PW_CUDA) || defined(PW_GPU)
     assert_true(without.input_transfer.bytes >= without.bytes_needed);
+    assert_int_equal(without.decode_gap.count + without.decode_gap.time_ns + without.gpu_decode_busy_ns, 0);
 #endif
+}
+
+/* The device's stages: what is counted is what was sent there, and all of it is. */
+static void test_device_stages(void **state)
+{
+    (void)state;
+    struct damacy_stats stats = read_all(false, ARRAYS - 1, false);
+#if defined(PW_CUDA) || defined(PW_GPU)
+    assert_int_equal(stats.post_decode.count, stats.input_transfer.count);
+    assert_int_equal(stats.post_decode.bytes, stats.gpu_decode.bytes);
+    assert_in_range(stats.decode_gap.count, 1, stats.input_transfer.count); /* nothing hides the first copy */
+    assert_true(stats.decode_gap.time_ns > 0);
+    assert_in_range(stats.gpu_decode_busy_ns, 1, stats.gpu_decode.time_ns);
+    assert_true(stats.gpu_assemble.bytes >= stats.bytes_delivered); /* more where a chunk was placed twice */
+#else
+    assert_int_equal(stats.post_decode.count + stats.decode_gap.count + stats.bind_wait.count, 0);
+    assert_true(stats.assemble.bytes < stats.bytes_delivered);
+    assert_int_equal(stats.assemble.bytes + stats.fill.bytes, stats.bytes_delivered);
+#endif
+    assert_in_range(stats.plan.bytes, 1, stats.bytes_needed); /* how long whole objects are only their stores know */
 }
 
 static void test_metadata_latency(void **state)
@@ -150,6 +171,7 @@ static void test_metadata_latency(void **state)
 
 int main(void)
 {
-    const struct CMUnitTest tests[] = {cmocka_unit_test(test_bypass), cmocka_unit_test(test_metadata_latency)};
+    const struct CMUnitTest tests[] = {cmocka_unit_test(test_bypass), cmocka_unit_test(test_device_stages),
+                                       cmocka_unit_test(test_metadata_latency)};
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

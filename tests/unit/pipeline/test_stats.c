@@ -85,6 +85,7 @@ static void test_counts(void **state)
     assert_int_equal(stats.metadata.count, 4);
     assert_true(stats.metadata.bytes > 1000);
     assert_int_equal(stats.plan.count, 1);
+    assert_int_equal(stats.plan.bytes, stats.bytes_needed);
     assert_int_equal(stats.read.count, 2);
     assert_int_equal(stats.read.bytes, stored_bytes(&packed, 1, 2) + 128);
     assert_int_equal(stats.bytes_needed, stats.read.bytes);
