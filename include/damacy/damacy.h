@@ -276,7 +276,7 @@ DAMACY_API enum damacy_status damacy_pop(struct damacy *pipeline, uint64_t timeo
 
 /* What damacy_wait() can wait for. */
 #define DAMACY_WAIT_POP 1u  /* pop would not time out: a batch is ready, or it would say END or STARVED */
-#define DAMACY_WAIT_PUSH 2u /* the lookahead has room for a sample */
+#define DAMACY_WAIT_PUSH 2u /* the lookahead has room: for half of it, or, while no batch is being made, for a sample */
 
 /* Wait until one of the things named in `what` holds.
  *

@@ -243,9 +243,13 @@ static enum damacy_status wait_slice(struct dmc_pipeline_object *self, enum dmc_
     Py_BEGIN_ALLOW_THREADS
         /* With sources left, room is as welcome as a batch. */
         bool sources_left = state == DMC_PULL_FULL || state == DMC_PULL_ENOUGH;
-    status = damacy_pop(native, sources_left ? 0 : slice_ns, batch, error);
-    if (status == DAMACY_TIMEOUT && state == DMC_PULL_FULL && slice_ns)
-        (void)damacy_wait(native, DAMACY_WAIT_POP | DAMACY_WAIT_PUSH, slice_ns, NULL, NULL);
+    uint32_t happened = DAMACY_WAIT_POP;
+    if (state == DMC_PULL_FULL && slice_ns)
+        (void)damacy_wait(native, DAMACY_WAIT_POP | DAMACY_WAIT_PUSH, slice_ns, &happened, NULL);
+    if (happened & DAMACY_WAIT_POP || !slice_ns)
+        status = damacy_pop(native, sources_left ? 0 : slice_ns, batch, error);
+    else
+        status = DAMACY_TIMEOUT;
     if (status == DAMACY_END && state == DMC_PULL_BUSY && slice_ns)
         sleep_ns(1000000); /* another thread is about to push more */
     Py_END_ALLOW_THREADS atomic_fetch_sub(&self->users, 1);

@@ -182,6 +182,13 @@ int dmc_push_directly(struct dmc_pipeline_object *pipeline, PyObject *sample)
 
 /* --- pulling --- */
 
+/* Is it worth while to ask a source? Not for single places in the lookahead as they become free: what runs only now and then
+ * runs slowly, having been driven from the caches by the workers, so samples are made many at a time. */
+static bool welcome(const struct dmc_pipeline_object *pipeline)
+{
+    return damacy_wait(pipeline->native, DAMACY_WAIT_PUSH, 0, NULL, NULL) == DAMACY_OK;
+}
+
 /* Samples that the lookahead will take. */
 static uint32_t room(const struct dmc_pipeline_object *pipeline)
 {
@@ -249,6 +256,10 @@ static int pull_from(struct dmc_pipeline_object *pipeline, PyObject *source, enu
     if (source == Py_None) {
         queue_drop(&pipeline->queue, source);
         return dmc_pipeline_flush_now(pipeline);
+    }
+    if (!welcome(pipeline)) {
+        *state = DMC_PULL_FULL;
+        return 0;
     }
     if (Py_TYPE(source) == dmc_core.array_source) {
         int result = dmc_array_source_push(pipeline, source);

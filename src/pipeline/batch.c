@@ -225,6 +225,7 @@ static void drop_reference(struct damacy_batch *batch)
     dmc_home_retain(home); /* freeing the batch drops one */
     dmc_mutex_lock(&home->lock);
     struct damacy *pipeline = home->pipeline;
+    bool wake = false;
     if (pipeline) {
         struct dmc_batch_slot *slot = &pipeline->slots[batch->slot];
         const struct dmc_backend_ops *ops = pipeline->backend->ops;
@@ -232,12 +233,15 @@ static void drop_reference(struct damacy_batch *batch)
         if (!ops->memory_fenced || !ops->memory_fenced(pipeline->backend, &batch->memory, slot))
             slot->state = DMC_SLOT_FREE;
         pipeline->held_count--;
-        dmc_cond_broadcast(&pipeline->changed);
-        dmc_prefetcher_wake(pipeline->prefetcher); /* there the next batch is planned */
+        /* The next batch is planned on the prefetcher's thread. */
+        wake = slot->state == DMC_SLOT_FREE && dmc_scheduler_batch_full_ready(pipeline);
+        pipeline->inside += wake ? 1 : 0;
     }
     dmc_mutex_unlock(&home->lock);
     if (!pipeline)
         dmc_batch_free(batch);
+    else if (wake)
+        dmc_pipeline_wake_and_leave(pipeline);
     dmc_home_release(home);
 }
 

@@ -75,21 +75,13 @@ static struct dmc_sample_slot *take_sample(void *user)
     dmc_scheduler_step_locked(pipeline);
     struct dmc_sample_slot *slot = pipeline->shutting_down ? NULL : dmc_lookahead_take(&pipeline->lookahead);
     if (slot) {
-        /* Producers are woken when half of the lookahead is free, not for every single place; or when it stays at that. */
-        pipeline->room_untold =
-            pipeline->lookahead.pushed - pipeline->lookahead.taken != pipeline->lookahead.lookahead_samples / 2;
-        if (!pipeline->room_untold)
-            dmc_cond_broadcast(&pipeline->changed);
+        dmc_push_tell(pipeline);
         if (pipeline->starve_begin_ns) {
             pipeline->starve_ns += dmc_clock_ns() - pipeline->starve_begin_ns;
             pipeline->starve_begin_ns = 0;
         }
-    } else {
-        if (pipeline->room_untold)
-            dmc_cond_broadcast(&pipeline->changed);
-        pipeline->room_untold = false;
-        if (!pipeline->starve_begin_ns && pipeline->lookahead.pushed == pipeline->lookahead.planned)
-            pipeline->starve_begin_ns = dmc_clock_ns();
+    } else if (!pipeline->starve_begin_ns && pipeline->lookahead.pushed == pipeline->lookahead.planned) {
+        pipeline->starve_begin_ns = dmc_clock_ns();
     }
     dmc_mutex_unlock(&pipeline->home->lock);
     return slot;
@@ -296,8 +288,8 @@ void damacy_destroy(struct damacy *pipeline)
     pipeline->backend->ops->stop(pipeline->backend);
     while (pipeline->inside) /* they only wait for the lock, or for what was just broadcast */
         dmc_cond_wait(&pipeline->changed, &home->lock);
-    home->pipeline =
-        NULL; /* from here on the last reference of a held batch frees it, and does not touch what is freed below */
+    /* From here on the last reference of a held batch frees it, and does not touch what is freed below. */
+    home->pipeline = NULL;
     dmc_mutex_unlock(&home->lock);
 
     uint64_t deadline_ns = dmc_clock_deadline(STUCK_NS);
@@ -336,6 +328,19 @@ void dmc_pipeline_leave(struct damacy *pipeline)
     if (--pipeline->inside == 0 && pipeline->shutting_down)
         dmc_cond_broadcast(&pipeline->changed);
     dmc_mutex_unlock(&home->lock);
+}
+
+void dmc_pipeline_wake_and_leave(struct damacy *pipeline)
+{
+    dmc_prefetcher_wake(pipeline->prefetcher); /* it is there as long as somebody is inside */
+    dmc_mutex_lock(&pipeline->home->lock);
+    dmc_pipeline_leave(pipeline);
+}
+
+void dmc_pipeline_leave_and_wake(struct damacy *pipeline)
+{
+    dmc_mutex_unlock(&pipeline->home->lock);
+    dmc_pipeline_wake_and_leave(pipeline);
 }
 
 enum damacy_status damacy_get_device(const struct damacy *pipeline, enum damacy_device_type *type, int32_t *ordinal,

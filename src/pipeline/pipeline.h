@@ -153,12 +153,13 @@ struct damacy {
     bool flushed;        /* a flush came after the last push */
     uint32_t held_count; /* slots HELD */
     uint32_t ready_count;
-    uint32_t inside; /* calls that are using this pipeline */
+    uint32_t running_count; /* slots RUNNING */
+    uint32_t inside;        /* calls that are using this pipeline */
+    uint32_t push_waiters;  /* of them: those that wait for room in the lookahead */
     bool planning;
     bool shutting_down;
     bool broken; /* the device is lost: pop says broken_error */
     struct damacy_error broken_error;
-    bool room_untold;            /* samples were taken since producers were last woken */
     bool arena_short;            /* the last plan was given back for want of memory: wait until a batch is done */
     uint64_t slot_wait_begin_ns; /* a batch could be planned but no slot is free, since; 0: not so */
     uint64_t starve_begin_ns;    /* nothing to plan because nothing is pushed, since; 0: not so */
@@ -183,6 +184,10 @@ DAMACY_API enum damacy_status dmc_pipeline_create(const struct damacy_config *co
 /* lifecycle.c: a call begins: not forked, not shutting down. With OK the lock is held and dmc_pipeline_leave() must follow. */
 enum damacy_status dmc_pipeline_enter(struct damacy *pipeline, struct damacy_error *error) DMC_NO_TSA;
 void dmc_pipeline_leave(struct damacy *pipeline) DMC_NO_TSA;
+/* The same, and wake the prefetcher: without the lock, into which it would run at once. */
+void dmc_pipeline_leave_and_wake(struct damacy *pipeline) DMC_NO_TSA;
+/* The same for who is inside, but without the lock. */
+void dmc_pipeline_wake_and_leave(struct damacy *pipeline) DMC_NO_TSA;
 /* clang cannot follow a lock that is taken on success only: this tells it, and does nothing. */
 static inline void dmc_pipeline_entered(const struct damacy *pipeline) DMC_ASSERTS(pipeline->home->lock);
 static inline void dmc_pipeline_entered(const struct damacy *pipeline)
@@ -212,11 +217,19 @@ void dmc_config_breakdown(const struct damacy_config *config, const struct dmc_c
 
 /* push.c: the ring has no room for these uris and never will, since the open batch alone fills it. */
 bool dmc_push_never_fits(const struct damacy *pipeline, uint64_t uri_bytes);
+/* Is it worth while to push now? There is room for the longest uris, namely half of the lookahead, so that a producer comes for
+ * many samples at once; while no batch is running any room will do, since nothing else need ever happen. Or the open batch
+ * alone is in the way, which push has to say. */
+bool dmc_push_welcome(const struct damacy *pipeline);
+/* Something changed for that: wake those that wait for it. With the lock. */
+void dmc_push_tell(struct damacy *pipeline);
 
 /* scheduler.c */
 void dmc_scheduler_step_locked(struct damacy *pipeline) DMC_REQUIRES(pipeline->home->lock); /* may drop and retake the lock */
 void dmc_scheduler_close_locked(struct damacy *pipeline);                                   /* close the open batch */
-void dmc_scheduler_done(void *pipeline, struct dmc_backend_batch *run);                     /* backend hook */
+/* The gate: the next batch is closed, and each of its samples is resolved or failed. */
+bool dmc_scheduler_batch_full_ready(const struct damacy *pipeline);
+void dmc_scheduler_done(void *pipeline, struct dmc_backend_batch *run); /* backend hook */
 void dmc_scheduler_fail(void *pipeline, struct dmc_backend_batch *run, uint32_t row, uint32_t field, uint64_t order,
                         const struct damacy_error *error); /* backend hook */
 

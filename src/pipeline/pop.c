@@ -126,16 +126,13 @@ enum damacy_status damacy_pop(struct damacy *pipeline, uint64_t timeout_ns, stru
     return status;
 }
 
-/* Which of the things in `what` hold now. Room is asked for the longest uris; where the open batch alone is in the way, push
- * has something to say, too. */
+/* Which of the things in `what` hold now. */
 static uint32_t wait_state(const struct damacy *pipeline, uint32_t what)
 {
     uint32_t happened = 0;
     if ((what & DAMACY_WAIT_POP) && pop_state(pipeline) != DAMACY_TIMEOUT)
         happened |= DAMACY_WAIT_POP;
-    uint64_t uri_bytes = (uint64_t)pipeline->home->field_count * (DAMACY_URI_BYTES_MAX + 1);
-    if ((what & DAMACY_WAIT_PUSH) &&
-        (dmc_lookahead_room(&pipeline->lookahead, uri_bytes) || dmc_push_never_fits(pipeline, uri_bytes)))
+    if ((what & DAMACY_WAIT_PUSH) && dmc_push_welcome(pipeline))
         happened |= DAMACY_WAIT_PUSH;
     return happened;
 }
@@ -155,7 +152,8 @@ enum damacy_status damacy_wait(struct damacy *pipeline, uint32_t what, uint64_t 
                              what);
     }
     uint64_t deadline_ns = dmc_clock_deadline(timeout_ns);
-    uint32_t state;
+    uint32_t state, push_waiters = what & DAMACY_WAIT_PUSH ? 1 : 0;
+    pipeline->push_waiters += push_waiters;
     while (!(state = wait_state(pipeline, what))) {
         bool waited = dmc_cond_wait_until(&pipeline->changed, &pipeline->home->lock, deadline_ns);
         if (pipeline->shutting_down) {
@@ -167,6 +165,7 @@ enum damacy_status damacy_wait(struct damacy *pipeline, uint32_t what, uint64_t 
             break;
         }
     }
+    pipeline->push_waiters -= push_waiters;
     if (happened && status == DAMACY_OK)
         *happened = state;
     dmc_pipeline_leave(pipeline);

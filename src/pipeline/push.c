@@ -54,6 +54,22 @@ bool dmc_push_never_fits(const struct damacy *pipeline, uint64_t uri_bytes)
            lookahead->pushed - lookahead->taken < lookahead->lookahead_samples && !dmc_lookahead_room(lookahead, uri_bytes);
 }
 
+bool dmc_push_welcome(const struct damacy *pipeline)
+{
+    const struct dmc_lookahead *lookahead = &pipeline->lookahead;
+    uint64_t uri_bytes = (uint64_t)pipeline->home->field_count * (DAMACY_URI_BYTES_MAX + 1);
+    uint64_t free_samples = lookahead->lookahead_samples - (lookahead->pushed - lookahead->taken);
+    if (dmc_lookahead_room(lookahead, uri_bytes))
+        return free_samples >= lookahead->lookahead_samples / 2 || pipeline->running_count == 0 || pipeline->broken;
+    return dmc_push_never_fits(pipeline, uri_bytes);
+}
+
+void dmc_push_tell(struct damacy *pipeline)
+{
+    if (pipeline->push_waiters && dmc_push_welcome(pipeline))
+        dmc_cond_broadcast(&pipeline->changed);
+}
+
 /* There is no room: for now, or because the open batch alone fills the ring. */
 static enum damacy_status refuse(const struct damacy *pipeline, uint64_t uri_bytes, struct damacy_error *error)
 {
@@ -96,9 +112,11 @@ enum damacy_status damacy_push(struct damacy *pipeline, struct damacy_samples sa
         left.data++;
         left.count--;
     }
-    if (left.count != samples.count)
-        dmc_prefetcher_wake(pipeline->prefetcher);
-    dmc_pipeline_leave(pipeline);
+    /* A prefetcher that may take no more for now will look at the ring when it may. */
+    if (left.count != samples.count && dmc_lookahead_takeable(lookahead))
+        dmc_pipeline_leave_and_wake(pipeline);
+    else
+        dmc_pipeline_leave(pipeline);
     if (rest)
         *rest = left;
     return status;
@@ -113,7 +131,6 @@ enum damacy_status damacy_flush(struct damacy *pipeline, struct damacy_error *er
         dmc_scheduler_close_locked(pipeline);
     pipeline->flushed = true;
     dmc_cond_broadcast(&pipeline->changed); /* pop may say END now */
-    dmc_prefetcher_wake(pipeline->prefetcher);
-    dmc_pipeline_leave(pipeline);
+    dmc_pipeline_leave_and_wake(pipeline);
     return DAMACY_OK;
 }

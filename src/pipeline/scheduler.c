@@ -15,8 +15,7 @@ void dmc_scheduler_close_locked(struct damacy *pipeline)
     pipeline->open_count = 0;
 }
 
-/* The gate: the next batch is closed, and each of its samples is resolved or failed. */
-static bool prefetcher_batch_full_ready(const struct damacy *pipeline)
+bool dmc_scheduler_batch_full_ready(const struct damacy *pipeline)
 {
     if (pipeline->planned_count == pipeline->closed_count)
         return false;
@@ -44,14 +43,6 @@ static struct dmc_batch_slot *plan_reserve(struct damacy *pipeline)
     return slot;
 }
 
-static bool anything_running(const struct damacy *pipeline)
-{
-    for (uint32_t i = 0; i < pipeline->config.tuning.batch_slots; i++)
-        if (pipeline->slots[i].state == DMC_SLOT_RUNNING)
-            return true;
-    return false;
-}
-
 /* Plans of batches that are over keep their memory for the next; when memory is short they give it back. */
 static void trim_arenas(struct damacy *pipeline)
 {
@@ -65,15 +56,16 @@ static void plan_commit(struct damacy *pipeline, struct dmc_batch_slot *slot, ui
 {
     pipeline->in_order[pipeline->planned_count % pipeline->config.tuning.batch_slots] = slot->batch->slot;
     slot->state = DMC_SLOT_RUNNING;
+    pipeline->running_count++;
     dmc_lookahead_planned(&pipeline->lookahead, count);
     pipeline->planned_count++;
-    dmc_cond_broadcast(&pipeline->changed); /* room in the lookahead */
-    dmc_prefetcher_wake(pipeline->prefetcher);
+    dmc_push_tell(pipeline);
+    dmc_prefetcher_again(pipeline->prefetcher);
 }
 
 void dmc_scheduler_step_locked(struct damacy *pipeline)
 {
-    while (!pipeline->planning && !pipeline->shutting_down && prefetcher_batch_full_ready(pipeline)) {
+    while (!pipeline->planning && !pipeline->shutting_down && dmc_scheduler_batch_full_ready(pipeline)) {
         struct dmc_batch_slot *slot = plan_reserve(pipeline);
         if (!slot)
             break;
@@ -95,7 +87,7 @@ void dmc_scheduler_step_locked(struct damacy *pipeline)
             trim_arenas(pipeline);
             pipeline->planning = false;
             slot->state = DMC_SLOT_FREE;
-            if (status == DAMACY_OOM && anything_running(pipeline)) {
+            if (status == DAMACY_OOM && pipeline->running_count) {
                 pipeline->arena_short = true; /* dmc_scheduler_done tries again */
                 dmc_log(DMC_PIPELINE, DAMACY_LOG_INFO, "the plan of batch %llu waits for memory", (unsigned long long)batch_id);
                 break;
@@ -125,11 +117,13 @@ void dmc_scheduler_done(void *user, struct dmc_backend_batch *run)
     dmc_mutex_lock(&pipeline->home->lock);
     slot->state = DMC_SLOT_READY;
     pipeline->ready_count++;
-    pipeline->arena_short = false;
-    dmc_cond_broadcast(&pipeline->changed);
-    if (!pipeline->shutting_down) /* then destroy may be done with the prefetcher already; workers end last */
+    pipeline->running_count--;
+    if (pipeline->arena_short && !pipeline->shutting_down) /* then destroy may be done with the prefetcher already */
         dmc_prefetcher_wake(pipeline->prefetcher);
+    pipeline->arena_short = false;
     dmc_mutex_unlock(&pipeline->home->lock);
+    /* Without the lock, into which who waits would run at once. The pipeline is there: workers end last. */
+    dmc_cond_broadcast(&pipeline->changed);
 }
 
 void dmc_scheduler_broken(void *user, const struct damacy_error *error)

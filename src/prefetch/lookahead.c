@@ -139,12 +139,15 @@ void dmc_lookahead_push(struct dmc_lookahead *lookahead, const struct damacy_sam
     lookahead->pushed++;
 }
 
+bool dmc_lookahead_takeable(const struct dmc_lookahead *lookahead)
+{
+    return lookahead->taken != lookahead->pushed &&
+           lookahead->taken - lookahead->planned < lookahead->capacity - lookahead->lookahead_samples;
+}
+
 struct dmc_sample_slot *dmc_lookahead_take(struct dmc_lookahead *lookahead)
 {
-    if (lookahead->taken == lookahead->pushed ||
-        lookahead->taken - lookahead->planned >= lookahead->capacity - lookahead->lookahead_samples)
-        return NULL;
-    return dmc_lookahead_slot(lookahead, lookahead->taken++);
+    return dmc_lookahead_takeable(lookahead) ? dmc_lookahead_slot(lookahead, lookahead->taken++) : NULL;
 }
 
 void dmc_lookahead_resolve(struct dmc_lookahead *lookahead, struct dmc_sample_slot *slot)

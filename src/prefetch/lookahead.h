@@ -66,6 +66,8 @@ void dmc_lookahead_deinit(struct dmc_lookahead *lookahead);
 bool dmc_lookahead_room(const struct dmc_lookahead *lookahead, uint64_t uri_bytes);
 /* Copy a sample (checked, and there is room) into the next slot. */
 void dmc_lookahead_push(struct dmc_lookahead *lookahead, const struct damacy_sample *sample, uint64_t batch_id);
+/* Would the next one get a sample? */
+bool dmc_lookahead_takeable(const struct dmc_lookahead *lookahead);
 /* The next sample for the prefetcher, now its own. NULL: none, or prefetch_samples are taken and not yet planned. */
 struct dmc_sample_slot *dmc_lookahead_take(struct dmc_lookahead *lookahead);
 /* The prefetcher is done with a taken slot; moves `resolved` as far as it goes. */

@@ -166,6 +166,11 @@ void dmc_prefetcher_wake(struct dmc_prefetcher *prefetcher)
     dmc_mutex_unlock(&prefetcher->wake_mutex);
 }
 
+void dmc_prefetcher_again(struct dmc_prefetcher *prefetcher)
+{
+    dmc_io_wake(prefetcher->io);
+}
+
 static void stop(struct dmc_prefetcher *prefetcher, uint64_t deadline_ns)
 {
     atomic_store_explicit(&prefetcher->stop_deadline_ns, deadline_ns, memory_order_relaxed);

@@ -94,6 +94,9 @@ enum damacy_status dmc_prefetcher_create(const struct dmc_prefetcher_options *op
 /* There is a new sample, or the watermark moved. Any thread, may hold the owner's lock. */
 void dmc_prefetcher_wake(struct dmc_prefetcher *prefetcher);
 
+/* The same from one of its hooks: it will not wait before it has looked. */
+void dmc_prefetcher_again(struct dmc_prefetcher *prefetcher);
+
 /* Ask it to stop; any thread. It calls no hook after it has noticed. */
 void dmc_prefetcher_stop(struct dmc_prefetcher *prefetcher);
 /* Stop, join and free; false if its thread is stuck in the kernel at the deadline: then it is left behind, whole. */

@@ -109,6 +109,39 @@ static void test_states(void **state)
     end(&setup);
 }
 
+static uint64_t lookahead_samples(struct damacy *pipeline)
+{
+    struct damacy_stats stats = DAMACY_STATS_INIT;
+    struct damacy_error error;
+    pw_ok(damacy_stats_get(pipeline, &stats, &error), &error);
+    return stats.lookahead_samples;
+}
+
+/* While batches are being made a producer is told of half the lookahead, not of each place. */
+static void test_room_is_told_by_halves(void **state)
+{
+    (void)state;
+    struct setup setup;
+    begin(&setup, true);
+    struct pw_sample sample = {.arrays = {&array}, .begin = {{7}}};
+    struct damacy_error error;
+    /* 4 in batches that hang, 2 with the prefetcher, 2 of 4 in the lookahead. */
+    for (uint32_t pushed = 0; pushed < 8;) {
+        if (pw_try_push(setup.pipeline, "memory://", &sample, &error) == DAMACY_OK)
+            pushed++;
+        else
+            assert_int_equal(wait_now(setup.pipeline, DAMACY_WAIT_PUSH, DAMACY_OK, PW_LONG), DAMACY_WAIT_PUSH);
+    }
+    while (lookahead_samples(setup.pipeline) != 2)
+        pw_nap(1000000);
+    assert_int_equal(wait_now(setup.pipeline, DAMACY_WAIT_PUSH, DAMACY_OK, 0), DAMACY_WAIT_PUSH);
+    pw_ok(pw_try_push(setup.pipeline, "memory://", &sample, &error), &error);
+    assert_int_equal(wait_now(setup.pipeline, DAMACY_WAIT_PUSH, DAMACY_TIMEOUT, 0), 0);
+    pw_ok(pw_try_push(setup.pipeline, "memory://", &sample, &error), &error);
+    assert_int_equal(pw_try_push(setup.pipeline, "memory://", &sample, &error), DAMACY_AGAIN);
+    end(&setup);
+}
+
 static void *wait_for_shutdown(void *argument)
 {
     struct setup *setup = argument;
@@ -147,6 +180,6 @@ static void test_shutdown(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {cmocka_unit_test(test_arguments), cmocka_unit_test(test_states),
-                                       cmocka_unit_test(test_shutdown)};
+                                       cmocka_unit_test(test_room_is_told_by_halves), cmocka_unit_test(test_shutdown)};
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
