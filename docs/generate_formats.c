@@ -91,7 +91,7 @@ static void codecs(void)
     say_heading("Codecs", "name", "what it turns", "CPU", "CUDA");
     for (uint32_t i = 0; dmc_codec_info_at(i); i++) {
         const struct dmc_codec_info *info = dmc_codec_info_at(i);
-        if (info->state == DMC_CODEC_REFUSED || is_internal(info))
+        if (info->state >= DMC_CODEC_REFUSED || is_internal(info))
             continue;
         char names[512], cpu[512], cuda[256];
         join(names, sizeof names, info->name, info->aliases, DMC_CODEC_ALIASES_MAX);
@@ -107,7 +107,7 @@ static void codecs(void)
     say_heading("Codecs that are refused by name", "name", "what it turns", "why", NULL);
     for (uint32_t i = 0; dmc_codec_info_at(i); i++) {
         const struct dmc_codec_info *info = dmc_codec_info_at(i);
-        if (info->state != DMC_CODEC_REFUSED)
+        if (info->state < DMC_CODEC_REFUSED)
             continue;
         char names[512];
         join(names, sizeof names, info->name, info->aliases, DMC_CODEC_ALIASES_MAX);

@@ -81,14 +81,9 @@ static uint64_t bz2_arena_bytes(const void *config, uint64_t decoded_bytes)
     return BZ2_ARENA_BYTES;
 }
 
-static enum damacy_status bz2_configure(struct dmc_codec_build *build, dmc_json *configuration, struct damacy_error *error)
-{
-    return dmc_codec_config_integer(error, build->name, configuration, "level");
-}
-
 const struct dmc_codec_ops dmc_codec_bz2_ops = {
     .name = "bz2",
-    .configure = bz2_configure,
+    .configure = dmc_codec_configure_nothing,
     .encoded_bytes = dmc_codec_compressed_bytes_max,
     .arena_bytes = bz2_arena_bytes,
     .decode = bz2_decode,

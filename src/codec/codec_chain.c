@@ -15,22 +15,13 @@ enum damacy_status dmc_codec_config_error(struct damacy_error *error, const char
     return DAMACY_DECODE;
 }
 
-enum damacy_status dmc_codec_config_integer(struct damacy_error *error, const char *codec, dmc_json *configuration,
-                                            const char *member)
+enum damacy_status dmc_codec_configure_nothing(struct dmc_codec_build *build, dmc_json *configuration,
+                                               struct damacy_error *error)
 {
-    dmc_json *value = dmc_json_get(configuration, member);
-    int64_t number;
-    if (value && !dmc_json_i64(value, &number))
-        return dmc_codec_config_error(error, codec, member, "an integer", value);
+    (void)build;
+    (void)configuration;
+    (void)error;
     return DAMACY_OK;
-}
-
-enum damacy_status dmc_codec_config_integer_or_null(struct damacy_error *error, const char *codec, dmc_json *configuration,
-                                                    const char *member)
-{
-    if (dmc_json_type(dmc_json_get(configuration, member)) == DMC_JSON_NULL)
-        return DAMACY_OK;
-    return dmc_codec_config_integer(error, codec, configuration, member);
 }
 
 static enum damacy_status unknown_error(struct damacy_error *error, const char *name)
@@ -40,6 +31,8 @@ static enum damacy_status unknown_error(struct damacy_error *error, const char *
     if (info) {
         dmc_error_set(error, DAMACY_UNSUPPORTED, "metadata", "codec '%s' is %s: %s", name,
                       info->state == DMC_CODEC_LACKING ? "not in this build" : "not read", info->note);
+        if (info->state != DMC_CODEC_NEVER)
+            dmc_error_hint(error, "damacy_codec_register() in C or damacy.register_codec() in Python adds it");
         return DAMACY_UNSUPPORTED;
     }
     for (uint32_t i = 0; dmc_codec_name(i); i++) {

@@ -5,14 +5,6 @@
 
 #define CRC_BYTES 4
 
-static enum damacy_status crc32c_configure(struct dmc_codec_build *build, dmc_json *configuration, struct damacy_error *error)
-{
-    (void)build;
-    (void)configuration;
-    (void)error;
-    return DAMACY_OK;
-}
-
 static uint64_t crc32c_encoded_bytes(const void *config, uint64_t decoded_bytes)
 {
     (void)config;
@@ -46,7 +38,7 @@ const struct dmc_codec_ops dmc_codec_crc32c_ops = {
     .name = "crc32c",
     .partial = true,
     .is_view = true,
-    .configure = crc32c_configure,
+    .configure = dmc_codec_configure_nothing,
     .fixed_size = true,
     .encoded_bytes = crc32c_encoded_bytes,
     .decode = crc32c_decode,

@@ -89,11 +89,6 @@ static enum damacy_status zlib_decode(struct dmc_codec_context *context, struct 
     return status ? status : dmc_codec_job_done(job, "zlib", decoded, error);
 }
 
-static enum damacy_status level_configure(struct dmc_codec_build *build, dmc_json *configuration, struct damacy_error *error)
-{
-    return dmc_codec_config_integer(error, build->name, configuration, "level");
-}
-
 static bool all_zero(const uint8_t *bytes, uint64_t count)
 {
     for (uint64_t i = 0; i < count; i++) {
@@ -134,7 +129,7 @@ static enum damacy_status gzip_decode(struct dmc_codec_context *context, struct 
 const struct dmc_codec_ops dmc_codec_gzip_ops = {
     .name = "gzip",
     .needs_deflate = true,
-    .configure = level_configure,
+    .configure = dmc_codec_configure_nothing,
     .encoded_bytes = dmc_codec_compressed_bytes_max,
     .decode = gzip_decode,
 };
@@ -142,7 +137,7 @@ const struct dmc_codec_ops dmc_codec_gzip_ops = {
 const struct dmc_codec_ops dmc_codec_zlib_ops = {
     .name = "zlib",
     .needs_deflate = true,
-    .configure = level_configure,
+    .configure = dmc_codec_configure_nothing,
     .encoded_bytes = dmc_codec_compressed_bytes_max,
     .decode = zlib_decode,
 };

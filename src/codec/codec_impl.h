@@ -132,12 +132,10 @@ enum damacy_status dmc_codec_chain_build(const struct dmc_codec_desc *descs, uin
  * missing. */
 enum damacy_status dmc_codec_config_error(struct damacy_error *error, const char *codec, const char *member,
                                           const char *expected, dmc_json *value);
-/* A member that, if there, must be an integer. Nothing that we decode depends on it, but a wrong type tells of damage. */
-enum damacy_status dmc_codec_config_integer(struct damacy_error *error, const char *codec, dmc_json *configuration,
-                                            const char *member);
-/* The same, or null, as numcodecs writes what was not given. */
-enum damacy_status dmc_codec_config_integer_or_null(struct damacy_error *error, const char *codec, dmc_json *configuration,
-                                                    const char *member);
+/* The `configure` of codecs whose members matter to an encoder only. They are not looked at, whatever their type: numcodecs
+ * takes and writes "level": null, and others find a use for them that we need not know. */
+enum damacy_status dmc_codec_configure_nothing(struct dmc_codec_build *build, dmc_json *configuration,
+                                               struct damacy_error *error);
 
 /* "CODEC: WHAT": DECODE with sizes in bytes; `found_bytes` UINT64_MAX: more. */
 enum damacy_status dmc_codec_size_error(struct damacy_error *error, const char *codec, const char *what, const char *bound,

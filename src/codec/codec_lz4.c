@@ -22,11 +22,6 @@ enum damacy_status dmc_lz4_decode(const uint8_t *source, uint64_t source_bytes, 
     return dmc_codec_size_error(error, "lz4", "wrong decoded size", "", target_bytes, (uint64_t)decoded);
 }
 
-static enum damacy_status lz4_configure(struct dmc_codec_build *build, dmc_json *configuration, struct damacy_error *error)
-{
-    return dmc_codec_config_integer(error, build->name, configuration, "acceleration");
-}
-
 static enum damacy_status lz4_decode(struct dmc_codec_context *context, struct dmc_codec_job *job, struct damacy_error *error)
 {
     (void)context;
@@ -45,7 +40,7 @@ static enum damacy_status lz4_decode(struct dmc_codec_context *context, struct d
 
 const struct dmc_codec_ops dmc_codec_lz4_ops = {
     .name = "lz4",
-    .configure = lz4_configure,
+    .configure = dmc_codec_configure_nothing,
     .encoded_bytes = dmc_codec_compressed_bytes_max,
     .decode = lz4_decode,
 };

@@ -336,11 +336,6 @@ static enum damacy_status lzma_configure(struct dmc_codec_build *build, dmc_json
     if (format && (!dmc_json_i64(format, &number) || number < FORMAT_AUTO || number > FORMAT_RAW))
         return dmc_codec_config_error(error, build->name, "format", "0 (auto), 1 (xz), 2 (alone) or 3 (raw)", format);
     config.format = (enum lzma_format)number;
-    enum damacy_status status = dmc_codec_config_integer(error, build->name, configuration, "check");
-    if (!status)
-        status = dmc_codec_config_integer_or_null(error, build->name, configuration, "preset");
-    if (status)
-        return status;
     if (config.format == FORMAT_RAW) { /* the other formats say in their headers how they were made */
         size_t count = dmc_json_type(filters) == DMC_JSON_ARRAY ? dmc_json_count(filters) : 0;
         bool good = count > 0 && count <= LZMA_FILTERS_MAX;

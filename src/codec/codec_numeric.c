@@ -186,9 +186,7 @@ static enum damacy_status quantize_configure(struct dmc_codec_build *build, dmc_
 {
     struct numeric_config config = {0};
     struct dmc_element_type around;
-    enum damacy_status status = dmc_codec_config_integer(error, build->name, configuration, "digits");
-    if (!status)
-        status = type_read(build, configuration, "dtype", type_around(build, &around), &config.out, error);
+    enum damacy_status status = type_read(build, configuration, "dtype", type_around(build, &around), &config.out, error);
     if (!status)
         status = type_read(build, configuration, "astype", &config.out, &config.in, error);
     if (!status && (!dmc_dtype_is_float(config.in.dtype) || !dmc_dtype_is_float(config.out.dtype)))
@@ -204,14 +202,9 @@ const struct dmc_codec_ops dmc_codec_quantize_ops = {
 };
 
 /* Lossy in the encoder, and nothing to undo. */
-static enum damacy_status bitround_configure(struct dmc_codec_build *build, dmc_json *configuration, struct damacy_error *error)
-{
-    return dmc_codec_config_integer(error, build->name, configuration, "keepbits");
-}
-
 const struct dmc_codec_ops dmc_codec_bitround_ops = {
     .name = "bitround",
-    .configure = bitround_configure,
+    .configure = dmc_codec_configure_nothing,
     .configures_steps = true,
 };
 

@@ -7,7 +7,8 @@
 enum dmc_codec_state {
     DMC_CODEC_READ,    /* it is decoded */
     DMC_CODEC_LACKING, /* it would be, but this build was made without the library */
-    DMC_CODEC_REFUSED, /* known, and not read */
+    DMC_CODEC_REFUSED, /* known, and not read, but a codec of a user's can be registered for it */
+    DMC_CODEC_NEVER,   /* the same, and no codec could: what it makes are no chunks of numbers */
 };
 
 struct dmc_codec_ops;

@@ -175,15 +175,6 @@ enum damacy_status dmc_zstd_decode(struct dmc_codec_context *context, const uint
     return frames_decode(context, source, source_bytes, target, target_bytes, true, need_bytes, &decoded, error);
 }
 
-static enum damacy_status zstd_configure(struct dmc_codec_build *build, dmc_json *configuration, struct damacy_error *error)
-{
-    (void)build;
-    dmc_json *checksum = dmc_json_get(configuration, "checksum");
-    if (checksum && dmc_json_type(checksum) != DMC_JSON_BOOL)
-        return dmc_codec_config_error(error, "zstd", "checksum", "true or false", checksum);
-    return dmc_codec_config_integer(error, "zstd", configuration, "level");
-}
-
 static enum damacy_status zstd_decode(struct dmc_codec_context *context, struct dmc_codec_job *job, struct damacy_error *error)
 {
     uint64_t need_bytes = job->exact && !job->verify_full ? job->need_end : job->target_bytes;
@@ -195,7 +186,7 @@ const struct dmc_codec_ops dmc_codec_zstd_ops = {
     .name = "zstd",
     .partial = true,
     .needs_zstd = true,
-    .configure = zstd_configure,
+    .configure = dmc_codec_configure_nothing,
     .encoded_bytes = dmc_codec_compressed_bytes_max,
     .decode = zstd_decode,
 };

@@ -570,6 +570,9 @@ static enum damacy_status append_v2(struct dmc_zarr_draft *draft, dmc_json *valu
         if (status)
             return status;
     }
+    /* numcodecs' own default, whatever the dtype; in v3 zarr-python puts the dtype's size there. */
+    if (strcmp(codec->name, "numcodecs.shuffle") == 0 && !dmc_json_get(value, "elementsize"))
+        dmc_zarr_text_format(draft, "%s\"elementsize\":4", comma);
     dmc_zarr_text_put(draft, "}");
     codec->configuration = dmc_zarr_text_end(draft, begin);
     return draft->text_full ? too_long(path, id, error) : DAMACY_OK;
