@@ -20,6 +20,7 @@ struct dmc_backend_array {
     const struct dmc_codec_chain *chain;
     struct dmc_store *store;
     const char *uri;              /* for messages */
+    uint32_t root_bytes;          /* of the store's keys: what the uri names; messages tell a key from there on */
     const dmc_scatter_rows *rows; /* one a field; NULL where the field does not use this array */
 };
 

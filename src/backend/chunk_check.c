@@ -39,7 +39,8 @@ void dmc_chunk_where(const struct dmc_backend_batch *batch, const struct dmc_rea
 {
     const struct dmc_backend_array *array = chunk->array->user;
     uint64_t begin = read->offset + chunk->stored_offset;
-    dmc_error_where(error, array->uri, batch->plan.objects[read->object].key, begin, begin + stored_bytes);
+    const char *key = batch->objects[read->object].key + array->root_bytes + 1; /* "0/c/1/2" where a group led to "0" */
+    dmc_error_where(error, array->uri, key, begin, begin + stored_bytes);
 }
 
 enum dmc_chunk_verdict dmc_chunk_check(const struct dmc_backend_batch *batch, const struct dmc_read *read,

@@ -73,12 +73,17 @@ static __attribute__((noinline, cold)) void fail_damaged(const struct dmc_plan_w
 {
     struct dmc_shard_entry entry = object->entries[number];
     struct damacy_error error;
-    char expected[64], found[64], key[DMC_ZARR_KEY_BYTES_MAX];
+    char expected[64], found[64], key[sizeof error.key] = "";
     const char *fault = entry_fault(object->array, entry, expected, sizeof expected);
     snprintf(found, sizeof found, "%" PRIu64 " bytes at %" PRIu64, entry.length, entry.offset);
     dmc_error_set(&error, DAMACY_DECODE, "index", "the shard index's entry for inner chunk %" PRIu64 " %s", number, fault);
     dmc_error_expected(&error, expected, found);
-    dmc_zarr_chunk_key(object->array->array->zarr, object->coordinates, key, sizeof key);
+    const struct dmc_plan_array *array = object->array->array;
+    size_t path_bytes = 0;
+    if (array->path && array->path[0])
+        path_bytes = (size_t)snprintf(key, sizeof key, "%s/", array->path);
+    if (path_bytes < sizeof key)
+        dmc_zarr_chunk_key(array->zarr, object->coordinates, key + path_bytes, sizeof key - path_bytes);
     uint64_t end;
     if (!dmc_add_u64(entry.offset, entry.length, &end))
         end = UINT64_MAX;

@@ -29,7 +29,8 @@ struct dmc_plan_array {
     uint64_t stored_bytes_max;        /* codec chain */
     uint64_t coalesce_gap_bytes;      /* of the array's store, instead of both gaps of the options; 0: those of the options */
     uint64_t coalesce_read_bytes_max; /* likewise */
-    void *user;                       /* comes back in dmc_chunk.array->user */
+    const char *path; /* for messages: in front of the keys of its objects; "" or NULL: nothing, "0": a group led there */
+    void *user;       /* comes back in dmc_chunk.array->user */
 };
 
 /* A row of a field. Samples that failed before are not passed. */

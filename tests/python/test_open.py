@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 import warnings
@@ -300,6 +301,46 @@ def test_kerchunk_references(tmp_path: Path, reader: Reader) -> None:
     assert (reader.whole(uri, (8, 5), "i32") == flat).all()
     node = damacy.open(tmp_path / "refs.json")
     assert list(node.arrays) == ["temp"] and node["temp"].shape == (8, 5) and node["temp"].box(t=2, x=(1, 3)) == ((2, 3), (1, 3))
+
+
+def packed(folder: Path, name: Path) -> Path:
+    with zipfile.ZipFile(name, "w") as file:
+        for inner in sorted(folder.rglob("*")):
+            if inner.is_file():
+                file.write(inner, str(inner.relative_to(folder)))
+    return name
+
+
+def test_errors_name_the_key_from_the_uri_on(tmp_path: Path, reader: Reader) -> None:
+    """Of chunks and of shard indices: in an array of its own, one that a group led to, inside a zip file, through references."""
+    path = image(tmp_path / "image.zarr", DATA, "0.5")
+    (path / "0" / "c" / "1" / "2" / "0").write_bytes(b"no zstd")
+    shards = zarr.create_array(path / "1" / "again", shape=(4, 8), chunks=(2, 2), shards=(4, 4), dtype="u2")
+    shards[...] = 1
+    index = path / "1" / "again" / "c" / "0" / "1"
+    index.write_bytes(index.read_bytes()[:-1] + b"!")
+    shutil.copytree(path / "1" / "again", tmp_path / "other.zarr" / "0")
+    group(tmp_path / "other.zarr", {"multiscales": [{"axes": AXES[1:], "datasets": [{"path": "0"}]}]}, "0.5")
+    refs = {str(file.relative_to(path)): [str(file)] for file in path.rglob("*") if file.is_file()}
+    (tmp_path / "refs.json").write_text(json.dumps({"version": 1, "refs": refs}))
+    file = packed(path, tmp_path / "image.zip")
+    for uri, shape, key in [
+        (f"{path}/0", SHAPE, "c/1/2/0"),
+        (f"{path}", SHAPE, "0/c/1/2/0"),
+        (f"{path}#level=0", SHAPE, "0/c/1/2/0"),
+        (f"{file}", SHAPE, "0/c/1/2/0"),
+        (f"{file}/0", SHAPE, "c/1/2/0"),
+        (f"{file}#level=0", SHAPE, "0/c/1/2/0"),
+        (f"{tmp_path}/refs.json", SHAPE, "0/c/1/2/0"),
+        (f"{tmp_path}/refs.json/0", SHAPE, "c/1/2/0"),
+        (f"{path}/1/again", (4, 8), "c/0/1"),
+        (f"{tmp_path}/other.zarr", (4, 8), "0/c/0/1"),
+        (f"{file}/1/again", (4, 8), "c/0/1"),
+        (f"{tmp_path}/refs.json/1/again", (4, 8), "c/0/1"),
+    ]:
+        with pytest.raises(damacy.DecodeError) as caught:
+            reader.whole(uri, shape, "u16")
+        assert caught.value.uri == uri and caught.value.key == key and f"{uri}: {key} " in str(caught.value), str(caught.value)
 
 
 # --- what does harm ---

@@ -153,7 +153,8 @@ static void test_a_bad_chunk_of_a_level(void **state)
     struct damacy_batch *batch;
     assert_int_equal(damacy_pop(pipeline, PW_LONG, &batch, &error), DAMACY_DECODE);
     assert_string_equal(error.uri, "memory://img");
-    assert_non_null(strstr(error.message, "0/0/0"));
+    assert_string_equal(error.key, "0/0/0/0");
+    assert_non_null(strstr(error.message, "memory://img: 0/0/0/0 [0, 4): "));
     damacy_destroy(pipeline);
     dmc_store_destroy(memory);
 }
