@@ -65,7 +65,8 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t bytes)
                              object_bytes);
 
     struct damacy_error error = {0};
-    enum damacy_status status = dmc_shard_index_decode(&array, index, index_bytes, object_bytes, entries, &error);
+    enum damacy_status status =
+        dmc_shard_index_decode(&array, array.chunks_per_shard, index, index_bytes, object_bytes, entries, &error);
     require(status == (good ? DAMACY_OK : DAMACY_DECODE));
     require(good || error.message[0] != '\0');
     for (uint64_t i = 0; good && i < array.chunks_per_shard; i++) {

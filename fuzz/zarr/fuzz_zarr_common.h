@@ -21,6 +21,7 @@ static void require(bool truth)
 static void check_edges(const struct dmc_zarr_array *array)
 {
     uint32_t total = 0;
+    uint64_t last[DAMACY_RANK_MAX] = {0};
     for (uint32_t axis = 0; axis < array->rank; axis++) {
         const uint64_t *edges = array->chunk_edges[axis];
         uint32_t count = array->edge_counts[axis];
@@ -29,10 +30,16 @@ static void check_edges(const struct dmc_zarr_array *array)
             continue;
         total += count + 1;
         require(edges[0] == 0 && edges[count] >= array->shape[axis] && edges[count - 1] < array->shape[axis]);
-        for (uint32_t i = 0; i < count; i++)
-            require(edges[i] < edges[i + 1] && edges[i + 1] - edges[i] <= array->chunk_shape[axis]);
+        for (uint32_t i = 0; i < count; i++) {
+            uint64_t extent = edges[i + 1] - edges[i];
+            require(edges[i] < edges[i + 1] && extent <= array->grid_shape[axis]);
+            require(!array->sharded || extent % array->chunk_shape[axis] == 0);
+            require(dmc_zarr_grid_coordinate(array, axis, edges[i]) == i);
+        }
+        last[axis] = count - 1;
     }
-    require(total <= DMC_ZARR_EDGES_MAX && !array->sharded);
+    uint64_t chunks = dmc_zarr_shard_chunks(array, last);
+    require(total <= DMC_ZARR_EDGES_MAX && (!array->sharded || (chunks >= 1 && chunks <= array->chunks_per_shard)));
 }
 
 static void check_array(const struct dmc_zarr_array *array)

@@ -54,7 +54,7 @@ static bool grid_array_init(struct dmc_grid_array *grid, const struct dmc_plan_a
         return false;
     *grid = (struct dmc_grid_array){.array = array,
                                     .limits = limits_of(array, options),
-                                    .edges = zarr->chunk_edges,
+                                    .edges = zarr->sharded ? NULL : zarr->chunk_edges,
                                     .chunk_bytes = zarr->chunk_elements * zarr->item_bytes,
                                     .cut = array->raw && !options->whole_chunks,
                                     .numbered = true,
@@ -77,6 +77,16 @@ static bool grid_array_init(struct dmc_grid_array *grid, const struct dmc_plan_a
         step *= grid->counts[a];
     }
     return true;
+}
+
+void dmc_grid_shard_steps(const struct dmc_zarr_array *zarr, const uint64_t *coordinates, uint64_t *steps)
+{
+    uint64_t step = 1;
+    for (uint32_t i = zarr->rank; i-- > 0;) {
+        uint32_t a = zarr->shard_order ? zarr->shard_order[i] : i;
+        steps[a] = step;
+        step *= dmc_zarr_grid_extent(zarr, a, coordinates[a]) / zarr->chunk_shape[a];
+    }
 }
 
 void dmc_grid_strides(const struct dmc_grid_array *array, const uint64_t *coordinates, uint64_t *strides)
@@ -151,8 +161,13 @@ uint32_t dmc_chunk_table_object(struct dmc_chunk_table *table, const struct dmc_
     memcpy(copy, coordinates, rank * sizeof *copy);
     struct dmc_grid_object *object = &table->objects[table->object_count];
     *object = (struct dmc_grid_object){.array = array, .coordinates = copy, .chunk_bytes = chunk_bytes_at(array, copy)};
-    for (uint32_t a = 0; a < rank; a++) /* wraps only where the array is not numbered */
-        object->index_base += coordinates[a] * array->counts[a] * array->index_steps[a];
+    const struct dmc_zarr_array *zarr = array->array->zarr;
+    bool uneven = zarr->sharded && zarr->chunk_edges;
+    for (uint32_t a = 0; a < rank; a++) { /* wraps only where the array is not numbered */
+        uint64_t first =
+            uneven ? dmc_zarr_grid_begin(zarr, a, coordinates[a]) / zarr->chunk_shape[a] : coordinates[a] * array->counts[a];
+        object->index_base += first * array->index_steps[a];
+    }
     object_look_up(object, lookup);
     table->object_slots[i] = ++table->object_count;
     return table->object_count - 1;

@@ -25,12 +25,13 @@ struct dmc_plan_limits {
 struct dmc_grid_array {
     const struct dmc_plan_array *array;
     struct dmc_plan_limits limits;
-    const uint64_t *const *edges; /* NULL: all chunks have one shape */
+    const uint64_t *const *edges; /* of chunks; NULL: all have one shape, as inside of shards */
     uint64_t chunk_bytes;         /* decoded; the largest where chunks differ */
     bool cut;                     /* raw, and spans may be read alone */
     bool numbered;                /* the number of its chunks fits 64 bits */
     uint64_t *counts;             /* chunks in a grid chunk, per axis */
-    uint64_t *steps;              /* of a chunk's number within its grid chunk, per axis */
+    uint64_t *steps;              /* of a chunk's number within its grid chunk, per axis; where shards differ, see
+                                   * dmc_grid_shard_steps() */
     uint64_t *index_steps;        /* of a chunk's number within the array, per axis */
     uint64_t *byte_strides;       /* within a decoded chunk, per axis; where chunks differ, see dmc_grid_strides() */
 };
@@ -77,6 +78,9 @@ bool dmc_chunk_table_init(struct dmc_chunk_table *table, struct dmc_plan_memory 
 
 /* Find or enter an array. NULL: the arena is short. */
 const struct dmc_grid_array *dmc_chunk_table_array(struct dmc_chunk_table *table, const struct dmc_plan_array *array);
+
+/* The steps of a chunk's number within the shard at these coordinates. */
+void dmc_grid_shard_steps(const struct dmc_zarr_array *zarr, const uint64_t *coordinates, uint64_t *steps);
 
 /* The byte strides within the decoded chunk at these coordinates of a grid whose chunks differ in shape. */
 void dmc_grid_strides(const struct dmc_grid_array *array, const uint64_t *coordinates, uint64_t *strides);

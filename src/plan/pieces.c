@@ -178,12 +178,19 @@ static inline void touch_add(struct dmc_plan_work *work, const struct dmc_plan_r
 static bool object_walk(struct dmc_plan_work *work, const struct dmc_plan_region *region, const struct dmc_grid_array *array,
                         const struct dmc_grid_walk *outer, uint32_t object_id, uint64_t *damaged)
 {
+    const struct dmc_zarr_array *zarr = array->array->zarr;
     struct dmc_grid_walk inner;
-    dmc_grid_walk_init(&inner, outer->rank, outer->local_begin, outer->extent, array->array->zarr->chunk_shape, NULL, NULL);
+    uint64_t own_steps[DAMACY_RANK_MAX];
+    const uint64_t *steps = array->steps;
+    if (__builtin_expect(zarr->chunk_edges != NULL, 0) && zarr->sharded) {
+        dmc_grid_shard_steps(zarr, outer->at, own_steps);
+        steps = own_steps;
+    }
+    dmc_grid_walk_init(&inner, outer->rank, outer->local_begin, outer->extent, zarr->chunk_shape, NULL, NULL);
     do {
         uint64_t number = 0;
         for (uint32_t a = 0; a < inner.rank; a++)
-            number += inner.at[a] * array->steps[a];
+            number += inner.at[a] * steps[a];
         uint32_t chunk = chunk_find(work, object_id, &inner, number);
         if (chunk == DMC_ID_NONE) {
             *damaged = number;

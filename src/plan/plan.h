@@ -51,9 +51,9 @@ struct dmc_plan_field {
 /* How the planner learns where chunks of a sharded array are. */
 struct dmc_plan_lookup {
     void *user;
-    /* Entries of the shard at these grid coordinates (chunks_per_shard of them), or NULL when the shard object is absent.
-     * *failed (out) is set when the index could not be had: the planner then calls fail_region with a NULL error (the owner
-     * knows why). */
+    /* Entries of the shard at these grid coordinates (dmc_zarr_shard_chunks() of them), or NULL when the shard object is
+     * absent. *failed (out) is set when the index could not be had: the planner then calls fail_region with a NULL error (the
+     * owner knows why). */
     const struct dmc_shard_entry *(*shard)(void *user, const struct dmc_plan_array *array, const uint64_t *coordinates,
                                            bool *failed);
 };

@@ -59,7 +59,9 @@ static bool bounds_add(struct bounds *bounds, const struct dmc_plan_region *regi
         begin[a] = (uint64_t)region->aabb[a].begin;
         extent[a] = (uint64_t)(region->aabb[a].end - region->aabb[a].begin);
     }
-    if (!dmc_grid_walk_count(zarr->rank, begin, extent, zarr->chunk_shape, zarr->chunk_edges, zarr->edge_counts, &touches))
+    /* Boundaries are those of grid chunks; chunks inside of shards are all alike. */
+    const uint64_t *const *chunk_edges = zarr->sharded ? NULL : zarr->chunk_edges;
+    if (!dmc_grid_walk_count(zarr->rank, begin, extent, zarr->chunk_shape, chunk_edges, zarr->edge_counts, &touches))
         return false;
     if (!zarr->sharded)
         objects = touches;

@@ -46,35 +46,22 @@ static enum dmc_fetch_step finish(struct dmc_fetch *fetch, const struct dmc_blos
 
 /* The stored bytes of the chunk that the box begins in or, if it is absent, of the shard's first one that is not. */
 static struct dmc_shard_entry pick_entry(const struct dmc_array *array, const struct dmc_shard_index *index,
-                                         const struct damacy_interval *aabb)
+                                         const uint64_t *shard, const struct damacy_interval *aabb)
 {
     const struct dmc_zarr_array *zarr = array->zarr;
-    uint64_t linear = 0;
+    uint64_t linear = 0, chunk_count = dmc_zarr_shard_chunks(zarr, shard);
     for (uint32_t i = 0; i < zarr->rank; i++) {
         uint32_t axis = zarr->shard_order ? zarr->shard_order[i] : i;
-        uint64_t begin = (uint64_t)aabb[axis].begin % zarr->grid_shape[axis];
-        linear = linear * (zarr->grid_shape[axis] / zarr->chunk_shape[axis]) + begin / zarr->chunk_shape[axis];
+        uint64_t begin = (uint64_t)aabb[axis].begin - dmc_zarr_grid_begin(zarr, axis, shard[axis]);
+        uint64_t extent = dmc_zarr_grid_extent(zarr, axis, shard[axis]);
+        linear = linear * (extent / zarr->chunk_shape[axis]) + begin / zarr->chunk_shape[axis];
     }
     if (!dmc_shard_entry_absent(index->entries[linear]))
         return index->entries[linear];
-    for (uint64_t i = 0; i < zarr->chunks_per_shard; i++)
+    for (uint64_t i = 0; i < chunk_count; i++)
         if (!dmc_shard_entry_absent(index->entries[i]))
             return index->entries[i];
     return index->entries[linear];
-}
-
-/* The grid chunk along an axis that `at` lies in. */
-static uint64_t grid_coordinate(const struct dmc_zarr_array *zarr, uint32_t axis, uint64_t at)
-{
-    const uint64_t *edges = zarr->chunk_edges ? zarr->chunk_edges[axis] : NULL;
-    if (!edges)
-        return at / zarr->grid_shape[axis];
-    uint64_t low = 0, high = zarr->edge_counts[axis]; /* edges[low] <= at < edges[high] */
-    while (high - low > 1) {
-        uint64_t middle = low + (high - low) / 2;
-        *(edges[middle] <= at ? &low : &high) = middle;
-    }
-    return low;
 }
 
 enum dmc_fetch_step dmc_chunk_layout_begin(struct dmc_fetch *fetch, const struct dmc_fetch_env *env,
@@ -90,7 +77,7 @@ enum dmc_fetch_step dmc_chunk_layout_begin(struct dmc_fetch *fetch, const struct
         return finish(fetch, NULL);
     uint64_t coordinates[DAMACY_RANK_MAX], offset = 0;
     for (uint32_t axis = 0; axis < zarr->rank; axis++)
-        coordinates[axis] = grid_coordinate(zarr, axis, (uint64_t)aabb[axis].begin);
+        coordinates[axis] = dmc_zarr_grid_coordinate(zarr, axis, (uint64_t)aabb[axis].begin);
     if (zarr->sharded) {
         uint8_t key[DMC_SHARD_INDEX_KEY_BYTES];
         uint32_t bytes = dmc_shard_index_key(array, dmc_shard_index_key_head(array, key), coordinates, key);
@@ -98,7 +85,7 @@ enum dmc_fetch_step dmc_chunk_layout_begin(struct dmc_fetch *fetch, const struct
         const struct dmc_shard_index *index = found && found->state == DMC_ENTRY_READY ? found->value : NULL;
         if (!index || index->absent)
             return finish(fetch, NULL);
-        struct dmc_shard_entry entry = pick_entry(array, index, aabb);
+        struct dmc_shard_entry entry = pick_entry(array, index, coordinates, aabb);
         if (dmc_shard_entry_absent(entry) || entry.length < DMC_BLOSC_HEADER_BYTES)
             return finish(fetch, NULL);
         offset = entry.offset;

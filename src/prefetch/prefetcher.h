@@ -40,7 +40,7 @@ struct dmc_array {
 void dmc_array_retain(struct dmc_array *array);
 void dmc_array_release(struct dmc_array *array);
 
-/* Value of a shard_index_cache entry: chunks_per_shard entries, or absent as a whole. */
+/* Value of a shard_index_cache entry: one entry for each inner chunk, or absent as a whole. */
 struct dmc_shard_index {
     bool absent;
     uint64_t object_bytes; /* of the shard; UINT64_MAX: unknown */

@@ -151,17 +151,17 @@ static enum damacy_status check_region(const struct dmc_slot_region *region, con
 static void first_shard(const struct dmc_zarr_array *zarr, const struct damacy_interval *aabb, uint64_t *shard)
 {
     for (uint32_t axis = 0; axis < zarr->rank; axis++)
-        shard[axis] = (uint64_t)aabb[axis].begin / zarr->grid_shape[axis];
+        shard[axis] = dmc_zarr_grid_coordinate(zarr, axis, (uint64_t)aabb[axis].begin);
 }
 
 static bool next_shard(const struct dmc_zarr_array *zarr, const struct damacy_interval *aabb, uint64_t *shard)
 {
     for (uint32_t axis = zarr->rank; axis-- > 0;) {
-        if (shard[axis] < (uint64_t)(aabb[axis].end - 1) / zarr->grid_shape[axis]) {
+        if (shard[axis] < dmc_zarr_grid_coordinate(zarr, axis, (uint64_t)(aabb[axis].end - 1))) {
             shard[axis]++;
             return true;
         }
-        shard[axis] = (uint64_t)aabb[axis].begin / zarr->grid_shape[axis];
+        shard[axis] = dmc_zarr_grid_coordinate(zarr, axis, (uint64_t)aabb[axis].begin);
     }
     return false;
 }

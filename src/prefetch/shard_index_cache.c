@@ -60,7 +60,7 @@ enum dmc_fetch_step dmc_shard_index_begin(struct dmc_fetch *fetch, const uint64_
     fetch->key[array->prefix_bytes] = '/';
     dmc_zarr_chunk_key(array->zarr, coordinates, fetch->key + array->prefix_bytes + 1, DMC_ZARR_KEY_BYTES_MAX);
     return dmc_fetch_ask(fetch, NULL, array->zarr->index_at_start ? DMC_RANGE_SPAN : DMC_RANGE_SUFFIX, 0,
-                         dmc_shard_index_bytes(array->zarr));
+                         dmc_shard_index_bytes(array->zarr, dmc_zarr_shard_chunks(array->zarr, coordinates)));
 }
 
 /* Where the index is in the object, as far as that is known. */
@@ -90,7 +90,7 @@ static struct dmc_shard_index *make_index(const struct dmc_fetch *fetch, uint64_
 static enum dmc_fetch_step decode(struct dmc_fetch *fetch, bool absent)
 {
     const struct dmc_zarr_array *zarr = fetch->array->zarr;
-    uint64_t count = absent ? 0 : zarr->chunks_per_shard, begin, end;
+    uint64_t count = absent ? 0 : fetch->want_bytes / sizeof(struct dmc_shard_entry), begin, end; /* beside a checksum of 4 */
     struct dmc_shard_index *index = make_index(fetch, count);
     index_range(fetch, &begin, &end);
     if (!index) {
@@ -98,7 +98,7 @@ static enum dmc_fetch_step decode(struct dmc_fetch *fetch, bool absent)
                       (unsigned long long)count);
         return dmc_fetch_fail(fetch, begin, end);
     }
-    if (!absent && dmc_shard_index_decode(zarr, fetch->buffer, fetch->request.bytes_read, fetch->request.object_bytes,
+    if (!absent && dmc_shard_index_decode(zarr, count, fetch->buffer, fetch->request.bytes_read, fetch->request.object_bytes,
                                           index->entries, &fetch->error)) {
         dmc_free(index);
         return dmc_fetch_fail(fetch, begin, end);

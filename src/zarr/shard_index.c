@@ -9,11 +9,11 @@
 
 #define CRC_BYTES 4
 
-uint64_t dmc_shard_index_bytes(const struct dmc_zarr_array *array)
+uint64_t dmc_shard_index_bytes(const struct dmc_zarr_array *array, uint64_t chunk_count)
 {
     if (!array->sharded)
         return 0;
-    return array->chunks_per_shard * sizeof(struct dmc_shard_entry) + (array->index_crc32c ? CRC_BYTES : 0);
+    return chunk_count * sizeof(struct dmc_shard_entry) + (array->index_crc32c ? CRC_BYTES : 0);
 }
 
 static bool entry_is_bad(uint64_t offset, uint64_t length, uint64_t object_bytes)
@@ -46,10 +46,10 @@ static inline bool decode_entries(const uint8_t *data, uint64_t count, uint64_t 
 }
 
 /* The slow way, once it is known that something is wrong: which entry, and what. */
-static enum damacy_status report_entry(const struct dmc_zarr_array *array, const uint8_t *data, uint64_t object_bytes,
-                                       struct damacy_error *error)
+static enum damacy_status report_entry(const struct dmc_zarr_array *array, uint64_t chunk_count, const uint8_t *data,
+                                       uint64_t object_bytes, struct damacy_error *error)
 {
-    for (uint64_t i = 0; i < array->chunks_per_shard; i++) {
+    for (uint64_t i = 0; i < chunk_count; i++) {
         uint64_t offset = dmc_load_u64le(data + 16 * i);
         uint64_t length = dmc_load_u64le(data + 16 * i + 8);
         if (array->index_big_endian) {
@@ -72,12 +72,13 @@ static enum damacy_status report_entry(const struct dmc_zarr_array *array, const
     return DAMACY_DECODE;
 }
 
-enum damacy_status dmc_shard_index_decode(const struct dmc_zarr_array *array, const void *data, size_t bytes,
-                                          uint64_t object_bytes, struct dmc_shard_entry *entries, struct damacy_error *error)
+enum damacy_status dmc_shard_index_decode(const struct dmc_zarr_array *array, uint64_t chunk_count, const void *data,
+                                          size_t bytes, uint64_t object_bytes, struct dmc_shard_entry *entries,
+                                          struct damacy_error *error)
 {
     assert(array->sharded);
     char expected[48], found[48];
-    uint64_t index_bytes = dmc_shard_index_bytes(array);
+    uint64_t index_bytes = dmc_shard_index_bytes(array, chunk_count);
     if (bytes != index_bytes) {
         snprintf(expected, sizeof expected, "%llu bytes", (unsigned long long)index_bytes);
         snprintf(found, sizeof found, "%zu bytes", bytes);
@@ -96,7 +97,7 @@ enum damacy_status dmc_shard_index_decode(const struct dmc_zarr_array *array, co
             return DAMACY_DECODE;
         }
     }
-    bool good = array->index_big_endian ? decode_entries(data, array->chunks_per_shard, object_bytes, entries, true)
-                                        : decode_entries(data, array->chunks_per_shard, object_bytes, entries, false);
-    return good ? DAMACY_OK : report_entry(array, data, object_bytes, error);
+    bool good = array->index_big_endian ? decode_entries(data, chunk_count, object_bytes, entries, true)
+                                        : decode_entries(data, chunk_count, object_bytes, entries, false);
+    return good ? DAMACY_OK : report_entry(array, chunk_count, data, object_bytes, error);
 }

@@ -240,6 +240,27 @@ enum damacy_status dmc_zarr_array_parse_v2(const char *text, size_t bytes, const
     return parse(text, bytes, 2, selection, array, error);
 }
 
+uint64_t dmc_zarr_edge_coordinate(const struct dmc_zarr_array *array, uint32_t axis, uint64_t position)
+{
+    const uint64_t *edges = array->chunk_edges[axis];
+    uint64_t low = 0, high = array->edge_counts[axis]; /* edges[low] <= position < edges[high] */
+    while (high - low > 1) {
+        uint64_t middle = low + (high - low) / 2;
+        *(edges[middle] <= position ? &low : &high) = middle;
+    }
+    return low;
+}
+
+uint64_t dmc_zarr_shard_chunks(const struct dmc_zarr_array *array, const uint64_t *coordinates)
+{
+    if (!array->chunk_edges)
+        return array->chunks_per_shard;
+    uint64_t count = 1; /* no more than chunks_per_shard, which was checked */
+    for (uint32_t axis = 0; axis < array->rank; axis++)
+        count *= dmc_zarr_grid_extent(array, axis, coordinates[axis]) / array->chunk_shape[axis];
+    return count;
+}
+
 void dmc_zarr_array_free(struct dmc_zarr_array *array)
 {
     dmc_free(array);

@@ -82,14 +82,15 @@ struct dmc_zarr_array {
     struct dmc_zarr_key_encoding key_encoding;
     const uint64_t *shape;       /* rank extents; may be 0 */
     const uint64_t *chunk_shape; /* of chunks (inner ones when sharded); each at least 1; of a rectilinear grid: the largest */
-    const uint64_t *grid_shape;  /* of grid chunks: shards when sharded, else the same as chunk_shape */
+    const uint64_t *grid_shape;  /* of grid chunks: shards when sharded (the largest), else the same as chunk_shape */
     const uint8_t *shard_order; /* sharded: NULL, or the rank axes from slowest to fastest in which a shard counts its chunks */
-    /* Rectilinear grid: rank pointers, each NULL (chunks of chunk_shape's extent) or edge_counts + 1 rising boundaries, the
-     * first 0, the last the first that is not below shape's extent. NULL for regular grids. Never when sharded. */
+    /* Rectilinear grid: rank pointers, each NULL (grid chunks of grid_shape's extent) or edge_counts + 1 rising boundaries of
+     * grid chunks, the first 0, the last the first that is not below shape's extent. NULL for regular grids. When sharded they
+     * are multiples of chunk_shape, so that inner chunks lie in a regular grid all the same. */
     const uint64_t *const *chunk_edges;
     const uint32_t *edge_counts; /* beside chunk_edges: chunks along an axis that has boundaries */
     uint64_t chunk_elements;     /* product of chunk_shape; times item_bytes it fits 62 bits */
-    uint64_t chunks_per_shard;   /* sharded: inner chunks in a shard; else 1 */
+    uint64_t chunks_per_shard;   /* sharded: inner chunks in a shard, where shards differ: at most; else 1 */
     uint32_t item_bytes;         /* of one element of dtype */
     uint32_t fill_count;         /* elements of the fill value: 2 for complex numbers, else 1 */
     uint8_t fill[16];            /* the fill value, in this machine's byte order; with fill_count 2 the last axis alternates */
@@ -104,7 +105,7 @@ struct dmc_zarr_array {
  * nested one. The rest of it is not for here. array      out: freed with dmc_zarr_array_free(). Returns OK; DECODE (not JSON,
  * or a member missing or wrong: the message names it, what was expected and what was found); UNSUPPORTED by name: a group, the
  * other format, a dtype (strings, objects, raw bits, structured ones without a member named), a grid or key encoding that
- * zarr_tables.h has not, sharding of a rectilinear grid, storage transformers, unknown members of zarr.json that do not say
+ * zarr_tables.h has not, storage transformers, unknown members of zarr.json that do not say
  * must_understand false; more than 31 axes, chunks or shards of more than 2^62 bytes, shards of more than 2^28 chunks, 2^63
  * chunks in all, the limits above, names and configurations of more than 4 KB; INVAL: a member was named that the dtype has
  * not; OOM. Codec names are not looked at here beyond sharding and transpose: src/codec does. */
@@ -113,6 +114,30 @@ enum damacy_status dmc_zarr_array_parse(const char *text, size_t bytes, const st
 enum damacy_status dmc_zarr_array_parse_v2(const char *text, size_t bytes, const struct dmc_selection *selection,
                                            struct dmc_zarr_array **array, struct damacy_error *error);
 void dmc_zarr_array_free(struct dmc_zarr_array *array);
+
+/* The grid chunk along an axis that a position lies in. */
+uint64_t dmc_zarr_edge_coordinate(const struct dmc_zarr_array *array, uint32_t axis, uint64_t position);
+static inline uint64_t dmc_zarr_grid_coordinate(const struct dmc_zarr_array *array, uint32_t axis, uint64_t position)
+{
+    if (__builtin_expect(array->chunk_edges != NULL, 0) && array->chunk_edges[axis])
+        return dmc_zarr_edge_coordinate(array, axis, position);
+    return position / array->grid_shape[axis];
+}
+
+/* Where the grid chunk with this coordinate along an axis begins, and how long it is. */
+static inline uint64_t dmc_zarr_grid_begin(const struct dmc_zarr_array *array, uint32_t axis, uint64_t coordinate)
+{
+    const uint64_t *edges = array->chunk_edges ? array->chunk_edges[axis] : NULL;
+    return edges ? edges[coordinate] : coordinate * array->grid_shape[axis];
+}
+static inline uint64_t dmc_zarr_grid_extent(const struct dmc_zarr_array *array, uint32_t axis, uint64_t coordinate)
+{
+    const uint64_t *edges = array->chunk_edges ? array->chunk_edges[axis] : NULL;
+    return edges ? edges[coordinate + 1] - edges[coordinate] : array->grid_shape[axis];
+}
+
+/* Inner chunks of the shard at these coordinates; at most chunks_per_shard. */
+uint64_t dmc_zarr_shard_chunks(const struct dmc_zarr_array *array, const uint64_t *coordinates);
 
 /* Upper bound of memory_bytes, for reserving before a parse. */
 size_t dmc_zarr_array_memory_max(void);

@@ -394,6 +394,22 @@ static enum damacy_status read_index_codecs(dmc_json *value, const char *path, s
     return DAMACY_OK;
 }
 
+/* An extent along `axis` of shards that inner chunks do not divide; 0: there is none. zarr-python from 3.3 on writes shards of
+ * a rectilinear grid, too: each is a multiple of the inner chunk, so that inner chunks lie in a regular grid. */
+static uint64_t undivided_extent(const struct dmc_zarr_draft *draft, uint32_t axis)
+{
+    const uint64_t *edges = draft->edges;
+    uint64_t inner = draft->chunk_shape[axis];
+    if (!draft->edge_counts[axis])
+        return draft->grid_shape[axis] % inner ? draft->grid_shape[axis] : 0;
+    for (uint32_t a = 0; a < axis; a++)
+        edges += draft->edge_counts[a] ? draft->edge_counts[a] + 1 : 0;
+    for (uint32_t i = 0; i < draft->edge_counts[axis]; i++)
+        if ((edges[i + 1] - edges[i]) % inner)
+            return edges[i + 1] - edges[i];
+    return 0;
+}
+
 /* Inner chunks must divide the shard. Its bytes were checked, so the number of its chunks cannot overflow. `inner` counts axes
  * as the shard does, chunk_shape as the array does. */
 static enum damacy_status divide_shard(struct dmc_zarr_draft *draft, const uint64_t *inner, const char *path,
@@ -408,14 +424,14 @@ static enum damacy_status divide_shard(struct dmc_zarr_draft *draft, const uint6
         draft->chunk_shape[axis] = i < array->key_rank ? inner[i] : draft->trailing_extents[i - array->key_rank];
         if (draft->any_extent[axis])
             draft->grid_shape[axis] = draft->chunk_shape[axis];
-        uint64_t outer = draft->grid_shape[axis];
-        if (outer % draft->chunk_shape[axis] != 0) {
+        uint64_t undivided = undivided_extent(draft, axis);
+        if (undivided) {
             dmc_zarr_element_path(element, sizeof element, member, i);
-            snprintf(expected, sizeof expected, "a divisor of %llu, the extent of the shard", (unsigned long long)outer);
+            snprintf(expected, sizeof expected, "a divisor of %llu, the extent of the shard", (unsigned long long)undivided);
             snprintf(found, sizeof found, "%llu", (unsigned long long)draft->chunk_shape[axis]);
             return dmc_zarr_wrong_text(error, DAMACY_DECODE, element, expected, found);
         }
-        array->chunks_per_shard *= outer / draft->chunk_shape[axis];
+        array->chunks_per_shard *= draft->grid_shape[axis] / draft->chunk_shape[axis];
     }
     if (array->chunks_per_shard > DMC_ZARR_INDEX_BYTES_MAX / 16) {
         snprintf(expected, sizeof expected, "at most %llu inner chunks in a shard",
@@ -473,11 +489,6 @@ static enum damacy_status read_sharding(dmc_json *list, dmc_json *configuration,
     snprintf(member, sizeof member, "%s.index_location", path);
     if (location && !array->index_at_start && !dmc_zarr_string_is(location, "end"))
         return dmc_zarr_wrong(error, DAMACY_DECODE, member, "\"start\" or \"end\"", location);
-
-    for (uint32_t axis = 0; axis < array->key_rank; axis++)
-        if (draft->edge_counts[axis])
-            return dmc_error_set(error, DAMACY_UNSUPPORTED, "metadata",
-                                 "chunk_grid: sharding of a rectilinear grid is not supported");
 
     snprintf(member, sizeof member, "%s.chunk_shape", path);
     status = dmc_zarr_extents_read(dmc_json_get(configuration, "chunk_shape"), member, array->key_rank, 1, inner, error);

@@ -71,7 +71,7 @@ const struct dmc_zarr_dtype dmc_zarr_dtypes[] = {
 
 const struct dmc_zarr_name dmc_zarr_grids[] = {
     {"regular", true, "every chunk has the same shape; also all that v2 has"},
-    {"rectilinear", true, "boundaries for each axis (kind inline, run lengths); not with sharding"},
+    {"rectilinear", true, "boundaries for each axis (kind inline, run lengths), of chunks or of shards"},
     {0},
 };
 

@@ -51,7 +51,7 @@ struct zw_array {
     bool shard_transposed;   /* a transpose around sharding */
     uint32_t shard_order[ZW_RANK]; /* axis i of what the sharding codec sees is axis shard_order[i] of the array */
     bool complex;     /* pairs of `dtype` along the last axis, whose extents are 2 everywhere; it is last in both orders */
-    bool rectilinear; /* not sharded: chunks differ in extent; `chunk` is the largest */
+    bool rectilinear; /* grid chunks differ in extent; `chunk` (sharded: `shard`) is the largest */
     uint32_t cell_count[ZW_RANK];      /* 0: chunks along this axis are alike */
     uint64_t cells[ZW_RANK][ZW_CELLS]; /* extents */
     enum zw_compressor compressor;
@@ -133,26 +133,40 @@ static inline uint32_t zw_chunk_axis(const struct zw_array *array, uint32_t i)
     return zw_shard_axis(array, array->transposed ? array->order[i] : i);
 }
 
-/* The chunk that an element is in along one axis, or where a chunk begins and how long it is. */
-static inline uint64_t zw_cell_of(const struct zw_array *array, uint32_t axis, uint64_t position)
+/* The grid chunk (a shard, or an unsharded chunk) that an element is in along one axis, or where one begins and how long it is.
+ */
+static inline uint64_t zw_grid_of(const struct zw_array *array, uint32_t axis, uint64_t position)
 {
     if (!array->rectilinear || array->cell_count[axis] == 0)
-        return position / array->chunk[axis];
+        return position / zw_grid(array)[axis];
     uint64_t cell = 0;
     for (uint64_t end = array->cells[axis][0]; position >= end; end += array->cells[axis][cell])
         cell++;
     return cell;
 }
-static inline uint64_t zw_cell_begin(const struct zw_array *array, uint32_t axis, uint64_t cell, uint64_t *extent)
+static inline uint64_t zw_grid_begin(const struct zw_array *array, uint32_t axis, uint64_t cell, uint64_t *extent)
 {
-    *extent = array->chunk[axis];
+    *extent = zw_grid(array)[axis];
     if (!array->rectilinear || array->cell_count[axis] == 0)
-        return cell * array->chunk[axis];
+        return cell * *extent;
     uint64_t begin = 0;
     for (uint64_t i = 0; i < cell; i++)
         begin += array->cells[axis][i];
     *extent = array->cells[axis][cell];
     return begin;
+}
+
+/* The same of chunks, which inside of shards are all alike. */
+static inline uint64_t zw_cell_of(const struct zw_array *array, uint32_t axis, uint64_t position)
+{
+    return zw_sharded(array) ? position / array->chunk[axis] : zw_grid_of(array, axis, position);
+}
+static inline uint64_t zw_cell_begin(const struct zw_array *array, uint32_t axis, uint64_t cell, uint64_t *extent)
+{
+    if (!zw_sharded(array))
+        return zw_grid_begin(array, axis, cell, extent);
+    *extent = array->chunk[axis];
+    return cell * *extent;
 }
 
 static inline uint64_t zw_linear(const uint64_t *at, const uint64_t *shape, uint32_t rank)
@@ -281,7 +295,7 @@ static inline void zw_expect(const struct zw_array *array, const uint64_t *at, e
     uint8_t value[8];
     for (uint32_t a = 0; a < array->rank; a++) {
         chunk[a] = zw_cell_of(array, a, at[a]);
-        shard[a] = at[a] / zw_grid(array)[a];
+        shard[a] = zw_grid_of(array, a, at[a]);
     }
     if (zw_missing(array, chunk, false) || (zw_sharded(array) && zw_missing(array, shard, true)))
         zw_fill_part(array, array->complex ? at[array->rank - 1] : 0, value);
@@ -439,7 +453,7 @@ static inline size_t zw_metadata(const struct zw_array *array, char *text, size_
     zw_list(list, sizeof list, zw_grid(array), key_rank);
     for (uint32_t a = 0, used = 0; array->rectilinear && a < key_rank; a++) {
         char cells[256];
-        snprintf(cells, sizeof cells, "%llu", (unsigned long long)array->chunk[a]);
+        snprintf(cells, sizeof cells, "%llu", (unsigned long long)zw_grid(array)[a]);
         if (array->cell_count[a])
             zw_list(cells, sizeof cells, array->cells[a], array->cell_count[a]);
         used +=
@@ -549,9 +563,13 @@ static inline void zw_write_shard(const struct zw_array *array, const struct zw_
                                   const char *key)
 {
     uint32_t rank = array->rank;
-    uint64_t per_axis[ZW_RANK], at[ZW_RANK] = {0}, coordinates[ZW_RANK];
-    for (uint32_t k = 0; k < rank; k++) /* in the order in which the shard counts */
-        per_axis[k] = array->shard[zw_shard_axis(array, k)] / array->chunk[zw_shard_axis(array, k)];
+    uint64_t per_axis[ZW_RANK], first[ZW_RANK], at[ZW_RANK] = {0}, coordinates[ZW_RANK];
+    for (uint32_t k = 0; k < rank; k++) { /* in the order in which the shard counts */
+        uint32_t a = zw_shard_axis(array, k);
+        uint64_t extent, begin = zw_grid_begin(array, a, shard[a], &extent);
+        per_axis[k] = extent / array->chunk[a];
+        first[k] = begin / array->chunk[a];
+    }
     uint64_t count = zw_elements(per_axis, rank);
     size_t index_bytes = 16 * count + (array->index_crc32c ? 4 : 0);
     size_t chunk_bytes = zw_elements(array->chunk, rank) * damacy_dtype_bytes(array->dtype);
@@ -562,7 +580,7 @@ static inline void zw_write_shard(const struct zw_array *array, const struct zw_
         bool inside = true;
         for (uint32_t k = 0; k < rank; k++) {
             uint32_t a = zw_shard_axis(array, k);
-            coordinates[a] = shard[a] * per_axis[k] + at[k];
+            coordinates[a] = first[k] + at[k];
             inside &= coordinates[a] * array->chunk[a] < array->shape[a];
         }
         if (!inside || zw_missing(array, coordinates, false)) {
@@ -600,8 +618,7 @@ static inline void zw_write(const struct zw_array *array, const struct zw_sink *
     zw_write_metadata(array, sink);
     uint64_t grid[ZW_RANK], at[ZW_RANK] = {0};
     for (uint32_t a = 0; a < array->rank; a++)
-        grid[a] = zw_sharded(array) ? (array->shape[a] + array->shard[a] - 1) / array->shard[a]
-                                    : zw_cell_of(array, a, array->shape[a] - 1) + 1;
+        grid[a] = zw_grid_of(array, a, array->shape[a] - 1) + 1;
     do {
         char key[256], relative[160];
         zw_key(array, at, relative, sizeof relative);

@@ -220,7 +220,34 @@ def write_v3(cases: Cases, rng: np.random.Generator) -> None:
                 row, column = at[0] * 8 + 2 * (skip // 2), at[1] * 10 + 5 * (skip % 2)
                 filled[row : row + 2, column : column + 5] = 77
         cases.add(filled, f"a shard by hand: {metadata}")
+    write_uneven_shards(cases, data, zstd)
     write_registry(cases, rng)
+
+
+def write_uneven_shards(cases: Cases, data: np.ndarray, encode: Encode) -> None:
+    """Shards of a rectilinear grid, as zarr-python from 3.3 on writes them: each a multiple of the inner chunk."""
+    inner = (2, 3)
+    extents = [list(itertools.islice(itertools.cycle((2 * step, step, 3 * step)), n)) for n, step in zip(data.shape, inner)]
+    extents = [row[: next(i for i in range(1, len(row) + 1) if sum(row[:i]) >= n)] for row, n in zip(extents, data.shape)]
+    path = cases.path()
+    codec = {"name": "sharding_indexed", "configuration": {"chunk_shape": inner, "codecs": [BYTES_LITTLE, {"name": "zstd"}], "index_codecs": [BYTES_LITTLE, {"name": "crc32c"}], "index_location": "end"}}
+    metadata = {
+        "zarr_format": 3,
+        "node_type": "array",
+        "shape": data.shape,
+        "data_type": "uint16",
+        "chunk_grid": {"name": "rectilinear", "configuration": {"kind": "inline", "chunk_shapes": extents}},
+        "chunk_key_encoding": {"name": "default"},
+        "codecs": [codec],
+        "fill_value": 0,
+    }
+    put(path / "zarr.json", json.dumps(metadata))
+    for at in itertools.product(*(range(len(row)) for row in extents)):
+        whole = np.zeros([row[a] for row, a in zip(extents, at)], data.dtype)
+        part = data[tuple(slice(sum(row[:a]), sum(row[: a + 1])) for row, a in zip(extents, at))]
+        whole[tuple(slice(0, n) for n in part.shape)] = part
+        put(path / "c" / "/".join(map(str, at)), shard(whole, inner, encode, False, False, True))
+    cases.add(data, f"uneven shards by hand: {metadata}", path)
 
 
 def write_registry(cases: Cases, rng: np.random.Generator) -> None:

@@ -2,9 +2,9 @@
  * buffers of one page, small caches.
  *
  * Method: each round makes a few arrays (rank 1 to 5, any dtype, complex numbers, chunks and shards that do not divide,
- * rectilinear grids, every codec, both byte orders, transposed inside shards and around them, index at either end, missing
- * chunks and shards, fill values), streams crops of them through pipelines with different settings, and compares every element.
- * Since all must equal the naive reader, all are equal. */
+ * rectilinear grids of chunks and of shards, every codec, both byte orders, transposed inside shards and around them, index at
+ * either end, missing chunks and shards, fill values), streams crops of them through pipelines with different settings, and
+ * compares every element. Since all must equal the naive reader, all are equal. */
 #include "base/dtype.h"
 #include "support/pipeline_world.h"
 
@@ -50,20 +50,21 @@ static void shuffle(struct pw_random *random, uint32_t *order, uint32_t count)
     }
 }
 
-/* Chunks of random extents along an axis, which may reach beyond the end. */
+/* Chunks of random extents along an axis, which may reach beyond the end; shards of random numbers of chunks. */
 static void random_cells(struct pw_random *random, struct zw_array *array, uint32_t axis)
 {
-    uint64_t end = 0, longest = 0, most = array->chunk[axis];
+    uint64_t step = zw_sharded(array) ? array->chunk[axis] : 1;
+    uint64_t end = 0, longest = 0, most = zw_grid(array)[axis] / step;
     uint32_t count = 0;
     while (end < array->shape[axis] || (count < ZW_CELLS && pw_chance(random, 20))) {
         bool rest = count + 1 == ZW_CELLS && end < array->shape[axis];
-        uint64_t extent = rest ? array->shape[axis] - end : pw_between(random, 1, most);
+        uint64_t extent = rest ? (array->shape[axis] - end + step - 1) / step * step : step * pw_between(random, 1, most);
         longest = extent > longest ? extent : longest;
         array->cells[axis][count++] = extent;
         end += extent;
     }
     array->cell_count[axis] = count;
-    array->chunk[axis] = longest;
+    *(zw_sharded(array) ? &array->shard[axis] : &array->chunk[axis]) = longest;
 }
 
 /* `pairs`: complex numbers, whose parts are the last axis. */
@@ -90,7 +91,7 @@ static void random_array(struct pw_random *random, uint32_t number, uint32_t ran
     shuffle(random, array->order, key_rank);
     array->shard_transposed = sharded && pw_chance(random, 30);
     shuffle(random, array->shard_order, key_rank);
-    array->rectilinear = !sharded && pw_chance(random, 50);
+    array->rectilinear = pw_chance(random, sharded ? 30 : 50);
     for (uint32_t a = 0; array->rectilinear && a < key_rank; a++)
         if (pw_chance(random, 70))
             random_cells(random, array, a);

@@ -27,9 +27,10 @@ static void test_zarr_python_shards(void **state)
         print_message("%s\n", example->name);
         assert_int_equal(dmc_zarr_array_parse(example->text, strlen(example->text), NULL, &array, &error), DAMACY_OK);
         assert_int_equal(array->chunks_per_shard, 16);
-        assert_int_equal(dmc_shard_index_bytes(array), example->index_bytes);
+        assert_int_equal(dmc_shard_index_bytes(array, array->chunks_per_shard), example->index_bytes);
         const uint8_t *index = example->shard + example->index_offset;
-        assert_int_equal(dmc_shard_index_decode(array, index, example->index_bytes, example->shard_bytes, entries, &error),
+        assert_int_equal(dmc_shard_index_decode(array, array->chunks_per_shard, index, example->index_bytes,
+                                                example->shard_bytes, entries, &error),
                          DAMACY_OK);
         for (size_t c = 0; c < 16; c++) {
             assert_int_equal(dmc_shard_entry_absent(entries[c]), example->sums[c] == 0);
@@ -51,7 +52,8 @@ static void test_zarr_python_shards(void **state)
                 uint8_t damaged[260];
                 memcpy(damaged, index, example->index_bytes);
                 damaged[bit / 8] ^= (uint8_t)(1u << (bit % 8));
-                assert_int_equal(dmc_shard_index_decode(array, damaged, example->index_bytes, UINT64_MAX, entries, &error),
+                assert_int_equal(dmc_shard_index_decode(array, array->chunks_per_shard, damaged, example->index_bytes,
+                                                        UINT64_MAX, entries, &error),
                                  DAMACY_DECODE);
                 assert_non_null(strstr(error.message, "shard index checksum does not match: found crc32c 0x"));
                 assert_string_equal(error.stage, "index");
@@ -122,7 +124,8 @@ static void test_wrong_entries(void **state)
             uint8_t *data = encode(&array, pairs, &bytes);
             struct dmc_shard_entry entries[5];
             struct damacy_error error = {0};
-            enum damacy_status status = dmc_shard_index_decode(&array, data, bytes, cases[i].object_bytes, entries, &error);
+            enum damacy_status status =
+                dmc_shard_index_decode(&array, array.chunks_per_shard, data, bytes, cases[i].object_bytes, entries, &error);
             if (!cases[i].part) {
                 assert_int_equal(status, DAMACY_OK);
                 assert_int_equal(entries[at].offset, cases[i].offset);
@@ -133,8 +136,9 @@ static void test_wrong_entries(void **state)
                 assert_int_equal(status, DAMACY_DECODE);
                 if (!strstr(error.message, cases[i].part) || !strstr(error.message, name))
                     fail_msg("%s", error.message);
-                assert_int_equal(dmc_shard_index_decode(&array, data, bytes, cases[i].object_bytes, entries, NULL),
-                                 DAMACY_DECODE);
+                assert_int_equal(
+                    dmc_shard_index_decode(&array, array.chunks_per_shard, data, bytes, cases[i].object_bytes, entries, NULL),
+                    DAMACY_DECODE);
             }
             free(data);
         }
@@ -151,13 +155,14 @@ static void test_wrong_size(void **state)
         if (bytes == 36)
             continue;
         struct damacy_error error = {0};
-        assert_int_equal(dmc_shard_index_decode(&array, data, bytes, UINT64_MAX, entries, &error), DAMACY_DECODE);
+        assert_int_equal(dmc_shard_index_decode(&array, array.chunks_per_shard, data, bytes, UINT64_MAX, entries, &error),
+                         DAMACY_DECODE);
         char part[80];
         snprintf(part, sizeof part, "found %zu bytes, expected 36 bytes", bytes);
         assert_non_null(strstr(error.message, part));
     }
     struct dmc_zarr_array plain = {.chunks_per_shard = 1};
-    assert_int_equal(dmc_shard_index_bytes(&plain), 0);
+    assert_int_equal(dmc_shard_index_bytes(&plain, 1), 0);
 }
 
 static uint64_t next_random(uint64_t *seed)
@@ -201,7 +206,8 @@ static void test_random(void **state)
         uint8_t *data = encode(&array, pairs, &bytes);
         struct dmc_shard_entry entries[70];
         struct damacy_error error = {0};
-        enum damacy_status status = dmc_shard_index_decode(&array, data, bytes, object_bytes, entries, &error);
+        enum damacy_status status =
+            dmc_shard_index_decode(&array, array.chunks_per_shard, data, bytes, object_bytes, entries, &error);
         assert_int_equal(status, first_bad == UINT64_MAX ? DAMACY_OK : DAMACY_DECODE);
         if (status == DAMACY_OK) {
             for (uint64_t i = 0; i < array.chunks_per_shard; i++) {

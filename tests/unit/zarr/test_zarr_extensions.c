@@ -306,8 +306,18 @@ static void test_rectilinear(void **state)
         T(.shape = "[100000,64]", .grid = RECTILINEAR("[[2,[1,100000]],64]")));
     bad(DAMACY_UNSUPPORTED, "at most 4096 boundaries of chunks",
         T(.shape = "[100000,64]", .grid = RECTILINEAR("[[[1,50000],2,100000],64]")));
-    bad(DAMACY_UNSUPPORTED, "sharding of a rectilinear grid",
-        T(.shape = "[12,64]", .grid = RECTILINEAR("[[8,4],64]"),
+    /* shards that differ, as zarr-python 3.3 writes them: multiples of the inner chunk */
+    good("chunks [4,64] shards [8,64] edges [0,8,12] edges - fill",
+         T(.shape = "[12,64]", .grid = RECTILINEAR("[[8,4],64]"),
+           .codecs = "[{\"name\":\"sharding_indexed\",\"configuration\":{\"chunk_shape\":[4,64],\"codecs\":[" BYTES
+                     "],\"index_codecs\":" INDEX "}}]"));
+    good("chunks [64,2] shards [64,8] order 10 edges - edges [0,2,10] fill",
+         T(.shape = "[64,10]", .grid = RECTILINEAR("[64,[2,8]]"),
+           .codecs = "[{\"name\":\"transpose\",\"configuration\":{\"order\":[1,0]}},"
+                     "{\"name\":\"sharding_indexed\",\"configuration\":{\"chunk_shape\":[2,64],\"codecs\":[" BYTES
+                     "],\"index_codecs\":" INDEX "}}]"));
+    bad(DAMACY_DECODE, "chunk_shape[0] is wrong: found 4, expected a divisor of 6",
+        T(.shape = "[14,64]", .grid = RECTILINEAR("[[8,6],64]"),
           .codecs = "[{\"name\":\"sharding_indexed\",\"configuration\":{\"chunk_shape\":[4,64],\"codecs\":[" BYTES
                     "],\"index_codecs\":" INDEX "}}]"));
     /* all chunks alike: a regular grid, which may be sharded */
