@@ -92,6 +92,7 @@ struct dmc_batch_slot {
     struct dmc_array **arrays; /* retained for the run; in the arena */
     uint32_t array_count;
     uint64_t planned_ns;
+    uint64_t range; /* of NVTX, from then until it is ready */
 };
 
 /* A closed batch that is not planned yet. */

@@ -1,6 +1,7 @@
 /* Batches out, in the order of pushing; and waiting for things to happen. */
 #include "base/clock.h"
 #include "base/error.h"
+#include "base/nvtx.h"
 #include "base/trace.h"
 #include "pipeline/pipeline.h"
 
@@ -83,6 +84,7 @@ enum damacy_status damacy_pop(struct damacy *pipeline, uint64_t timeout_ns, stru
     enum damacy_status state;
     while ((state = pop_state(pipeline)) == DAMACY_TIMEOUT) {
         if (!begin_ns) {
+            dmc_nvtx_push("pop_wait", pipeline->popped_count);
             begin_ns = dmc_clock_ns();
             deadline_ns = timeout_ns > UINT64_MAX - begin_ns ? UINT64_MAX : begin_ns + timeout_ns;
         }
@@ -90,12 +92,14 @@ enum damacy_status damacy_pop(struct damacy *pipeline, uint64_t timeout_ns, stru
             pop_state(pipeline) == DAMACY_TIMEOUT)
             break;
         if (pipeline->shutting_down) {
+            dmc_nvtx_pop();
             dmc_pipeline_leave(pipeline);
             return dmc_error_set(error, DAMACY_SHUTDOWN, "pop", "the pipeline is being destroyed");
         }
     }
     if (begin_ns) {
         uint64_t end_ns = dmc_clock_ns();
+        dmc_nvtx_pop();
         pipeline->totals.pop_wait.count++;
         pipeline->totals.pop_wait.time_ns += end_ns - begin_ns;
         dmc_trace_span("pop_wait", begin_ns, end_ns, pipeline->popped_count);

@@ -4,6 +4,7 @@
 #include "base/clock.h"
 #include "base/error.h"
 #include "base/log.h"
+#include "base/nvtx.h"
 #include "base/trace.h"
 #include "pipeline/pipeline.h"
 
@@ -57,6 +58,7 @@ static void plan_commit(struct damacy *pipeline, struct dmc_batch_slot *slot, ui
     pipeline->in_order[pipeline->planned_count % pipeline->config.tuning.batch_slots] = slot->batch->slot;
     slot->state = DMC_SLOT_RUNNING;
     pipeline->running_count++;
+    slot->range = dmc_nvtx_start("batch", slot->batch->batch_id);
     dmc_lookahead_planned(&pipeline->lookahead, count);
     pipeline->planned_count++;
     dmc_push_tell(pipeline);
@@ -75,9 +77,11 @@ void dmc_scheduler_step_locked(struct damacy *pipeline)
         pipeline->planning = true;
         dmc_mutex_unlock(&pipeline->home->lock);
 
+        dmc_nvtx_push("plan", batch_id);
         uint64_t begin_ns = dmc_clock_ns();
         enum damacy_status status = dmc_plan_run(pipeline, slot, batch_id, &closed, &error);
         uint64_t end_ns = dmc_clock_ns();
+        dmc_nvtx_pop();
         dmc_trace_span("plan", begin_ns, end_ns, batch_id);
 
         dmc_mutex_lock(&pipeline->home->lock);
@@ -113,6 +117,7 @@ void dmc_scheduler_done(void *user, struct dmc_backend_batch *run)
         dmc_array_release(slot->arrays[i]);
     slot->array_count = 0;
     dmc_batch_finish(slot->batch, pipeline->backend, pipeline->config.on_error);
+    dmc_nvtx_end(slot->range);
     dmc_trace_span("batch", slot->planned_ns, dmc_clock_ns(), slot->batch->batch_id);
     dmc_mutex_lock(&pipeline->home->lock);
     slot->state = DMC_SLOT_READY;

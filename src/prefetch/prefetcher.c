@@ -5,6 +5,7 @@
 #include "base/error.h"
 #include "base/log.h"
 #include "base/mem.h"
+#include "base/nvtx.h"
 #include "base/trace.h"
 #include "prefetch/prefetcher_impl.h"
 
@@ -232,11 +233,13 @@ static void *run(void *argument)
 {
     struct dmc_prefetcher *prefetcher = argument;
     while (!dmc_prefetcher_stopping(prefetcher)) {
+        dmc_nvtx_push("prefetch", prefetcher->taken);
         uint64_t begin_ns = dmc_clock_ns();
         dmc_stages_watermark(prefetcher);
         work_now(prefetcher);
         uint64_t end_ns = dmc_clock_ns();
         atomic_fetch_add_explicit(&prefetcher->busy_ns, end_ns - begin_ns, memory_order_relaxed);
+        dmc_nvtx_pop();
         dmc_trace_span("prefetch", begin_ns, end_ns, prefetcher->taken);
         if (dmc_prefetcher_stopping(prefetcher))
             break;

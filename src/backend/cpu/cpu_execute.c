@@ -6,6 +6,7 @@
 #include "base/bytes.h"
 #include "base/clock.h"
 #include "base/error.h"
+#include "base/nvtx.h"
 
 static const struct dmc_backend_array *array_of(const struct dmc_chunk *chunk)
 {
@@ -120,6 +121,7 @@ void dmc_cpu_execute_read(struct dmc_cpu_worker *worker, struct dmc_backend_batc
                           const struct dmc_request *request, const struct damacy_error *request_error, const uint8_t *data)
 {
     const struct dmc_read *read = &batch->plan.reads[read_index];
+    dmc_nvtx_push("chunks", batch->batch_id);
     atomic_store_explicit(&worker->computing, true, memory_order_relaxed);
     for (uint32_t i = read->chunk_begin; i < read->chunk_end; i++) {
         const struct dmc_chunk *chunk = &batch->plan.chunks[i];
@@ -139,6 +141,7 @@ void dmc_cpu_execute_read(struct dmc_cpu_worker *worker, struct dmc_backend_batc
     }
     dmc_scatter_streamed_end(); /* a few nanoseconds a read, whether or not anything was streamed */
     atomic_store_explicit(&worker->computing, false, memory_order_relaxed);
+    dmc_nvtx_pop();
     finish_task(worker, batch);
 }
 

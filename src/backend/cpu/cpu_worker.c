@@ -4,6 +4,7 @@
 #include "base/bytes.h"
 #include "base/clock.h"
 #include "base/error.h"
+#include "base/nvtx.h"
 #include "base/trace.h"
 
 /* Give the slot's room back, and that of older ones that were only waiting for it. */
@@ -138,11 +139,14 @@ static bool start_next(struct dmc_cpu_worker *worker)
 static struct dmc_request *wait_for_anything(struct dmc_cpu_worker *worker)
 {
     bool reading = worker->buffer.outstanding != 0;
+    const char *name = reading ? "read_wait" : "idle";
+    dmc_nvtx_push(name, worker->index);
     uint64_t begin_ns = dmc_clock_ns();
     struct dmc_request *request = dmc_io_wait(worker->io, UINT64_MAX);
     uint64_t end_ns = dmc_clock_ns();
+    dmc_nvtx_pop();
     dmc_counter_add(reading ? &worker->read_wait : &worker->idle, 1, 0, end_ns - begin_ns);
-    dmc_trace_span(reading ? "read_wait" : "idle", begin_ns, end_ns, worker->index);
+    dmc_trace_span(name, begin_ns, end_ns, worker->index);
     return request;
 }
 

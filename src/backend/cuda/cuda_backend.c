@@ -7,6 +7,7 @@
 #include "base/error.h"
 #include "base/log.h"
 #include "base/mem.h"
+#include "base/nvtx.h"
 #include "base/trace.h"
 
 #include <stdio.h>
@@ -141,6 +142,7 @@ static void count_device(struct dmc_cuda_engine *engine, struct dmc_wave *wave, 
 static void finish_wave(struct dmc_cuda_engine *engine, struct dmc_wave *wave)
 {
     uint64_t device_end_ns;
+    dmc_nvtx_end(wave->range);
     count_device(engine, wave, &device_end_ns);
     dmc_cuda_count(&engine->post_decode, 1, wave->info.decoded_bytes, 0); /* before those who ask can know of it */
     for (uint32_t i = 0; i < wave->entry_count; i++) {
@@ -204,8 +206,12 @@ static bool enqueue_wave(struct dmc_cuda_engine *engine, struct dmc_wave *wave)
 {
     struct damacy_error error;
     wave->copying = true;
+    wave->range = dmc_nvtx_start("wave", wave->number);
     wave->flight = dmc_decode_gap_begin(&engine->gap, wave->closed_ns);
-    if (dmc_wave_enqueue(wave, &error) != DAMACY_OK) {
+    dmc_nvtx_push("launch", wave->number);
+    enum damacy_status status = dmc_wave_enqueue(wave, &error);
+    dmc_nvtx_pop();
+    if (status != DAMACY_OK) {
         break_down(engine, &error);
         return false;
     }

@@ -11,6 +11,7 @@
 #include "base/crc32c.h"
 #include "base/error.h"
 #include "base/mem.h"
+#include "base/nvtx.h"
 #include "base/trace.h"
 
 #include <string.h>
@@ -716,14 +717,16 @@ static struct dmc_request *wait_for_anything(struct dmc_cuda_reader *reader)
     bool busy = reader->reading != 0 || reader->parked_count != 0 || reader->held_count != 0;
     if (!busy && !become_idle(reader))
         return NULL;
-    uint64_t begin_ns = dmc_clock_ns();
-    struct dmc_request *request = dmc_io_wait(reader->io, UINT64_MAX);
-    uint64_t end_ns = dmc_clock_ns();
-    if (!busy)
-        end_idle(reader);
     /* A read that is held while none is under way waits for room, too: memory of its own it would have got. */
     bool room = reader->parked_count || (reader->held_count && !reader->reading);
     const char *name = room ? "bind_wait" : reader->reading ? "read_wait" : "idle";
+    dmc_nvtx_push(name, reader->index);
+    uint64_t begin_ns = dmc_clock_ns();
+    struct dmc_request *request = dmc_io_wait(reader->io, UINT64_MAX);
+    uint64_t end_ns = dmc_clock_ns();
+    dmc_nvtx_pop();
+    if (!busy)
+        end_idle(reader);
     dmc_cuda_count(room              ? &reader->bind_wait
                    : reader->reading ? &reader->read_wait
                                      : &reader->idle_time,

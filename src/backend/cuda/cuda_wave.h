@@ -96,6 +96,7 @@ struct dmc_wave {
     uint64_t closed_ns;
     uint64_t enqueued_ns;
     uint64_t flight; /* of the decode gap */
+    uint64_t range;  /* of NVTX */
     bool copying;
 };
 

@@ -1,9 +1,11 @@
-/* What is there for measuring: bypass_decode and metadata_latency_ns.
+/* What is there for measuring: bypass_decode, metadata_latency_ns, counts of the device's stages, ranges for profilers.
  *
  * Method: arrays of every way that a chunk takes through the backends, one of them damaged, read with bypass_decode: batches
  * hold the fill value as if every chunk were absent, all that is stored was read (and brought to the device), and nothing was
  * decoded. A request that is a while late cannot have been answered before. */
 #include "support/pipeline_world.h"
+
+#include "support/fake_nvtx.h"
 
 #define ARRAYS 6
 #define SAMPLES 12
@@ -169,9 +171,40 @@ static void test_metadata_latency(void **state)
     dmc_store_destroy(memory);
 }
 
+/* A profiler gets every range of a whole life, each ended. */
+static void test_profiler(void **state)
+{
+    (void)state;
+#ifdef FAKE_NVTX
+    read_all(false, ARRAYS - 1, false);
+    struct fake_nvtx seen = fake_nvtx_ask(FAKE_NVTX);
+    uint64_t pushed = 0, started = 0;
+    for (int i = 0; i < seen.count; i++) {
+        pushed += seen.ranges[i].pushed;
+        started += seen.ranges[i].started;
+    }
+    assert_int_equal(seen.wrong, 0);
+    assert_int_equal(seen.popped, pushed);
+    assert_int_equal(seen.ended, started);
+    assert_true(fake_nvtx_range(&seen, "batch")->started >= 3 && fake_nvtx_range(&seen, "plan")->pushed >= 3);
+    assert_non_null(fake_nvtx_range(&seen, "prefetch"));
+    assert_non_null(fake_nvtx_range(&seen, "idle"));
+#ifdef PW_CUDA
+    assert_int_equal(fake_nvtx_range(&seen, "wave")->started, fake_nvtx_range(&seen, "launch")->pushed);
+#else
+    assert_non_null(fake_nvtx_range(&seen, "chunks"));
+#endif
+#else
+    skip(); /* built without NVTX's headers */
+#endif
+}
+
 int main(void)
 {
+#ifdef FAKE_NVTX
+    setenv("NVTX_INJECTION64_PATH", FAKE_NVTX, 1);
+#endif
     const struct CMUnitTest tests[] = {cmocka_unit_test(test_bypass), cmocka_unit_test(test_device_stages),
-                                       cmocka_unit_test(test_metadata_latency)};
+                                       cmocka_unit_test(test_metadata_latency), cmocka_unit_test(test_profiler)};
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
