@@ -47,6 +47,11 @@ SMALL_CROP = (1, 32, 128, 128)
 CROPS = 4096  # drawn once per row, then again from the first
 CHECKED = 64  # samples compared with tensorstore's before timing
 POP_SECONDS = 30.0
+STAGES = (
+    *("read", "read_wait", "bind_wait", "decode", "worker_idle", "slot_wait", "pop_wait"),
+    *("input_transfer", "gpu_decode", "decode_gap", "gpu_assemble", "post_decode", "gpu_retry"),
+)
+ROUND_CROPS = 512  # of `cpu`: a round is at most all of them
 GIB = 1 << 30
 STEP_SECONDS = 8e-3  # about how long a training step is to take
 
@@ -90,7 +95,7 @@ PLACED = {
     for codec in PLACED_CODECS
     for size in CHUNKS
 }
-PARTS = {"table": 240, "placement": 200, "cpu": 240, "timeline": 60, "train": 90, "scaling": 240}  # seconds at most
+PARTS = {"table": 240, "placement": 200, "cpu": 320, "timeline": 60, "train": 90, "scaling": 220}  # seconds at most
 SCALING = {
     "zstd-1m": "zstd-1m",
     "blosc-zstd-1m": "blosc-zstd-1m",
@@ -229,9 +234,10 @@ def measure(
         "gpu": stats.gpu_bytes_committed,
         "host": stats.host_bytes_committed,
         "bottleneck": str(stats.bottleneck),
+        "decoding": stats.gpu_decode_busy_ns / 1e9 / wall,
         "stages": {
             name: {"count": m.count, "GB/s": m.bytes / wall / 1e9, "busy": m.seconds / wall}
-            for name in ("read", "read_wait", "decode", "worker_idle", "input_transfer", "gpu_decode", "gpu_assemble", "gpu_retry", "pop_wait")
+            for name in STAGES
             for m in (getattr(stats, name),)
         },
     }
@@ -297,7 +303,7 @@ def table(options: argparse.Namespace, end: float) -> None:
         everything[row.name] = results
     say(
         "",
-        "At batch 32 with the default budget (decode and copy: time on the device, of all waves together, over wall time):",
+        "At batch 32 with the default budget (decode: share of the time in which the device decoded at all; copy: time of copies to the device over wall time):",
         "",
         "| data | samples/s | cores | GPU memory, GiB | host memory, GiB | create, s | first batch, s | decode | copy | bottleneck |",
         "| --- | --- | --- | --- | --- | --- | --- | --- | --- | --- |",
@@ -306,7 +312,7 @@ def table(options: argparse.Namespace, end: float) -> None:
         stages = result["stages"]
         say(
             f"| {row.title} | {result['samples']:,.0f} | {result['cores']:.1f} | {result['gpu'] / GIB:.2f} | {result['host'] / GIB:.2f} | "
-            f"{result['create']:.2f} | {result['first']:.3f} | {stages['gpu_decode']['busy']:.0%} | {stages['input_transfer']['busy']:.0%} | "
+            f"{result['create']:.2f} | {result['first']:.3f} | {result['decoding']:.0%} | {stages['input_transfer']['busy']:.0%} | "
             f"{result['bottleneck']} |"
         )
     if options.json:
@@ -392,10 +398,10 @@ def cpu(options: argparse.Namespace, end: float) -> None:
         "| --- | --- | --- | --- | --- | --- | --- |",
     )
     for row in chosen(options, ROWS):
-        scenario = RowScenario(row.name, row.title, row.data, row.crop, 256, 64, align=row.align)
+        scenario = RowScenario(row.name, row.title, row.data, row.crop, ROUND_CROPS, 64, align=row.align)
         workload = make_workload(options.root, work, scenario, 1)
         crops = str(workload.crops_path)
-        for threads in sorted({min(n, cores) for n in (1, 4, 16)}):
+        for threads in sorted({min(n, cores) for n in map(int, options.threads.split(","))}):
             if time.monotonic() > end - 8:
                 progress(f"  {row.name} with {threads} threads and what follows: left out, no time")
                 return
@@ -412,13 +418,14 @@ def cpu(options: argparse.Namespace, end: float) -> None:
             try:
                 counts = {}
                 for name, reader in readers.items():
-                    reader.round(0, 8)
-                    counts[name] = max(8, min(256, int(8 / reader.round(8, 8)["wall"] * options.round_seconds)) // 8 * 8)
+                    first = 32 if threads == 1 else 64  # more batches than a reader has buffers
+                    speed = first / reader.round(0, first)["wall"]
+                    counts[name] = max(16, min(ROUND_CROPS, int(speed * options.round_seconds)) // 8 * 8)
                 walls: dict[str, list[float]] = {name: [] for name in readers}
                 for number in range(options.rounds):
                     for name, reader in readers.items():
                         count = counts[name]
-                        walls[name].append(reader.round(number % (256 // count) * count, count)["wall"] / count)
+                        walls[name].append(reader.round(number % (ROUND_CROPS // count) * count, count)["wall"] / count)
                 speeds = {name: 1 / statistics.median(times) for name, times in walls.items()}
             except (OSError, RuntimeError, ValueError) as error:
                 progress(f"  {row.name} with {threads} threads: {error}")
@@ -681,7 +688,8 @@ def main() -> int:
     parser.add_argument("--seconds", type=float, default=1.5, help="of a timed run")
     parser.add_argument("--limit", type=int, help="seconds of a part at most; none: what suits it")
     parser.add_argument("--rounds", type=int, default=3, help="of `cpu`")
-    parser.add_argument("--round-seconds", type=float, default=0.25, help="of `cpu`")
+    parser.add_argument("--round-seconds", type=float, default=0.3, help="of `cpu`")
+    parser.add_argument("--threads", default="1,4,16", help="of `cpu`")
     parser.add_argument("--scaling-rounds", type=int, default=11)
     parser.add_argument("--scenarios", help="of `scaling`, comma-separated")
     parser.add_argument("--bare", type=Path, help="the program bare_loop")
