@@ -213,7 +213,7 @@ static void device_open()
     CK(cudaEventCreate(&device.begin));
     CK(cudaEventCreate(&device.end));
     CK(cudaEventCreateWithFlags(&device.order, cudaEventDisableTiming));
-    device.launcher = {&device, bench_launch, bench_order, (uint32_t)properties.multiProcessorCount, (uint32_t)properties.sharedMemPerBlockOptin};
+    device.launcher = {&device, bench_launch, bench_order, nullptr, (uint32_t)properties.multiProcessorCount, (uint32_t)properties.sharedMemPerBlockOptin};
     for (int k = 0; k < DMC_CUDA_KERNEL_COUNT; k++) {
         uint32_t most = std::min(dmc_cuda_kernels[k].shared_bytes_max, device.launcher.shared_bytes_block);
         if (most > 48 << 10)

@@ -79,6 +79,8 @@ enum damacy_status dmc_pipeline_create_cuda(struct damacy *pipeline, const struc
                                               pipeline->config.max_gpu_memory_bytes, &device, error);
     if (status != DAMACY_OK)
         return status;
+    device->nvcomp = extras->cuda_nvcomp;
+    device->nvcomp_never = extras->cuda_driver != NULL;
     status = create_on(pipeline, device, error);
     dmc_cuda_device_release(device); /* the backend has its own reference */
     return status;

@@ -18,7 +18,7 @@
 #include <string.h>
 
 enum { FAKE_ERROR = 719, FAKE_MULTIPROCESSORS = 3, FAKE_ASSEMBLE = DMC_CUDA_KERNEL_COUNT };
-enum fake_kind { FAKE_COPY, FAKE_SET, FAKE_RECORD, FAKE_WAIT, FAKE_LAUNCH };
+enum fake_kind { FAKE_COPY, FAKE_SET, FAKE_RECORD, FAKE_WAIT, FAKE_LAUNCH, FAKE_CALL };
 
 struct fake_event {
     uint64_t recorded, done;
@@ -34,6 +34,8 @@ struct fake_op {
     uint32_t item_bytes;
     struct fake_event *event;
     uint64_t ticket;
+    void (*call)(void *argument); /* CALL: frees its argument */
+    void *argument;
     uint32_t kernel, grid, block, shared_bytes;
     union {
         struct {
@@ -101,6 +103,9 @@ static inline void fake_run(struct fake_op *op)
         op->event->done = op->ticket;
         break;
     case FAKE_WAIT:
+        break;
+    case FAKE_CALL:
+        op->call(op->argument);
         break;
     case FAKE_LAUNCH:
         if (op->kernel == FAKE_ASSEMBLE) {

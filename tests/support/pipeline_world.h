@@ -17,6 +17,7 @@
 #include "support/zarr_writer.h"
 #ifdef PW_CUDA /* the same tests on the CUDA backend, over a driver that keeps device memory on the host */
 #include "support/fake_cuda.h"
+#include "support/fake_nvcomp.h"
 #endif
 
 #include <pthread.h>
@@ -158,6 +159,7 @@ static inline struct damacy_config pw_placed(const struct damacy_config *config,
         placed.max_gpu_memory_bytes = 256u << 20;
     extras->cuda_driver = &fake_driver;
     extras->cuda_image = fake_image;
+    extras->cuda_nvcomp = getenv("PW_NO_NVCOMP") ? NULL : &fake_nvcomp;
 #elif defined(PW_GPU)
     if (!placed.max_gpu_memory_bytes) /* pinning the waves of a large one takes longer than the test */
         placed.max_gpu_memory_bytes = 64u << 20;

@@ -21,12 +21,17 @@
 #include "cuda_status.h"
 #include "damacy/damacy.h"
 
+#include <stdbool.h>
+
 /* The codec whose bytes are decoded here. Checksums around it (crc32c) are checked and cut off by the caller. */
 enum dmc_cuda_format {
-    DMC_CUDA_ZSTD,  /* one or more zstd frames; skippable ones, too */
-    DMC_CUDA_BLOSC, /* blosc version 1; inner zstd, lz4, or uncompressed; byte shuffle and bitshuffle are undone */
-    DMC_CUDA_LZ4,   /* one bare lz4 block */
-    DMC_CUDA_COPY,  /* not compressed: target = stored */
+    DMC_CUDA_ZSTD,      /* one or more zstd frames; skippable ones, too */
+    DMC_CUDA_BLOSC,     /* blosc version 1; inner zstd, lz4, or uncompressed; byte shuffle and bitshuffle are undone */
+    DMC_CUDA_LZ4,       /* one bare lz4 block */
+    DMC_CUDA_COPY,      /* not compressed: target = stored */
+    DMC_CUDA_LZ4_SIZED, /* the decoded size in four bytes, then one lz4 block */
+    DMC_CUDA_GZIP,      /* one member; needs launcher.inflate */
+    DMC_CUDA_ZLIB,      /* needs launcher.inflate */
 };
 
 /* The codecs whose chunks may go to the GPU, by their names in a chain; the last row's codec is NULL. Also for docs/formats.md.
@@ -34,6 +39,7 @@ enum dmc_cuda_format {
 struct dmc_cuda_codec {
     const char *codec;
     enum dmc_cuda_format format;
+    bool inflate;     /* needs launcher.inflate */
     const char *note; /* what of it, for people */
 };
 extern const struct dmc_cuda_codec dmc_cuda_codecs[];
@@ -103,6 +109,8 @@ enum dmc_cuda_kernel {
     DMC_CUDA_KERNEL_COPY,
     DMC_CUDA_KERNEL_CHECKSUM,
     DMC_CUDA_KERNEL_UNFILTER,
+    DMC_CUDA_KERNEL_INFLATE_TELL,
+    DMC_CUDA_KERNEL_INFLATE_CHECK,
     DMC_CUDA_KERNEL_COUNT
 };
 struct dmc_cuda_kernel_info {
@@ -113,6 +121,18 @@ struct dmc_cuda_kernel_info {
 };
 extern const struct dmc_cuda_kernel_info dmc_cuda_kernels[DMC_CUDA_KERNEL_COUNT];
 
+/* Raw deflate streams for a library: arrays on the device, `count` long; sources are multiples of 16, and up to 15 bytes behind
+ * each may be read. Statuses are not 0 before, and must be 0 where a stream was decoded. */
+struct dmc_cuda_inflate {
+    uint32_t count;
+    uint64_t sources, source_bytes, capacities; /* u64 each */
+    uint64_t decoded;                           /* u64, out */
+    uint64_t targets;                           /* u64 */
+    uint64_t statuses;                          /* u32, out */
+    uint64_t temp, temp_bytes;                  /* memory for the library's own use; 256-byte aligned */
+    uint64_t target_bytes_max, target_bytes;    /* of the largest, of all */
+};
+
 /* How kernels get to the device: the engine fills this over its driver table; tests run them on the CPU. */
 struct dmc_cuda_launcher {
     void *context;
@@ -122,6 +142,9 @@ struct dmc_cuda_launcher {
     /* What is put into `later` from now on starts after what is in `earlier` by now (an event recorded and waited for). May be
      * NULL: then everything goes to one stream. 0, or the driver's error. */
     int (*order)(void *context, void *earlier, void *later);
+    /* Decode deflate streams. A failure of the library is no error: their chunks then have a status. May be NULL: then so have
+     * all. 0, or the driver's error. */
+    int (*inflate)(void *context, const struct dmc_cuda_inflate *inflate, void *stream);
     uint32_t multiprocessors;
     uint32_t shared_bytes_block; /* most dynamic shared memory of a block (MAX_SHARED_MEMORY_PER_BLOCK_OPTIN) */
 };

@@ -156,6 +156,20 @@ void dmc_cuda_leave(struct dmc_cuda_device *device)
     device->driver->context_pop(&popped);
 }
 
+const struct dmc_cuda_nvcomp *dmc_cuda_device_nvcomp(struct dmc_cuda_device *device, const char **reason)
+{
+    if (atomic_load_explicit(&device->nvcomp_failed, memory_order_relaxed)) {
+        if (reason)
+            *reason = "it failed before; see the log";
+        return NULL;
+    }
+    if (device->nvcomp || !device->nvcomp_never)
+        return device->nvcomp ? device->nvcomp : dmc_cuda_nvcomp_load(reason);
+    if (reason)
+        *reason = "it is left out";
+    return NULL;
+}
+
 /* --- memory --- */
 
 enum damacy_status dmc_cuda_memory_alloc(struct dmc_cuda_device *device, uint64_t bytes, const char *what,

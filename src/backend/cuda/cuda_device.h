@@ -8,6 +8,7 @@
 #include "backend/backend.h"
 #include "backend/cuda/cuda_decoder.h"
 #include "backend/cuda/cuda_driver.h"
+#include "backend/cuda/cuda_nvcomp.h"
 
 struct dmc_cuda_device {
     /* constant */
@@ -22,8 +23,11 @@ struct dmc_cuda_device {
     dmc_cu_module module;
     dmc_cu_function assemble;
     dmc_cu_function kernels[DMC_CUDA_KERNEL_COUNT];
+    const struct dmc_cuda_nvcomp *nvcomp; /* set before anything is started: instead of the machine's */
+    bool nvcomp_never;                    /* the same: do not look for the machine's */
     /* shared */
-    struct dmc_budget budget; /* of device memory */
+    _Atomic bool nvcomp_failed; /* it refused once: no more */
+    struct dmc_budget budget;   /* of device memory */
     _Atomic uint32_t references;
 };
 
@@ -37,6 +41,9 @@ void dmc_cuda_device_release(struct dmc_cuda_device *device); /* NULL allowed */
 /* Make the device's context current on this thread, and put back what was. */
 enum damacy_status dmc_cuda_enter(struct dmc_cuda_device *device, struct damacy_error *error);
 void dmc_cuda_leave(struct dmc_cuda_device *device);
+
+/* nvcomp, if it is here and has not failed; NULL, and *reason (NULL: not wanted). Any thread. */
+const struct dmc_cuda_nvcomp *dmc_cuda_device_nvcomp(struct dmc_cuda_device *device, const char **reason);
 
 /* Device memory, 256-byte aligned; BUDGET names max_gpu_memory_bytes. Inside enter and leave. */
 enum damacy_status dmc_cuda_memory_alloc(struct dmc_cuda_device *device, uint64_t bytes, const char *what,

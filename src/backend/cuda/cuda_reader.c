@@ -77,7 +77,28 @@ static const struct dmc_cuda_codec *device_codec(const struct dmc_cuda_engine *e
     while (dmc_codec_step_name(chain, step) && strcmp(dmc_codec_step_name(chain, step), "crc32c") == 0)
         step++;
     const char *name = dmc_codec_step_name(chain, step);
-    return name && !dmc_codec_step_name(chain, step + 1) ? dmc_cuda_codec_find(name) : NULL;
+    const struct dmc_cuda_codec *codec = name && !dmc_codec_step_name(chain, step + 1) ? dmc_cuda_codec_find(name) : NULL;
+    return codec && codec->inflate && !dmc_cuda_device_nvcomp(engine->device, NULL) ? NULL : codec;
+}
+
+/* decode="gpu", and the library that could is not here: an error of the chunk. */
+static bool library_missing(const struct placing *placing)
+{
+    struct dmc_cuda_reader *reader = placing->reader;
+    const struct dmc_codec_chain *chain = placing->array->chain;
+    const char *reason = "", *name;
+    if (reader->engine->options.decode != DMC_CUDA_GPU || placing->job->cpu)
+        return false;
+    for (uint32_t step = 0; (name = dmc_codec_step_name(chain, step)) != NULL; step++) {
+        const struct dmc_cuda_codec *codec = dmc_cuda_codec_find(name);
+        if (!codec || !codec->inflate || dmc_cuda_device_nvcomp(reader->engine->device, &reason))
+            continue;
+        dmc_error_set(&reader->error, DAMACY_UNSUPPORTED, "decode",
+                      "decode is forced to the GPU, but nvcomp, which decodes %s there, is missing: %s", name, reason);
+        dmc_error_hint(&reader->error, "%s; or use decode=\"auto\"", DMC_NVCOMP_MEND);
+        return true;
+    }
+    return false;
 }
 
 /* May the device decode this chunk, as far as its codecs tell? Cuts off a checksum that was checked. */
@@ -276,10 +297,14 @@ static enum dmc_cuda_reader_step place_chunk(struct placing *placing, enum dmc_c
         } else {
             if (!placing->array->chain->raw && device_format(placing, &format, &stored_bytes))
                 answer = place_stored(placing, format, stored_bytes, &piece_end);
-            if (answer == DEVICE_CANNOT)
+            if (answer == DEVICE_CANNOT && library_missing(placing)) {
+                fail_chunk(placing);
+                piece_end = placing->chunk->piece_end;
+            } else if (answer == DEVICE_CANNOT) {
                 step = place_decoded(placing, &piece_end);
-            else if (answer == DEVICE_NO_ROOM)
+            } else if (answer == DEVICE_NO_ROOM) {
                 step = STEP_NO_ROOM;
+            }
         }
         if (step == STEP_NO_ROOM)
             return STEP_NO_ROOM;

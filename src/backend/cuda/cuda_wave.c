@@ -279,6 +279,16 @@ static int order_streams(void *context, void *earlier, void *later)
     return result == DMC_CU_SUCCESS ? wave->device->driver->stream_wait(later, wave->order, 0) : result;
 }
 
+/* What the library refuses goes to the CPU, chunk by chunk; an error of the driver shows at the next call. */
+static int inflate(void *context, const struct dmc_cuda_inflate *streams, void *stream)
+{
+    struct dmc_cuda_device *device = ((struct dmc_wave *)context)->device;
+    const struct dmc_cuda_nvcomp *nvcomp = dmc_cuda_device_nvcomp(device, NULL);
+    if (nvcomp && !dmc_cuda_nvcomp_inflate(nvcomp, streams, stream))
+        atomic_store_explicit(&device->nvcomp_failed, true, memory_order_relaxed);
+    return DMC_CU_SUCCESS;
+}
+
 static dmc_cu_result copy_in(struct dmc_wave *wave)
 {
     const struct dmc_cuda_driver *driver = wave->device->driver;
@@ -319,6 +329,7 @@ enum damacy_status dmc_wave_enqueue(struct dmc_wave *wave, struct damacy_error *
         .context = wave,
         .launch = launch_kernel,
         .order = order_streams,
+        .inflate = inflate,
         .multiprocessors = wave->device->multiprocessors,
         .shared_bytes_block = wave->device->shared_bytes_block,
     };

@@ -8,6 +8,7 @@ const uint32_t dmc_gd_kind_bytes[DMC_GD_KINDS] = {
     [DMC_GD_UNITS] = sizeof(struct dmc_gd_unit),         [DMC_GD_BLOCKS] = sizeof(struct dmc_gd_block),
     [DMC_GD_LZ4S] = sizeof(struct dmc_gd_stream),        [DMC_GD_COPIES] = sizeof(struct dmc_gd_stream),
     [DMC_GD_CHECKSUMS] = sizeof(struct dmc_gd_checksum), [DMC_GD_UNFILTERS] = sizeof(struct dmc_gd_unfilter),
+    [DMC_GD_INFLATES] = sizeof(struct dmc_gd_inflate),
 };
 
 void *dmc_gd_emit_next(struct dmc_gd_emit *emit, enum dmc_gd_kind kind, uint32_t *reference)
@@ -86,6 +87,12 @@ enum dmc_cuda_verdict dmc_gd_emit_chunk(struct dmc_gd_emit *emit, const struct d
         return dmc_gd_emit_blosc(emit, &part);
     case DMC_CUDA_LZ4:
         return dmc_gd_emit_lz4(emit, &part);
+    case DMC_CUDA_LZ4_SIZED:
+        return dmc_gd_emit_lz4_sized(emit, &part);
+    case DMC_CUDA_GZIP:
+        return dmc_gd_emit_gzip(emit, &part);
+    case DMC_CUDA_ZLIB:
+        return dmc_gd_emit_zlib(emit, &part);
     case DMC_CUDA_COPY:
         if (chunk->stored_bytes != chunk->chunk_bytes)
             return DMC_CUDA_DAMAGED;

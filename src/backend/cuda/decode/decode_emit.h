@@ -9,7 +9,16 @@
 #include "decode_desc.h"
 #include <stdbool.h>
 
-enum dmc_gd_kind { DMC_GD_UNITS, DMC_GD_BLOCKS, DMC_GD_LZ4S, DMC_GD_COPIES, DMC_GD_CHECKSUMS, DMC_GD_UNFILTERS, DMC_GD_KINDS };
+enum dmc_gd_kind {
+    DMC_GD_UNITS,
+    DMC_GD_BLOCKS,
+    DMC_GD_LZ4S,
+    DMC_GD_COPIES,
+    DMC_GD_CHECKSUMS,
+    DMC_GD_UNFILTERS,
+    DMC_GD_INFLATES,
+    DMC_GD_KINDS
+};
 extern const uint32_t dmc_gd_kind_bytes[DMC_GD_KINDS];
 
 struct dmc_gd_counts {
@@ -36,6 +45,7 @@ struct dmc_gd_emit {
         struct dmc_gd_stream stream;
         struct dmc_gd_checksum checksum;
         struct dmc_gd_unfilter unfilter;
+        struct dmc_gd_inflate inflate;
     } nowhere; /* what is emitted while counting */
 };
 
@@ -60,6 +70,9 @@ struct dmc_gd_part {
 enum dmc_cuda_verdict dmc_gd_emit_chunk(struct dmc_gd_emit *emit, const struct dmc_cuda_chunk *chunk);
 enum dmc_cuda_verdict dmc_gd_emit_zstd(struct dmc_gd_emit *emit, const struct dmc_gd_part *part);
 enum dmc_cuda_verdict dmc_gd_emit_blosc(struct dmc_gd_emit *emit, const struct dmc_gd_part *part);
+enum dmc_cuda_verdict dmc_gd_emit_gzip(struct dmc_gd_emit *emit, const struct dmc_gd_part *part);
+enum dmc_cuda_verdict dmc_gd_emit_zlib(struct dmc_gd_emit *emit, const struct dmc_gd_part *part);
+enum dmc_cuda_verdict dmc_gd_emit_lz4_sized(struct dmc_gd_emit *emit, const struct dmc_gd_part *part);
 enum dmc_cuda_verdict dmc_gd_emit_lz4(struct dmc_gd_emit *emit, const struct dmc_gd_part *part);
 void dmc_gd_emit_copy(struct dmc_gd_emit *emit, const struct dmc_gd_part *part);
 

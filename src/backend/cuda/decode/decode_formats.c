@@ -3,8 +3,11 @@
 #include <string.h>
 
 const struct dmc_cuda_codec dmc_cuda_codecs[] = {
-    {"zstd", DMC_CUDA_ZSTD, "without dictionaries"},
-    {"blosc", DMC_CUDA_BLOSC, "zstd, lz4 and lz4hc inside; all shuffles"},
+    {"zstd", DMC_CUDA_ZSTD, false, "without dictionaries"},
+    {"blosc", DMC_CUDA_BLOSC, false, "zstd, lz4 and lz4hc inside; all shuffles"},
+    {"lz4", DMC_CUDA_LZ4_SIZED, false, "all"},
+    {"gzip", DMC_CUDA_GZIP, true, "with nvcomp; one member"},
+    {"zlib", DMC_CUDA_ZLIB, true, "with nvcomp; without dictionaries"},
     {0},
 };
 

@@ -1,5 +1,6 @@
 // The kernels of the GPU decoders. Each takes a struct dmc_gd_job by value and works through one list of the wave's table; a
 // chunk that has a status already is left alone. How they are ordered and launched: decode_wave.c.
+#include "gd_inflate.cuh"
 #include "gd_streams.cuh"
 
 using namespace dmc_gd;
@@ -173,4 +174,71 @@ extern "C" __global__ void __launch_bounds__(256) dmc_gd_unfilter_kernel(dmc_gd_
     const u64 tail = (u64)f.elements * f.typesize;
     for (u32 i = threadIdx.x; i < f.tail_bytes; i += 256)
         target[tail + i] = source[tail + i];
+}
+
+extern "C" __global__ void __launch_bounds__(128) dmc_gd_inflate_tell(dmc_gd_job job)
+{
+    const u32 index = blockIdx.x * 128 + threadIdx.x;
+    if (index >= job.count)
+        return;
+    const dmc_gd_inflate &inflate = *entry<const dmc_gd_inflate>(job, index);
+    const InflateArrays arrays = inflate_arrays(job);
+    arrays.sources[index] = job.scratch + inflate.source;
+    arrays.source_bytes[index] = inflate.source_bytes;
+    arrays.capacities[index] = inflate.target_bytes;
+    arrays.decoded[index] = 0;
+    arrays.targets[index] = inflate.target;
+    arrays.statuses[index] = ~0u;
+}
+
+// Each thread sums a part, as if zeros followed up to the end; the parts are then added.
+extern "C" __global__ void __launch_bounds__(DMC_GD_INFLATE_THREADS) dmc_gd_inflate_check(dmc_gd_job job)
+{
+    DMC_DYNAMIC_SHARED(shared);
+    u32 *table = shared, *powers = shared + 1024, *sums = shared + 1056; // two a warp
+    const u32 t = threadIdx.x, lane = t & 31, warps = DMC_GD_INFLATE_THREADS / 32;
+    const dmc_gd_inflate &inflate = *entry<const dmc_gd_inflate>(job, blockIdx.x);
+    const InflateArrays arrays = inflate_arrays(job);
+    const u32 bytes = inflate.target_bytes;
+    const bool crc = inflate.sum == DMC_GD_SUM_CRC32;
+    u32 failed = arrays.statuses[blockIdx.x] != 0            ? DMC_CUDA_STATUS_INFLATE
+                 : arrays.decoded[blockIdx.x] != (u64)bytes ? DMC_CUDA_STATUS_LENGTH
+                                                            : DMC_CUDA_STATUS_OK;
+    if (failed) {
+        if (t == 0)
+            status_set(job, inflate.chunk, failed);
+        return;
+    }
+    // Multiples of 16, so that all threads load aligned words.
+    const u32 part = (u32)(((u64)bytes + DMC_GD_INFLATE_THREADS * 16 - 1) / (DMC_GD_INFLATE_THREADS * 16) * 16);
+    const u32 begin = (u32)(((u64)part * t < bytes) ? part * t : bytes), end = bytes - begin < part ? bytes : begin + part;
+    const u8 *target = at<const u8>(inflate.target);
+    u32 first = 0, second = 0;
+    if (crc) {
+        crc_tables(table, powers, t);
+        first = crc_bytes(table, t == 0 ? ~0u : 0, target + begin, end - begin);
+        first = crc_shift(powers, first, bytes - end);
+    } else {
+        AdlerSums sum = adler_bytes(target + begin, end - begin, bytes - end);
+        first = sum.first, second = sum.second;
+    }
+    for (u32 d = 16; d > 0; d /= 2) { // adding CRCs is xor
+        u32 other = __shfl_sync(ALL, first, (int)((lane + d) & 31)), other_second = __shfl_sync(ALL, second, (int)((lane + d) & 31));
+        first = crc ? first ^ other : first + other, second += other_second;
+    }
+    if (lane == 0)
+        sums[2 * (t / 32)] = first, sums[2 * (t / 32) + 1] = second;
+    __syncthreads();
+    if (t != 0)
+        return;
+    u32 found = crc ? ~0u : 0;
+    u64 all_first = 1, all_second = bytes;
+    for (u32 i = 0; i < warps; ++i) {
+        found ^= sums[2 * i];
+        all_first += sums[2 * i], all_second += sums[2 * i + 1];
+    }
+    if (!crc)
+        found = (u32)(all_first % ADLER_BASE) | (u32)(all_second % ADLER_BASE) << 16;
+    if (found != inflate.expected)
+        status_set(job, inflate.chunk, DMC_CUDA_STATUS_CHECKSUM);
 }

@@ -9,6 +9,7 @@
 #define COST_BUCKETS 512
 #define WIDE_SEQUENCES_MIN 512
 #define WIDE_BYTES_MIN 65536
+#define INFLATE_SHARED_BYTES (4 * (1024 + 32 + 2 * DMC_GD_INFLATE_THREADS / 32)) /* dmc_gd_inflate_check */
 
 struct dmc_gd_tuning dmc_gd_tuning = {.huffman_group = 4, .sequence_group = 4, .wide_units_per_sm = 7};
 
@@ -21,6 +22,8 @@ const struct dmc_cuda_kernel_info dmc_cuda_kernels[DMC_CUDA_KERNEL_COUNT] = {
     [DMC_CUDA_KERNEL_COPY] = {"dmc_gd_copy", 0, -1},
     [DMC_CUDA_KERNEL_CHECKSUM] = {"dmc_gd_checksum_kernel", 0, -1},
     [DMC_CUDA_KERNEL_UNFILTER] = {"dmc_gd_unfilter_kernel", 0, -1},
+    [DMC_CUDA_KERNEL_INFLATE_TELL] = {"dmc_gd_inflate_tell", 0, -1},
+    [DMC_CUDA_KERNEL_INFLATE_CHECK] = {"dmc_gd_inflate_check", INFLATE_SHARED_BYTES, -1},
 };
 
 const char *dmc_cuda_verdict_name(enum dmc_cuda_verdict verdict)
@@ -41,6 +44,7 @@ const char *dmc_cuda_status_name(uint32_t status)
         "another decoded size",
         "lz4 stream malformed",
         "content checksum mismatch",
+        "deflate stream not decoded",
     };
     return status < sizeof names / sizeof *names ? names[status] : "unknown";
 }
@@ -51,7 +55,17 @@ struct record {
     uint32_t counts[DMC_GD_KINDS];
 };
 
-enum list { LIST_TREES, LIST_SEQUENCES, LIST_UNITS, LIST_LZ4S, LIST_COPIES, LIST_CHECKSUMS, LIST_UNFILTERS, LISTS };
+enum list {
+    LIST_TREES,
+    LIST_SEQUENCES,
+    LIST_UNITS,
+    LIST_LZ4S,
+    LIST_COPIES,
+    LIST_CHECKSUMS,
+    LIST_UNFILTERS,
+    LIST_INFLATES,
+    LISTS
+};
 
 struct dmc_cuda_wave {
     uint32_t chunk_max;
@@ -68,6 +82,7 @@ struct dmc_cuda_wave {
     uint64_t lists_bytes; /* that close will append */
     struct dmc_gd_counts sum;
     uint64_t decoded_bytes;
+    uint64_t inflate_bytes, inflate_bytes_max; /* decoded, of what launcher.inflate does: all, the largest */
 
     /* From close on. */
     uint64_t list_at[LISTS];
@@ -88,7 +103,9 @@ static uint64_t record_bytes(const struct dmc_gd_counts *counts)
 static uint64_t reference_bytes(const struct dmc_gd_counts *counts)
 {
     return 4ull * ((uint64_t)counts->trees + counts->sequence_blocks + counts->of[DMC_GD_UNITS] + counts->of[DMC_GD_LZ4S] +
-                   counts->of[DMC_GD_COPIES] + counts->of[DMC_GD_CHECKSUMS] + counts->of[DMC_GD_UNFILTERS]);
+                   counts->of[DMC_GD_COPIES] + counts->of[DMC_GD_CHECKSUMS] + counts->of[DMC_GD_UNFILTERS] +
+                   counts->of[DMC_GD_INFLATES]) +
+           (uint64_t)DMC_GD_INFLATE_ARRAY_BYTES * counts->of[DMC_GD_INFLATES];
 }
 
 enum dmc_cuda_verdict dmc_cuda_inspect(const struct dmc_cuda_chunk *chunk, struct dmc_cuda_cost *cost)
@@ -140,9 +157,9 @@ void dmc_cuda_wave_begin(struct dmc_cuda_wave *wave, void *table, uint64_t table
     dmc_mutex_lock(&wave->lock);
     wave->chunk_count = 0;
     wave->table_used = dmc_round_up(4ull * wave->chunk_max, 16);
-    wave->lists_bytes = 16ull * LISTS; /* each begins at a multiple of 16 */
+    wave->lists_bytes = 16ull * (LISTS + 1); /* each begins at a multiple of 16, and so do the arrays of inflate */
     wave->sum = (struct dmc_gd_counts){0};
-    wave->decoded_bytes = 0;
+    wave->decoded_bytes = wave->inflate_bytes = wave->inflate_bytes_max = 0;
     dmc_mutex_unlock(&wave->lock);
     memset(wave->list_count, 0, sizeof wave->list_count);
 }
@@ -163,6 +180,10 @@ static bool wave_reserve_locked(struct dmc_cuda_wave *wave, const struct dmc_gd_
     wave->sum.sequences += counts->sequences;
     wave->sum.literals += counts->literals;
     wave->decoded_bytes += decoded_bytes;
+    if (counts->of[DMC_GD_INFLATES]) {
+        wave->inflate_bytes += decoded_bytes;
+        wave->inflate_bytes_max = dmc_max_u64(wave->inflate_bytes_max, decoded_bytes);
+    }
     return true;
 }
 
@@ -245,6 +266,9 @@ static uint32_t entries_of(enum dmc_gd_kind kind, const void *descriptor, struct
     case DMC_GD_UNFILTERS:
         entries[0] = (struct entry){LIST_UNFILTERS, 0};
         return 1;
+    case DMC_GD_INFLATES:
+        entries[0] = (struct entry){LIST_INFLATES, ((const struct dmc_gd_inflate *)descriptor)->source_bytes};
+        return 1;
     case DMC_GD_KINDS:
         break;
     }
@@ -299,6 +323,8 @@ void dmc_cuda_wave_close(struct dmc_cuda_wave *wave, struct dmc_cuda_wave_info *
         wave->list_count[list] = sum;
         at = dmc_round_up(at + 4ull * sum, 16);
     }
+    if (wave->list_count[LIST_INFLATES]) /* the last list: its arrays follow */
+        at = dmc_round_up(at + (uint64_t)DMC_GD_INFLATE_ARRAY_BYTES * wave->list_count[LIST_INFLATES], 16);
     lists_walk(wave, starts, true);
     memset(wave->table, 0, 4ull * wave->chunk_count);
     *info = (struct dmc_cuda_wave_info){
@@ -337,13 +363,41 @@ static void order(struct launching *launching, void *earlier, void *later)
         launching->result = launching->launcher->order(launching->launcher->context, earlier, later);
 }
 
+/* Tell the library where its streams are, and let it decode them. What the others left of the scratch memory is its own. */
+static void inflate_streams(struct launching *launching, const struct dmc_cuda_wave *wave, void *stream)
+{
+    const uint32_t count = wave->list_count[LIST_INFLATES];
+    if (count == 0)
+        return;
+    launch(launching, DMC_CUDA_KERNEL_INFLATE_TELL, wave->list_at[LIST_INFLATES], count, 128, 128, 0, stream);
+    if (!launching->launcher->inflate || launching->result)
+        return;
+    const uint64_t first = launching->job.table + DMC_GD_INFLATE_ARRAYS(wave->list_at[LIST_INFLATES], count),
+                   bytes = 8ull * count;
+    const uint64_t used = dmc_round_up(wave->sum.scratch_bytes, 256);
+    const struct dmc_cuda_inflate arrays = {
+        .count = count,
+        .sources = first,
+        .source_bytes = first + bytes,
+        .capacities = first + 2 * bytes,
+        .decoded = first + 3 * bytes,
+        .targets = first + 4 * bytes,
+        .statuses = first + 5 * bytes,
+        .temp = launching->job.scratch + used,
+        .temp_bytes = used < wave->scratch_bytes ? wave->scratch_bytes - used : 0,
+        .target_bytes_max = wave->inflate_bytes_max,
+        .target_bytes = wave->inflate_bytes,
+    };
+    launching->result = launching->launcher->inflate(launching->launcher->context, &arrays, stream);
+}
+
 int dmc_cuda_wave_enqueue(struct dmc_cuda_wave *wave, const struct dmc_cuda_launcher *launcher, uint64_t table_device,
                           uint64_t scratch_device, void *stream, void *side)
 {
     struct launching launching = {.launcher = launcher, .job = {.table = table_device, .scratch = scratch_device}};
     const uint64_t *at = wave->list_at;
     const uint32_t *count = wave->list_count;
-    bool fork = count[LIST_TREES] || count[LIST_LZ4S] || count[LIST_COPIES];
+    bool fork = count[LIST_TREES] || count[LIST_LZ4S] || count[LIST_COPIES]; /* LIST_INFLATES come with copies */
     if (!side || !launcher->order || !fork)
         side = stream;
     /* Huffman trees and sequences are bound by latency and do not disturb each other. */
@@ -356,6 +410,7 @@ int dmc_cuda_wave_enqueue(struct dmc_cuda_wave *wave, const struct dmc_cuda_laun
            side);
     launch(&launching, DMC_CUDA_KERNEL_LZ4, at[LIST_LZ4S], count[LIST_LZ4S], 2, 64, 0, side);
     launch(&launching, DMC_CUDA_KERNEL_COPY, at[LIST_COPIES], count[LIST_COPIES], 4, 128, 0, side);
+    inflate_streams(&launching, wave, side);
     order(&launching, side, stream);
     /* A thread block a unit is much faster for one unit, but only one fits a multiprocessor: for few units only. */
     uint32_t wide = 0, window = wave->unit_bytes_max < DMC_GD_BLOCK_BYTES_MAX ? wave->unit_bytes_max : DMC_GD_BLOCK_BYTES_MAX;
@@ -368,6 +423,8 @@ int dmc_cuda_wave_enqueue(struct dmc_cuda_wave *wave, const struct dmc_cuda_laun
     launch(&launching, DMC_CUDA_KERNEL_EXECUTE_WARP, at[LIST_UNITS] + 4ull * wide, count[LIST_UNITS] - wide, 2, 64, 0, stream);
     launch(&launching, DMC_CUDA_KERNEL_CHECKSUM, at[LIST_CHECKSUMS], count[LIST_CHECKSUMS], 1, 32, 0, stream);
     launch(&launching, DMC_CUDA_KERNEL_UNFILTER, at[LIST_UNFILTERS], count[LIST_UNFILTERS], 1, 256, 0, stream);
+    launch(&launching, DMC_CUDA_KERNEL_INFLATE_CHECK, at[LIST_INFLATES], count[LIST_INFLATES], 1, DMC_GD_INFLATE_THREADS,
+           INFLATE_SHARED_BYTES, stream);
     return launching.result;
 }
 
@@ -383,12 +440,16 @@ void dmc_cuda_advise_count(enum dmc_cuda_format format, uint64_t chunk_bytes, ui
         scratch = chunk_bytes;
     else if (format == DMC_CUDA_BLOSC)
         scratch = chunk_bytes + chunk_bytes * 5 / 8, blocks *= 4;
+    else if (format == DMC_CUDA_GZIP || format == DMC_CUDA_ZLIB)
+        scratch = stored_bytes > 0 ? stored_bytes : chunk_bytes;
     if (format == DMC_CUDA_ZSTD && stored_bytes > 0 && stored_bytes < chunk_bytes / 4)
         scratch = chunk_bytes / 2;
     uint64_t table =
         4 + 16 + sizeof(struct dmc_gd_unit) + blocks * (sizeof(struct dmc_gd_block) + sizeof(struct dmc_gd_stream) + 16);
     if (format == DMC_CUDA_BLOSC)
         table += (chunk_bytes / 8192 + 2) * (sizeof(struct dmc_gd_unfilter) + 4);
+    else if (format == DMC_CUDA_GZIP || format == DMC_CUDA_ZLIB)
+        table += sizeof(struct dmc_gd_inflate) + DMC_GD_INFLATE_ARRAY_BYTES;
     else if (format == DMC_CUDA_COPY)
         table = 20 + (chunk_bytes / 65536 + 1) * (sizeof(struct dmc_gd_stream) + 4);
     advice->wave_chunks = chunks;

@@ -229,6 +229,7 @@ static int twin_launch(void *, enum dmc_cuda_kernel kernel, uint32_t grid, uint3
     static void (*const kernels[DMC_CUDA_KERNEL_COUNT])(dmc_gd_job) = {
         dmc_gd_huffman, dmc_gd_sequences, dmc_gd_execute_block,   dmc_gd_execute_warp,
         dmc_gd_lz4,     dmc_gd_copy,      dmc_gd_checksum_kernel, dmc_gd_unfilter_kernel,
+        dmc_gd_inflate_tell, dmc_gd_inflate_check,
     };
     if (block % 32 || block > THREADS_MAX || shared_bytes > dmc_cuda_kernels[kernel].shared_bytes_max || grid == 0)
         fail("impossible launch");
@@ -254,6 +255,6 @@ static int twin_order(void *, void *, void *) { return 0; }
 
 extern "C" struct dmc_cuda_launcher dmc_twin_launcher(uint32_t multiprocessors, uint32_t shared_bytes_block)
 {
-    return dmc_cuda_launcher{nullptr, twin_launch, twin_order, multiprocessors, shared_bytes_block};
+    return dmc_cuda_launcher{nullptr, twin_launch, twin_order, nullptr, multiprocessors, shared_bytes_block};
 }
 extern "C" void dmc_twin_seed(uint64_t seed) { random_state = seed * 2 + 1; }
