@@ -68,13 +68,8 @@ static void stream(uint64_t (*delay)(void *, const char *), uint32_t batches, ui
     config.tuning.metadata_latency_ns = metadata_latency_ns;
     struct damacy *pipeline;
     extras.memory_store = delayed;
-<<<<<<< HEAD
-    struct damacy_config placed = pw_placed(&config, &extras);
-    pw_ok(dmc_pipeline_create(&placed, &extras, &pipeline, &error), &error);
-=======
     config = pw_placed(&config, &extras);
     pw_ok(dmc_pipeline_create(&config, &extras, &pipeline, &error), &error);
->>>>>>> 740c654 (bypass_decode and metadata_latency_ns: what decoding and distant metadata cost can be measured)
 
     uint32_t total = batches * SAMPLES, pushed = 0;
     struct pw_sample *samples = calloc(total, sizeof *samples);
