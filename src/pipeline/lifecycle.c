@@ -284,6 +284,7 @@ void damacy_destroy(struct damacy *pipeline)
     dmc_mutex_lock(&home->lock);
     pipeline->shutting_down = true;
     dmc_cond_broadcast(&pipeline->changed);
+    dmc_stores_stop(pipeline->stores);
     dmc_prefetcher_stop(pipeline->prefetcher);
     pipeline->backend->ops->stop(pipeline->backend);
     while (pipeline->inside) /* they only wait for the lock, or for what was just broadcast */

@@ -218,9 +218,9 @@ enum damacy_status dmc_store_fault_create(struct dmc_store *inner,
 /* The stores of one pipeline, by scheme. A uri is a path (taken as it is), file://PATH or file:/PATH (absolute,
  * percent-decoded, empty or "localhost" host), or memory://NAME (only where a memory store was set).
  *
- * A component of a path that is a regular file is a store of its own: a zip file (.zip, .ozx), or kerchunk references (.json);
- * the rest of the path lies inside. It is read at the first resolve that meets it, and stays as it was then; each is one store,
- * however often it is named, and there are at most 65536. */
+ * A component of a path that is a regular file, or an object behind a network, is a store of its own: a zip file (.zip, .ozx),
+ * or kerchunk references (.json); the rest of the path lies inside. It is read at the first resolve that meets it, which waits
+ * for it, and stays as it was then; each is one store, however often it is named, and there are at most 65536. */
 struct dmc_stores;
 struct dmc_stores_options {
     struct dmc_store_file_options file;
@@ -235,6 +235,8 @@ struct dmc_stores_options {
 enum damacy_status dmc_stores_create(const struct dmc_stores_options *options, struct dmc_stores **stores,
                                      struct damacy_error *error);
 void dmc_stores_destroy(struct dmc_stores *stores);
+/* Whoever waits for a network in dmc_stores_resolve gives up soon, with SHUTDOWN. Any thread. */
+void dmc_stores_stop(struct dmc_stores *stores);
 /* Tests: use `store` (not owned) for `scheme` ("file" or "memory"). Before the first resolve. */
 void dmc_stores_set(struct dmc_stores *stores, const char *scheme, struct dmc_store *store);
 

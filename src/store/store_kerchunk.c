@@ -1,6 +1,7 @@
 /* Kerchunk references: keys that stand for bytes of other files, which may lie in any store; or for bytes of their own.
  *
- * Urls are taken as they are: a path without a scheme is relative to the working directory. A file is looked up at the first
+ * Urls are taken as they are: a path without a scheme is relative to the working directory. References that came over a network
+ * may lead to networks only, so that no server chooses files of this machine. A file is looked up at the first
  * reference to it that is read. That it is missing, or too short, is a failure and not an absent chunk. */
 #include "base/bytes.h"
 #include "base/error.h"
@@ -23,7 +24,7 @@ struct dmc_target {
 
 struct kerchunk_store {
     struct dmc_store store;
-    struct dmc_container_source source; /* but for fd */
+    struct dmc_container_source source; /* but for `read` */
     struct dmc_references references;
 };
 
@@ -53,6 +54,12 @@ static enum damacy_status make_target(struct kerchunk_store *kerchunk, const cha
     enum damacy_status status = dmc_stores_resolve_plain(kerchunk->source.stores, url, &store, prefix, sizeof prefix, error);
     if (status)
         return status;
+    if (kerchunk->source.remote && !dmc_store_hint_of(store).remote) {
+        dmc_error_set(error, DAMACY_UNSUPPORTED, "read",
+                      "references that came over a network name a file of this machine: they are not followed");
+        dmc_error_hint(error, "write them with whole urls, or copy the references here");
+        return DAMACY_UNSUPPORTED;
+    }
     size_t key_bytes = strlen(prefix) + 1, memory_bytes = sizeof(struct dmc_target) + key_bytes;
     if (!dmc_budget_reserve(kerchunk->source.budget, memory_bytes))
         return dmc_error_set(error, DAMACY_BUDGET, "read",
@@ -217,7 +224,7 @@ static enum damacy_status read_references(struct kerchunk_store *kerchunk, const
     if (!text)
         dmc_error_set(error, DAMACY_OOM, "metadata", "no memory for %llu bytes of references",
                       (unsigned long long)source->bytes);
-    else if (!(status = dmc_read_file(source->fd, 0, text, source->bytes, error)))
+    else if (!(status = source->read(source->read_user, 0, text, source->bytes, error)))
         status = dmc_references_parse(text, source->bytes, source->budget, &kerchunk->references, error);
     dmc_free(text);
     dmc_budget_unreserve(source->budget, transient_bytes);
@@ -232,7 +239,6 @@ enum damacy_status dmc_store_kerchunk_open(const struct dmc_container_source *so
         return dmc_error_set(error, DAMACY_OOM, "metadata", "no memory for the references");
     kerchunk->store.ops = &kerchunk_ops;
     kerchunk->source = *source;
-    kerchunk->source.fd = -1;
     enum damacy_status status = read_references(kerchunk, source, error);
     if (status) {
         kerchunk_destroy(&kerchunk->store);

@@ -22,7 +22,7 @@
 
 struct zip_store {
     struct dmc_store store;
-    struct dmc_container_source source; /* but for fd */
+    struct dmc_container_source source; /* but for `read` */
     struct dmc_object_map map;
 };
 
@@ -327,12 +327,6 @@ static const struct dmc_store_ops zip_ops = {.scheme = "zip",
                                              .hint = zip_hint,
                                              .destroy = zip_destroy};
 
-static enum damacy_status read_fd(void *user, uint64_t offset, void *to, size_t bytes, struct damacy_error *error)
-{
-    const int *fd = user;
-    return dmc_read_file(*fd, offset, to, bytes, error);
-}
-
 enum damacy_status dmc_store_zip_open(const struct dmc_container_source *source, struct dmc_store **out,
                                       struct damacy_error *error)
 {
@@ -342,9 +336,7 @@ enum damacy_status dmc_store_zip_open(const struct dmc_container_source *source,
     zip->store.ops = &zip_ops;
     zip->source = *source;
     dmc_object_map_init(&zip->map, sizeof(struct dmc_zip_entry), source->budget);
-    int fd = source->fd;
-    enum damacy_status status = dmc_zip_directory_read(read_fd, &fd, source->bytes, &zip->map, error);
-    zip->source.fd = -1;
+    enum damacy_status status = dmc_zip_directory_read(source->read, source->read_user, source->bytes, &zip->map, error);
     if (status) {
         zip_destroy(&zip->store);
         return status;

@@ -52,6 +52,11 @@ void dmc_stores_destroy(struct dmc_stores *stores)
     dmc_free(stores);
 }
 
+void dmc_stores_stop(struct dmc_stores *stores)
+{
+    dmc_containers_stop(stores->containers);
+}
+
 void dmc_stores_set(struct dmc_stores *stores, const char *scheme, struct dmc_store *store)
 {
     if (strcmp(scheme, "file") == 0)
@@ -187,13 +192,18 @@ enum damacy_status dmc_stores_resolve(struct dmc_stores *stores, const char *uri
                                       size_t capacity, struct damacy_error *error)
 {
     enum damacy_status status = dmc_stores_resolve_plain(stores, uri, store, prefix, capacity, error);
-    if (status || *store != stores->file)
+    bool remote = !status && dmc_net_scheme(uri, scheme_length(uri));
+    if (status || (!remote && *store != stores->file))
         return status;
     struct dmc_store *container;
     const char *inside = NULL;
-    status = dmc_containers_find(stores->containers, stores->file, prefix, &container, &inside, error);
+    status = remote ? dmc_containers_find_remote(stores->containers, *store, prefix, &container, &inside, error)
+                    : dmc_containers_find(stores->containers, *store, prefix, &container, &inside, error);
     if (status || !container)
         return status;
     *store = container;
-    return write_inside(inside, prefix, error);
+    status = write_inside(inside, prefix, error);
+    if (status == DAMACY_OK && remote && strncasecmp(uri, "http", 4) == 0) /* a url's path, whose names are encoded */
+        status = write_prefix(prefix, true, prefix, capacity, error);
+    return status;
 }

@@ -334,6 +334,18 @@ def test_close_while_everything_hangs(proxy: FaultProxy, chunks: np.ndarray) -> 
     assert proxy.injected
 
 
+def test_close_while_a_container_hangs(proxy: FaultProxy, capfd: pytest.CaptureFixture[str]) -> None:
+    """References that never come are waited for by the thread that resolves uris: it ends all the same."""
+    proxy.rules = [Rule(Fault.HANG, r"refs\.json")]
+    pipeline = pipeline_for({"stall_timeout": 100, "request_timeout": 100}, sample_shape=CHUNK, samples_per_batch=1)
+    pipeline.push([damacy.Sample(f"{proxy.endpoint}/refs.json/x", [(0, 1), (0, 32), (0, 32)])])
+    with pytest.raises(damacy.Timeout):
+        pipeline.pop(timeout=0.5)
+    assert proxy.injected
+    pipeline.close()
+    assert "left behind" not in capfd.readouterr().err
+
+
 def test_server_restarts_in_mid_epoch(web_root: Path, chunks: np.ndarray) -> None:
     with Nginx(web_root) as server, pipeline_for(QUICK | {"retries": 20}, sample_shape=CHUNK, samples_per_batch=4, lookahead_samples=8) as pipeline:
         uri = f"http://127.0.0.1:{server.http}/planes.zarr"
