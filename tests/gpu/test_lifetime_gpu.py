@@ -16,6 +16,7 @@ import random
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import cache
 from types import SimpleNamespace
 from typing import Any
 
@@ -67,11 +68,13 @@ def values_are(values: np.ndarray, tags: tuple[int, ...]) -> bool:
 
 
 class Driver:
-    """The CUDA driver's functions; each call must do."""
+    """The CUDA driver's functions; each call must do. Holds the first device's context, which else would come and go, and all in it."""
 
     def __init__(self) -> None:
         self.library = ctypes.CDLL("libcuda.so.1")
+        self.context = ctypes.c_void_p()
         self.cuInit(0)
+        self.cuDevicePrimaryCtxRetain(ctypes.byref(self.context), 0)
 
     def __getattr__(self, name: str) -> Callable[..., None]:
         function = getattr(self.library, name)
@@ -84,15 +87,17 @@ class Driver:
 
     @contextmanager
     def entered(self) -> Iterator[None]:
-        """The first device's context is the thread's."""
-        context = ctypes.c_void_p()
-        self.cuDevicePrimaryCtxRetain(ctypes.byref(context), 0)
-        self.cuCtxPushCurrent_v2(context)
+        """The context is the thread's."""
+        self.cuCtxPushCurrent_v2(self.context)
         try:
             yield
         finally:
-            self.cuCtxPopCurrent_v2(ctypes.byref(context))
-            self.cuDevicePrimaryCtxRelease_v2(0)
+            self.cuCtxPopCurrent_v2(ctypes.byref(ctypes.c_void_p()))
+
+
+@cache
+def the_driver() -> Driver:
+    return Driver()
 
 
 # --- consumers: each makes streams, keeps one busy for some milliseconds, and counts elements that are not what they should be ---
@@ -104,7 +109,7 @@ class DriverConsumer:
     BALLAST = 4096 if "DAMACY_TEST_FAKE" in os.environ else 64 << 20  # copied as fast as the CPU can by the tests' own driver
 
     def __init__(self) -> None:
-        self.driver = Driver()
+        self.driver = the_driver()
         self.local = threading.local()
         self.streams: list[ctypes.c_void_p] = []
         self.events: list[ctypes.c_void_p] = []
@@ -492,7 +497,7 @@ def test_a_training_step_beside_it(planes: str) -> None:
 
 def free_bytes() -> int:
     """Of the first device, by the driver."""
-    driver, free, total = Driver(), ctypes.c_size_t(), ctypes.c_size_t()
+    driver, free, total = the_driver(), ctypes.c_size_t(), ctypes.c_size_t()
     with driver.entered():
         driver.cuMemGetInfo_v2(ctypes.byref(free), ctypes.byref(total))
     return free.value
