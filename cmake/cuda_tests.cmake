@@ -11,7 +11,7 @@ if((DAMACY_TESTS OR DAMACY_COVERAGE) AND TARGET dmc_cuda_twin AND TARGET dmc_pip
     add_test(NAME ${name} COMMAND ${name})
     set_tests_properties(${name} PROPERTIES LABELS "pipeline;cuda" TIMEOUT 300)
   endforeach()
-  foreach(name IN ITEMS test_cuda_driver test_landing test_nvcomp)
+  foreach(name IN ITEMS test_cuda_driver test_landing test_nvcomp test_placement)
     add_executable(${name} ${PROJECT_SOURCE_DIR}/tests/unit/cuda/${name}.c)
     target_compile_definitions(${name} PRIVATE _GNU_SOURCE)
     target_include_directories(${name} PRIVATE ${PROJECT_SOURCE_DIR}/tests)

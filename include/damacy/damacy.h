@@ -126,6 +126,13 @@ enum damacy_decode {
     DAMACY_DECODE_CPU = 2
 };
 
+/* On which NUMA node workers run and host memory lies, on machines with several. */
+enum damacy_numa {
+    DAMACY_NUMA_AUTO = 0, /* on that of the CUDA device, as far as the system tells; batches on the CPU: nothing is placed */
+    DAMACY_NUMA_OFF = 1,  /* wherever the system puts them */
+    DAMACY_NUMA_NODE = 2  /* on damacy_config.numa_node */
+};
+
 /* What pop does with a batch that has bad samples. */
 enum damacy_on_error {
     DAMACY_RAISE = 0, /* that pop fails and names every bad sample; the next pop goes on */
@@ -197,6 +204,8 @@ struct damacy_config {
         max_host_memory_bytes;     /* hard limit per pipeline; 0: a quarter of the memory allowed, used only as far as needed */
     uint64_t max_gpu_memory_bytes; /* hard limit on device memory; 0: a quarter of what is free at create */
     enum damacy_decode decode;
+    enum damacy_numa numa;
+    uint32_t numa_node; /* for DAMACY_NUMA_NODE */
     const char
         *storage_options; /* of network stores: a JSON object as text (docs/remote.md); NULL: none. Read during the call only */
     struct damacy_tuning tuning;

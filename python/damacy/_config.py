@@ -130,6 +130,15 @@ def _device(value: Any) -> tuple[int, int]:
     raise InvalidArgument(f"device is {value!r}, expected 'cpu', 'cuda', 'cuda:N', N or 'auto'", stage="config", found=repr(value))
 
 
+def _numa(value: Any) -> tuple[int, int]:
+    """Kind and node of "auto", "off", or a node."""
+    if isinstance(value, int) and not isinstance(value, bool) and 0 <= value < 1024:
+        return 2, value
+    if value in ("auto", "off"):
+        return ("auto", "off").index(value), 0
+    raise InvalidArgument(f"numa is {value!r}, expected 'auto', 'off' or the number of a node", stage="config", found=repr(value))
+
+
 class Config:
     """What a batch looks like, and every setting. All but the first three have defaults that suit the machine.
 
@@ -144,6 +153,8 @@ class Config:
         exist; see docs/remote.md. What they hold is shown nowhere.
     max_host_memory_bytes: hard limit of the pipeline; 0: a quarter of the memory allowed, used only as far as needed.
 
+    numa: on machines with several NUMA nodes, where workers run and host memory lies. "auto": the CUDA device's node; a number: that
+        node, on the CPU, too; "off": wherever the system puts them.
     bypass_decode, metadata_latency_ns: for measuring. Everything but decoding runs, and batches hold the fill value; every request
         for metadata takes so much longer.
 
@@ -174,6 +185,7 @@ class Config:
         max_host_memory_bytes: int = 0,
         max_gpu_memory_bytes: int = 0,
         decode: Literal["auto", "gpu", "cpu"] = "auto",
+        numa: Literal["auto", "off"] | int = "auto",
         worker_count: int = 0,
         batch_slots: int = 0,
         lookahead_samples: int = 0,
@@ -226,6 +238,7 @@ class Config:
         }
         knobs = {name: _integer(name, value) for name, value in knobs.items()}
         device_type, device_ordinal = _device(device)
+        numa_kind, numa_node = _numa(numa)
         self._fields = own
         self._settings = {
             "samples_per_batch": _integer("samples_per_batch", samples_per_batch),
@@ -236,6 +249,7 @@ class Config:
             "max_host_memory_bytes": _integer("max_host_memory_bytes", max_host_memory_bytes),
             "max_gpu_memory_bytes": _integer("max_gpu_memory_bytes", max_gpu_memory_bytes),
             "decode": _choice("decode", decode, _DECODE),
+            "numa": numa,
             **knobs,
             "io_uring": _choice("io_uring", io_uring, tuple(_IO_URING)),
             "bypass_decode": _flag("bypass_decode", bypass_decode),
@@ -252,6 +266,8 @@ class Config:
             self._settings["max_gpu_memory_bytes"],
             _DECODE.index(decode),
             storage_options_text(storage_options),
+            numa_kind,
+            numa_node,
         )
         try:
             _core.tuning_defaults(self._native)
@@ -335,7 +351,7 @@ class Config:
         return _remake, (arguments,)
 
 
-_DEFAULTS: dict[str, Any] = {"storage_options": None, "device": "cpu", "on_error": "raise", "verify": "needed", "decode": "auto", "io_uring": "auto"}
+_DEFAULTS: dict[str, Any] = {"storage_options": None, "device": "cpu", "on_error": "raise", "verify": "needed", "decode": "auto", "numa": "auto", "io_uring": "auto"}
 
 
 def _remake(arguments: dict[str, Any]) -> Config:

@@ -125,6 +125,8 @@ static enum damacy_status check(const struct damacy_config *config, struct damac
                        (int)config->device_ordinal);
     if ((unsigned)config->decode > DAMACY_DECODE_CPU)
         return invalid(error, "decode is %d, expected auto, gpu or cpu", (int)config->decode);
+    if ((unsigned)config->numa > DAMACY_NUMA_NODE)
+        return invalid(error, "numa is %d, expected auto, off or a node", (int)config->numa);
     const struct damacy_tuning *tuning = &config->tuning;
     if (tuning->worker_count > WORKERS_MAX)
         return invalid(error, "worker_count is %u, at most %u are allowed", tuning->worker_count, WORKERS_MAX);

@@ -4,6 +4,7 @@
 #include "base/bytes.h"
 #include "base/error.h"
 #include "base/log.h"
+#include "base/numa.h"
 #include "pipeline/pipeline.h"
 
 #include <stdio.h>
@@ -39,12 +40,13 @@ static void lower_slots(struct damacy *pipeline, uint64_t device_limit)
         tuning->batch_slots--;
 }
 
-static enum damacy_status create_on(struct damacy *pipeline, struct dmc_cuda_device *device, struct damacy_error *error)
+static enum damacy_status create_on(struct damacy *pipeline, struct dmc_cuda_device *device, uint32_t reader_count,
+                                    struct damacy_error *error)
 {
     lower_slots(pipeline, device->budget.limit_bytes);
     const struct damacy_tuning *tuning = &pipeline->config.tuning;
     struct dmc_cuda_options options = {
-        .reader_count = tuning->worker_count,
+        .reader_count = reader_count,
         .batches_max = tuning->batch_slots,
         .reads_in_flight = tuning->reads_in_flight,
         .reader_bytes = tuning->worker_bytes,
@@ -75,13 +77,18 @@ enum damacy_status dmc_pipeline_create_cuda(struct damacy *pipeline, const struc
                                             struct damacy_error *error)
 {
     struct dmc_cuda_device *device = NULL;
-    enum damacy_status status = dmc_cuda_open(extras->cuda_driver, extras->cuda_image, pipeline->config.device_ordinal,
-                                              pipeline->config.max_gpu_memory_bytes, &device, error);
+    enum damacy_status status =
+        dmc_cuda_open(extras->cuda_driver, extras->cuda_image, extras->sysfs, pipeline->config.device_ordinal,
+                      pipeline->config.max_gpu_memory_bytes, &device, error);
     if (status != DAMACY_OK)
         return status;
     device->nvcomp = extras->cuda_nvcomp;
     device->nvcomp_never = extras->cuda_driver != NULL;
-    status = create_on(pipeline, device, error);
+    /* Threads and pinned memory are made from here on: on the device's node. */
+    struct dmc_numa_place place;
+    uint32_t reader_count = dmc_pipeline_numa_enter(pipeline, extras, device->numa_node, &place);
+    status = create_on(pipeline, device, reader_count, error);
+    dmc_numa_leave(&place);
     dmc_cuda_device_release(device); /* the backend has its own reference */
     return status;
 }

@@ -5,6 +5,7 @@
 #include "base/error.h"
 #include "base/log.h"
 #include "base/mem.h"
+#include "base/numa.h"
 #include "base/trace.h"
 #include "pipeline/pipeline.h"
 
@@ -160,6 +161,32 @@ static enum damacy_status create_tables(struct damacy *pipeline, struct damacy_e
     return DAMACY_OK;
 }
 
+uint32_t dmc_pipeline_numa_enter(const struct damacy *pipeline, const struct dmc_pipeline_extras *extras, int node,
+                                 struct dmc_numa_place *place)
+{
+    const struct damacy_config *config = &pipeline->config;
+    uint32_t workers = config->tuning.worker_count, cores = dmc_cores_allowed();
+    *place = (struct dmc_numa_place){0};
+    if (config->numa == DAMACY_NUMA_OFF || (config->numa == DAMACY_NUMA_AUTO && config->device == DAMACY_CPU))
+        return workers;
+    if (config->numa == DAMACY_NUMA_NODE)
+        node = (int)dmc_min_u64(config->numa_node, INT32_MAX);
+    uint32_t node_cores = dmc_numa_enter(extras->sysfs ? extras->sysfs : DMC_NUMA_SYSFS, node, place);
+    return node_cores && workers == cores ? (uint32_t)dmc_min_u64(workers, node_cores) : workers;
+}
+
+/* A node that somebody asked for must be one. */
+static enum damacy_status check_numa(const struct damacy_config *config, const struct dmc_pipeline_extras *extras,
+                                     struct damacy_error *error)
+{
+    struct dmc_numa_set nodes;
+    if (config->numa != DAMACY_NUMA_NODE || !dmc_numa_nodes(extras->sysfs ? extras->sysfs : DMC_NUMA_SYSFS, &nodes) ||
+        dmc_numa_has(&nodes, config->numa_node))
+        return DAMACY_OK;
+    return dmc_error_set(error, DAMACY_INVAL, "config", "numa is node %u, but this machine has %u node%s, counted from 0",
+                         config->numa_node, dmc_numa_count(&nodes), dmc_numa_count(&nodes) == 1 ? "" : "s");
+}
+
 static enum damacy_status create_backend(struct damacy *pipeline, const struct dmc_pipeline_extras *extras,
                                          struct damacy_error *error)
 {
@@ -168,7 +195,11 @@ static enum damacy_status create_backend(struct damacy *pipeline, const struct d
     struct dmc_cpu_options cpu;
     dmc_config_cpu(&pipeline->config, &pipeline->layout, &cpu);
     struct dmc_backend_hooks hooks = {.user = pipeline, .fail = dmc_scheduler_fail, .done = dmc_scheduler_done};
-    return dmc_cpu_create(&cpu, &hooks, &pipeline->backend, error);
+    struct dmc_numa_place place;
+    cpu.worker_count = dmc_pipeline_numa_enter(pipeline, extras, -1, &place);
+    enum damacy_status status = dmc_cpu_create(&cpu, &hooks, &pipeline->backend, error);
+    dmc_numa_leave(&place);
+    return status;
 }
 
 static enum damacy_status create_prefetcher(struct damacy *pipeline, const struct dmc_pipeline_extras *extras,
@@ -217,6 +248,8 @@ enum damacy_status dmc_pipeline_create(const struct damacy_config *config, const
     enum damacy_status status = dmc_config_complete(config, &complete, &layout, error);
     if (status == DAMACY_OK && complete.tuning.io_uring == 1)
         status = dmc_io_uring_probe(error);
+    if (status == DAMACY_OK)
+        status = check_numa(&complete, extras, error);
     if (status != DAMACY_OK)
         return status;
     struct damacy *pipeline = dmc_calloc(1, sizeof *pipeline);

@@ -177,6 +177,7 @@ struct dmc_pipeline_extras {
     const void *cuda_driver;        /* struct dmc_cuda_driver instead of the machine's, with its module; not owned */
     const void *cuda_image;
     const void *cuda_nvcomp; /* struct dmc_cuda_nvcomp; NULL with a driver of one's own: none */
+    const char *sysfs;       /* the files of another machine instead of /sys, for its NUMA nodes */
     bool want_layout;
     bool streamed; /* write batches around the cache, however small */
 };
@@ -200,6 +201,13 @@ static inline void dmc_pipeline_entered(const struct damacy *pipeline)
 /* create_cuda.c */
 enum damacy_status dmc_pipeline_create_cuda(struct damacy *pipeline, const struct dmc_pipeline_extras *extras,
                                             struct damacy_error *error);
+/* lifecycle.c: go to the node that the configuration wants, before threads and memory of a backend are made; dmc_numa_leave()
+ * goes back. `node`: the device's, or -1. Returns how many workers to start: where the default is one per core, one per core
+ * of the node. */
+struct dmc_numa_place;
+uint32_t dmc_pipeline_numa_enter(const struct damacy *pipeline, const struct dmc_pipeline_extras *extras, int node,
+                                 struct dmc_numa_place *place);
+
 enum damacy_device_type dmc_config_device(enum damacy_device_type wanted); /* AUTO becomes one of the others */
 
 /* config.c: check, and complete what is 0. `complete` borrows the fields. */

@@ -187,6 +187,8 @@ def test_describe_adds_up_before_anything_is_allocated() -> None:
         {"sample_shape": (4,), "dtype": "f32", "verify": True},
         {"sample_shape": (4,), "dtype": "f32", "io_uring": "maybe"},
         {"sample_shape": (4,), "dtype": "f32", "bypass_decode": 2},
+        {"sample_shape": (4,), "dtype": "f32", "numa": "on"},
+        {"sample_shape": (4,), "dtype": "f32", "numa": -1},
         {"sample_shape": (4,), "dtype": "f32", "device": "tpu"},
         {"sample_shape": (4,), "dtype": "f32", "device": "cuda:x"},
         {"fields": {}},

@@ -213,6 +213,11 @@ static dmc_cu_result fake_device_get(dmc_cu_device *device, int ordinal)
     *device = ordinal;
     return fake_end(fake_begin(false));
 }
+static dmc_cu_result fake_device_pci_bus_id(char *text, int capacity, dmc_cu_device device)
+{
+    snprintf(text, (size_t)capacity, "0000:%02X:00.0", 0x3b + device);
+    return fake_end(fake_begin(false));
+}
 static dmc_cu_result fake_device_attribute(int *value, int attribute, dmc_cu_device device)
 {
     (void)device;

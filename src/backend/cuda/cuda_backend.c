@@ -7,6 +7,7 @@
 #include "base/error.h"
 #include "base/log.h"
 #include "base/mem.h"
+#include "base/numa.h"
 #include "base/nvtx.h"
 #include "base/trace.h"
 
@@ -524,8 +525,8 @@ enum damacy_status dmc_cuda_available(struct damacy_error *error)
 #endif
 }
 
-enum damacy_status dmc_cuda_open(const struct dmc_cuda_driver *driver, const void *image, int32_t ordinal, uint64_t limit_bytes,
-                                 struct dmc_cuda_device **device, struct damacy_error *error)
+enum damacy_status dmc_cuda_open(const struct dmc_cuda_driver *driver, const void *image, const char *sysfs, int32_t ordinal,
+                                 uint64_t limit_bytes, struct dmc_cuda_device **device, struct damacy_error *error)
 {
     if (!image) {
 #ifdef DMC_CUDA_KERNELS
@@ -536,7 +537,9 @@ enum damacy_status dmc_cuda_open(const struct dmc_cuda_driver *driver, const voi
 #endif
     }
     enum damacy_status status = driver ? DAMACY_OK : dmc_cuda_driver_load(&driver, error);
-    return status == DAMACY_OK ? dmc_cuda_device_open(driver, image, ordinal, limit_bytes, device, error) : status;
+    return status == DAMACY_OK
+               ? dmc_cuda_device_open(driver, image, sysfs ? sysfs : DMC_NUMA_SYSFS, ordinal, limit_bytes, device, error)
+               : status;
 }
 
 static enum damacy_status allocate(struct dmc_cuda_engine *engine, struct damacy_error *error)

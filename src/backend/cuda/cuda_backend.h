@@ -39,9 +39,10 @@ bool dmc_cuda_choose_waves(uint64_t device_bytes, uint64_t pinned_bytes, uint32_
 /* OK if this build and this machine could run it; else UNSUPPORTED with the reason. */
 enum damacy_status dmc_cuda_available(struct damacy_error *error);
 
-/* Open the device; a reference is the caller's. `driver`, `image`: NULL takes the machine's and the embedded one. */
-enum damacy_status dmc_cuda_open(const struct dmc_cuda_driver *driver, const void *image, int32_t ordinal, uint64_t limit_bytes,
-                                 struct dmc_cuda_device **device, struct damacy_error *error);
+/* Open the device; a reference is the caller's. `driver`, `image`, `sysfs`: NULL takes the machine's, the embedded one, /sys.
+ */
+enum damacy_status dmc_cuda_open(const struct dmc_cuda_driver *driver, const void *image, const char *sysfs, int32_t ordinal,
+                                 uint64_t limit_bytes, struct dmc_cuda_device **device, struct damacy_error *error);
 
 /* Start threads and allocate waves. `budget` is borrowed: pinned memory and readers' buffers are drawn from it. The device is
  * retained. */

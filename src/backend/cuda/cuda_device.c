@@ -4,6 +4,7 @@
 #include "base/error.h"
 #include "base/log.h"
 #include "base/mem.h"
+#include "base/numa.h"
 
 #include <stdlib.h>
 
@@ -100,8 +101,18 @@ static void warn_of_rank(const struct dmc_cuda_device *device)
         dmc_log(DMC_BACKEND, DAMACY_LOG_WARN, "LOCAL_RANK is %s, but this pipeline uses CUDA device %d", rank, device->ordinal);
 }
 
-enum damacy_status dmc_cuda_device_open(const struct dmc_cuda_driver *driver, const void *image, int32_t ordinal,
-                                        uint64_t limit_bytes, struct dmc_cuda_device **out, struct damacy_error *error)
+/* Only of use on machines with several nodes, and never a reason to fail. */
+static int find_numa_node(const struct dmc_cuda_device *device, const char *sysfs)
+{
+    char id[32] = "";
+    if (device->driver->device_pci_bus_id(id, sizeof id, device->handle) != DMC_CU_SUCCESS)
+        return -1;
+    return dmc_numa_node_of_pci(sysfs, id);
+}
+
+enum damacy_status dmc_cuda_device_open(const struct dmc_cuda_driver *driver, const void *image, const char *sysfs,
+                                        int32_t ordinal, uint64_t limit_bytes, struct dmc_cuda_device **out,
+                                        struct damacy_error *error)
 {
     struct dmc_cuda_device *device = dmc_calloc(1, sizeof *device);
     if (!device)
@@ -122,6 +133,7 @@ enum damacy_status dmc_cuda_device_open(const struct dmc_cuda_driver *driver, co
         return status;
     }
     warn_of_rank(device);
+    device->numa_node = find_numa_node(device, sysfs);
     *out = device;
     return DAMACY_OK;
 }

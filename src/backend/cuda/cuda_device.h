@@ -19,6 +19,7 @@ struct dmc_cuda_device {
     bool primary; /* retained by us */
     uint32_t multiprocessors;
     uint32_t shared_bytes_block;
+    int numa_node;       /* -1: not known */
     uint64_t free_bytes; /* when it was opened */
     dmc_cu_module module;
     dmc_cu_function assemble;
@@ -31,10 +32,12 @@ struct dmc_cuda_device {
     _Atomic uint32_t references;
 };
 
-/* ordinal  -1: the current context's device and that context, or device 0 where there is none; else that device's primary
+/* sysfs  DMC_NUMA_SYSFS, or a test's folder.
+ * ordinal  -1: the current context's device and that context, or device 0 where there is none; else that device's primary
  * context. image    the embedded module. limit_bytes  cap on device memory; 0: a quarter of what is free now. */
-enum damacy_status dmc_cuda_device_open(const struct dmc_cuda_driver *driver, const void *image, int32_t ordinal,
-                                        uint64_t limit_bytes, struct dmc_cuda_device **device, struct damacy_error *error);
+enum damacy_status dmc_cuda_device_open(const struct dmc_cuda_driver *driver, const void *image, const char *sysfs,
+                                        int32_t ordinal, uint64_t limit_bytes, struct dmc_cuda_device **device,
+                                        struct damacy_error *error);
 void dmc_cuda_device_retain(struct dmc_cuda_device *device);
 void dmc_cuda_device_release(struct dmc_cuda_device *device); /* NULL allowed */
 

@@ -43,6 +43,7 @@ enum { DMC_CU_STREAM_NON_BLOCKING = 1, DMC_CU_EVENT_DISABLE_TIMING = 2, DMC_CU_H
     X(error_string, cuGetErrorString, (dmc_cu_result result, const char **text))                                               \
     X(device_count, cuDeviceGetCount, (int *count))                                                                            \
     X(device_get, cuDeviceGet, (dmc_cu_device * device, int ordinal))                                                          \
+    X(device_pci_bus_id, cuDeviceGetPCIBusId, (char *text, int capacity, dmc_cu_device device))                                \
     X(device_attribute, cuDeviceGetAttribute, (int *value, int attribute, dmc_cu_device device))                               \
     X(primary_retain, cuDevicePrimaryCtxRetain, (dmc_cu_context * context, dmc_cu_device device))                              \
     X(primary_release, cuDevicePrimaryCtxRelease_v2, (dmc_cu_device device))                                                   \
