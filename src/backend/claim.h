@@ -44,8 +44,8 @@ static inline bool dmc_claim_task(struct dmc_claim_ring *ring, uint64_t *cursor,
         uint64_t word = atomic_load_explicit(&candidate->claim, memory_order_relaxed);
         if ((uint32_t)word >= word >> 32)
             continue;
-        word =
-            atomic_fetch_add_explicit(&candidate->claim, 1, memory_order_acquire); /* partner: the store in dmc_claim_publish */
+        /* Partner: the store in dmc_claim_publish. */
+        word = atomic_fetch_add_explicit(&candidate->claim, 1, memory_order_acquire);
         if ((uint32_t)word >= word >> 32)
             continue;
         *batch = candidate;

@@ -24,9 +24,9 @@ enum damacy_status dmc_batch_create(struct damacy *pipeline, uint32_t slot, stru
     enum damacy_status status = DAMACY_OK;
     if (!batch || !batch->tensors || !batch->rows || !batch->states || !batch->fills)
         status = dmc_error_set(error, DAMACY_OOM, "config", "no memory for batch buffer %u of %u, %llu bytes", slot + 1,
-                               pipeline->config.tuning.batch_slots, (unsigned long long)pipeline->batch_bytes);
+                               pipeline->config.tuning.batch_slots, (unsigned long long)pipeline->layout.batch_bytes);
     else
-        status = pipeline->backend->ops->memory_alloc(pipeline->backend, pipeline->batch_bytes, &batch->memory, error);
+        status = pipeline->backend->ops->memory_alloc(pipeline->backend, pipeline->layout.batch_bytes, &batch->memory, error);
     if (status != DAMACY_OK) {
         dmc_batch_free(batch);
         return status;

@@ -238,8 +238,8 @@ static void complete_tuning(struct damacy_config *config, struct dmc_config_layo
     default_u32(&tuning->metadata_reads_in_flight, METADATA_READS_IN_FLIGHT);
     default_u64(&tuning->coalesce_gap_bytes, COALESCE_GAP_BYTES);
     default_u64(&tuning->coalesce_read_bytes_max, COALESCE_READ_BYTES_MAX);
-    layout->gap_open =
-        tuning->coalesce_gap_bytes == COALESCE_GAP_BYTES; /* also where the caller asked for the defaults and gave them back */
+    /* Also where the caller asked for the defaults and gave them back. */
+    layout->gap_open = tuning->coalesce_gap_bytes == COALESCE_GAP_BYTES;
     layout->read_max_open = tuning->coalesce_read_bytes_max == COALESCE_READ_BYTES_MAX;
     default_u64(&tuning->array_meta_cache_bytes, dmc_min_u64(ARRAY_META_CACHE_BYTES, limit / 32));
     default_u64(&tuning->shard_index_cache_bytes, dmc_min_u64(SHARD_INDEX_CACHE_BYTES, limit / 16));

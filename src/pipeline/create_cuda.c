@@ -26,8 +26,8 @@ static enum damacy_status too_small(const struct damacy *pipeline, uint64_t devi
                   "  pinned          waves, %.1f MiB are left of max_host_memory_bytes\n"
                   "  full speed needs %.1f MiB on the device and %.1f MiB pinned",
                   (double)batches / (double)MIB, pipeline->config.tuning.batch_slots,
-                  (double)pipeline->batch_bytes / (double)MIB, (double)device_limit / (double)MIB, (double)pinned / (double)MIB,
-                  (double)best_device / (double)MIB, (double)best_pinned / (double)MIB);
+                  (double)pipeline->layout.batch_bytes / (double)MIB, (double)device_limit / (double)MIB,
+                  (double)pinned / (double)MIB, (double)best_device / (double)MIB, (double)best_pinned / (double)MIB);
     return DAMACY_BUDGET;
 }
 
@@ -55,7 +55,8 @@ static enum damacy_status create_on(struct damacy *pipeline, struct dmc_cuda_dev
         .bypass_decode = tuning->bypass_decode == 1,
         .io_uring_never = tuning->io_uring == 2,
     };
-    uint64_t limit = device->budget.limit_bytes, batches = tuning->batch_slots * dmc_round_up(pipeline->batch_bytes, 4096);
+    uint64_t limit = device->budget.limit_bytes,
+             batches = tuning->batch_slots * dmc_round_up(pipeline->layout.batch_bytes, 4096);
     uint64_t pinned = pipeline->layout.pinned_bytes;
     if (batches > limit || !dmc_cuda_choose_waves(limit - batches, pinned, &options.wave_count, &options.wave))
         return too_small(pipeline, limit, batches, pinned, error);

@@ -264,7 +264,6 @@ enum damacy_status dmc_pipeline_create(const struct damacy_config *config, const
     pipeline->config.storage_options = NULL; /* the caller's, and secret */
     pipeline->layout = layout;
     pipeline->streamed = extras->streamed || complete.tuning.batch_slots * layout.batch_bytes > CACHE_BYTES;
-    pipeline->batch_bytes = layout.batch_bytes;
     pipeline->base.elapsed_ns = dmc_clock_ns();
     dmc_cond_init(&pipeline->changed);
     /* The workers hold their shares, the prefetcher draws its own part. The check above has made sure that all of it fits. */

@@ -130,7 +130,6 @@ struct damacy {
     uint32_t *ranks;
     const int64_t **sample_shapes;
     uint64_t *tensor_offsets; /* per field, in a batch's memory */
-    uint64_t batch_bytes;
     struct dmc_config_layout layout;
     bool streamed;            /* CPU: batches are written around the cache */
     struct dmc_budget budget; /* of what is allocated at create, and on CUDA of what readers and waves hold */

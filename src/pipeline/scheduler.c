@@ -87,8 +87,9 @@ void dmc_scheduler_step_locked(struct damacy *pipeline)
         dmc_mutex_lock(&pipeline->home->lock);
         pipeline->totals.plan.count++;
         pipeline->totals.plan.time_ns += end_ns - begin_ns;
-        if (status != DAMACY_OK) { /* no memory for the plan; beyond its own bound (BUDGET) none will come */
-            trim_arenas(pipeline);
+        if (status != DAMACY_OK) {    /* no memory for the plan; beyond its own bound (BUDGET) none will come */
+            if (status == DAMACY_OOM) /* a bound is each slot's own: what others hold does not matter to it */
+                trim_arenas(pipeline);
             pipeline->planning = false;
             slot->state = DMC_SLOT_FREE;
             if (status == DAMACY_OOM && pipeline->running_count) {

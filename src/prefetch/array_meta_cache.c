@@ -78,28 +78,35 @@ static size_t parent_bytes(const char *prefix, size_t bytes)
     return bytes > 0 ? bytes - 1 : 0;
 }
 
-static void hints_note(struct dmc_format_hints *hints, const struct dmc_fetch *fetch, bool v2)
+/* Hashes of the folders around a node, the nearest first; returns how many. */
+static uint32_t hints_folders(const struct dmc_fetch *fetch, uint64_t hashes[ANCESTORS])
 {
     size_t bytes = fetch->prefix_bytes;
-    for (int i = 0; i < ANCESTORS && bytes > 0; i++) {
+    uint32_t count = 0;
+    while (count < ANCESTORS && bytes > 0) {
         bytes = parent_bytes(fetch->key, bytes);
-        if (bytes == 0 && i > 0)
+        if (bytes == 0 && count > 0)
             break; /* the root is no neighbourhood, unless it is the folder itself */
-        uint64_t hash = folder_hash(fetch->request.store, fetch->key, bytes);
-        hints->folders[hash / 2 % DMC_FORMAT_HINTS] = hash | v2;
+        hashes[count++] = folder_hash(fetch->request.store, fetch->key, bytes);
     }
+    return count;
+}
+
+static void hints_note(struct dmc_format_hints *hints, const struct dmc_fetch *fetch, bool v2)
+{
+    uint64_t hashes[ANCESTORS];
+    uint32_t count = hints_folders(fetch, hashes);
+    for (uint32_t i = 0; i < count; i++)
+        hints->folders[hashes[i] / 2 % DMC_FORMAT_HINTS] = hashes[i] | v2;
 }
 
 static bool hints_say_v2(const struct dmc_format_hints *hints, const struct dmc_fetch *fetch)
 {
-    size_t bytes = fetch->prefix_bytes;
-    for (int i = 0; i < ANCESTORS && bytes > 0; i++) {
-        bytes = parent_bytes(fetch->key, bytes);
-        if (bytes == 0 && i > 0)
-            break; /* the root is no neighbourhood, unless it is the folder itself */
-        uint64_t hash = folder_hash(fetch->request.store, fetch->key, bytes);
-        uint64_t word = hints->folders[hash / 2 % DMC_FORMAT_HINTS];
-        if ((word & ~UINT64_C(1)) == hash)
+    uint64_t hashes[ANCESTORS];
+    uint32_t count = hints_folders(fetch, hashes);
+    for (uint32_t i = 0; i < count; i++) {
+        uint64_t word = hints->folders[hashes[i] / 2 % DMC_FORMAT_HINTS];
+        if ((word & ~UINT64_C(1)) == hashes[i])
             return word & 1;
     }
     return false;

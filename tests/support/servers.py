@@ -154,7 +154,25 @@ def sign(method: str, host: str, path: str, query: str, keys: Keys, body: bytes,
     return headers
 
 
-class SeaweedFS:
+class Server:
+    """A process with a folder of its own; both are gone when the context ends."""
+
+    folder: Path
+    process: subprocess.Popen | None
+
+    def kill(self) -> None:
+        """At once, as a crash would."""
+        if self.process:
+            self.process.kill()
+            self.process.wait()
+            self.process = None
+
+    def __exit__(self, *_: object) -> None:
+        self.kill()
+        shutil.rmtree(self.folder, ignore_errors=True)
+
+
+class SeaweedFS(Server):
     """S3 on loopback, with keys. Buckets: `private` (WRITER and READER), `public` (anyone may read)."""
 
     def __init__(self) -> None:
@@ -217,17 +235,6 @@ class SeaweedFS:
             command, stdout=log.open("ab"), stderr=subprocess.STDOUT, env=environment, cwd=self.folder, preexec_fn=end_with_parent
         )
         wait_for(lambda: answers(s3, "/status") == 200, self.process, log, "SeaweedFS")
-
-    def kill(self) -> None:
-        """At once, as a crash would."""
-        if self.process:
-            self.process.kill()
-            self.process.wait()
-            self.process = None
-
-    def __exit__(self, *_: object) -> None:
-        self.kill()
-        shutil.rmtree(self.folder, ignore_errors=True)
 
     def request(self, method: str, path: str, body: bytes = b"", keys: Keys = WRITER, tries: int = 20) -> bytes:
         """A signed request; a fresh server says 5xx for a moment. `path` is encoded."""
@@ -307,7 +314,7 @@ NGINX_TLS = """
 """
 
 
-class Nginx:
+class Nginx(Server):
     """A folder over http, https (HTTP/1.1) and https with HTTP/2. Also /noranges/..., which ignores Range, and /moved/..., which redirects."""
 
     def __init__(self, root: Path, certificates: Certificates | None = None, log_requests: bool = False) -> None:
@@ -342,13 +349,3 @@ class Nginx:
     def requests(self) -> list[str]:
         """What was asked so far, with log_requests: METHOD PATH STATUS BYTES RANGE PROTOCOL."""
         return (self.folder / "access.log").read_text(errors="replace").splitlines()
-
-    def kill(self) -> None:
-        if self.process:
-            self.process.kill()
-            self.process.wait()
-            self.process = None
-
-    def __exit__(self, *_: object) -> None:
-        self.kill()
-        shutil.rmtree(self.folder, ignore_errors=True)

@@ -102,8 +102,8 @@ struct dmc_cuda_engine {
     _Atomic bool stop;
     /* shared_ : lock */
     struct dmc_mutex lock;
-    struct dmc_cond
-        changed; /* for the submitter: a wave is full, its last writer is gone, all readers idle, something is fenced, stop */
+    /* For the submitter: a wave is full, its last writer is gone, all readers idle, something is fenced, stop. */
+    struct dmc_cond changed;
     struct dmc_wave *filling;
     uint32_t idle_readers;
     struct dmc_cuda_retry *retries; /* a stack that grows */
