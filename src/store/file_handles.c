@@ -423,11 +423,20 @@ static int open_file(const char *path, int *fd, struct stat *facts, const char *
         os_error = errno;
     else if ((*what = not_a_file(facts->st_mode)))
         os_error = EINVAL;
-    else if (fcntl(*fd, F_SETFL, 0) < 0) /* io_uring takes O_NONBLOCK by its word and would not wait for the disk */
-        os_error = errno;
     if (os_error)
         close(*fd);
     return os_error;
+}
+
+/* Files are opened with O_NONBLOCK, which plain reads do not look at. io_uring takes it by its word and would not wait for the
+ * disk. Most files never get there, so it is taken off only then; should that fail, the ring's -EAGAIN is followed by a plain
+ * read. */
+void dmc_file_handle_wait(struct dmc_file_handle *handle)
+{
+    if (atomic_load_explicit(&handle->waits, memory_order_acquire)) /* with the store below, which others may do as well */
+        return;
+    fcntl(handle->fd, F_SETFL, 0);
+    atomic_store_explicit(&handle->waits, true, memory_order_release);
 }
 
 static void set_path(struct dmc_file_handle *handle, const char *path)
@@ -562,6 +571,7 @@ enum dmc_handle_outcome dmc_file_handles_acquire(struct dmc_file_handles *handle
         return fail(waiter, os_error, what);
     }
     handle->hash = hash;
+    atomic_store_explicit(&handle->waits, false, memory_order_relaxed);
     handle->object_bytes = (uint64_t)facts.st_size;
     handle->version_tag =
         dmc_file_version_tag((uint64_t)facts.st_size, facts.st_mtim.tv_sec, facts.st_mtim.tv_nsec, (uint64_t)facts.st_ino);
@@ -595,5 +605,5 @@ enum dmc_handle_outcome dmc_file_handles_acquire(struct dmc_file_handles *handle
     if (close_fd >= 0)
         close(close_fd);
     *out = handle;
-    return DMC_HANDLE_OK;
+    return other ? DMC_HANDLE_OK : DMC_HANDLE_OPENED;
 }

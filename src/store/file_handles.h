@@ -32,6 +32,7 @@ struct dmc_file_handle {
     _Atomic uint32_t references;
     _Atomic bool recent; /* used since the clock hand passed */
     bool listed;         /* under the cache's lock */
+    _Atomic bool waits;  /* O_NONBLOCK is off, see dmc_file_handle_wait() */
     int fd;              /* this and the rest are constant while there are references */
     uint64_t hash;
     uint64_t object_bytes; /* as found when opened */
@@ -51,6 +52,7 @@ bool dmc_file_handles_destroy(struct dmc_file_handles *handles);
 
 enum dmc_handle_outcome {
     DMC_HANDLE_OK,
+    DMC_HANDLE_OPENED, /* the same, and its facts are those of this very moment */
     DMC_HANDLE_ABSENT,
     DMC_HANDLE_WAIT,  /* as many files are in use as can be; dmc_io_resume() will be called on the waiter: try again then */
     DMC_HANDLE_FAILED /* the answer of the waiter says why */
@@ -65,6 +67,9 @@ void dmc_file_handle_release(struct dmc_file_handles *handles, struct dmc_file_h
 bool dmc_file_handles_stop_waiting(struct dmc_file_handles *handles, struct dmc_request *waiter);
 /* A waiter that was resumed does not want a handle any more: wake the next one. */
 void dmc_file_handles_pass_on(struct dmc_file_handles *handles);
+
+/* Before the ring reads from it. */
+void dmc_file_handle_wait(struct dmc_file_handle *handle);
 
 /* The file system of `fd` refused RWF_NOWAIT: decide, once and for all of its files, how it is read. */
 enum dmc_read_mode dmc_file_system_refused(struct dmc_file_system *file_system, int fd);

@@ -1,12 +1,13 @@
 /* Files.
  *
- *     start: handle -> [fstat, for WHOLE and SUFFIX] -> preadv2(RWF_NOWAIT) -> all there: DONE, one system call
+ *     start: handle -> [fstat, for WHOLE and SUFFIX, unless opening just did] -> preadv2(RWF_NOWAIT) -> all there: DONE
  *                \                                          \ part or none: the rest through ring or reader threads -> PENDING
  *                 \ all handles in use: wait -> PENDING
  *
  * A warm page is copied by the core that wants it; only what would block leaves it (bench_store). File systems that refuse
  * RWF_NOWAIT are remembered (file_handles.h). A read that is short goes on where it stopped; a read of nothing is the end of
- * the file, which decides what the answer is. */
+ * the file, which decides what the answer is. A whole object has ended where its size said a moment before: chunks that are
+ * files of their own cost an open, an fstat, a read and a close, as they cost the bare loop. */
 #include "base/bytes.h"
 #include "base/clock.h"
 #include "base/error.h"
@@ -119,6 +120,10 @@ static enum step note(struct file_store *file, struct dmc_request *request, int3
         }
         if ((uint64_t)result == asked)
             return STEP_HERE;
+        if (request->kind == DMC_RANGE_WHOLE && request->read_bytes == request->object_bytes) {
+            done_at_end(file, request);
+            return STEP_DONE;
+        }
         /* Short. At the end of the file one more read proves it; elsewhere the next page is missing. */
         return request->range_begin + request->read_bytes >= handle->object_bytes ? STEP_HERE : STEP_AWAY;
     }
@@ -171,11 +176,12 @@ static enum step read_here(struct file_store *file, struct dmc_request *request)
 /* Read through the ring or the reader threads until the request is done or pending. */
 static enum dmc_start read_away(struct file_store *file, struct dmc_io *io, struct dmc_request *request)
 {
-    const struct dmc_file_handle *handle = request->store_data;
+    struct dmc_file_handle *handle = request->store_data;
     for (;;) {
         uint64_t asked = dmc_request_asked(request);
         if (request->cancelled)
             return done_failed(file, request, 0);
+        dmc_file_handle_wait(handle);
         if (dmc_io_read(io, request, handle->fd, request->range_begin + request->read_bytes) == DMC_START_PENDING)
             return DMC_START_PENDING;
         if (note(file, request, request->result, asked, true) == STEP_DONE)
@@ -183,13 +189,13 @@ static enum dmc_start read_away(struct file_store *file, struct dmc_io *io, stru
     }
 }
 
-/* The handle is there: find out which bytes are meant, and begin. */
-static enum dmc_start begin(struct file_store *file, struct dmc_io *io, struct dmc_request *request)
+/* The handle is there: find out which bytes are meant, and begin. `opened`: just now, so that its facts are known. */
+static enum dmc_start begin(struct file_store *file, struct dmc_io *io, struct dmc_request *request, bool opened)
 {
     const struct dmc_file_handle *handle = request->store_data;
     request->object_bytes = handle->object_bytes;
     request->version_tag = handle->version_tag;
-    int os_error = request->kind == DMC_RANGE_SPAN ? 0 : refresh(request, handle);
+    int os_error = request->kind == DMC_RANGE_SPAN || opened ? 0 : refresh(request, handle);
     if (os_error)
         return done_failed(file, request, os_error);
     request->length = dmc_request_capacity(request);
@@ -226,10 +232,12 @@ static enum dmc_start file_start(struct dmc_store *store, struct dmc_io *io, str
     struct file_store *file = of(store);
     struct dmc_file_handle *handle;
     uint64_t hash = request->key_hash ? request->key_hash : dmc_hash_bytes(request->key, strlen(request->key), 0);
-    switch (dmc_file_handles_acquire(file->handles, request->key, hash, request, &handle)) {
+    enum dmc_handle_outcome outcome = dmc_file_handles_acquire(file->handles, request->key, hash, request, &handle);
+    switch (outcome) {
     case DMC_HANDLE_OK:
+    case DMC_HANDLE_OPENED:
         request->store_data = handle;
-        return begin(file, io, request);
+        return begin(file, io, request, outcome == DMC_HANDLE_OPENED);
     case DMC_HANDLE_ABSENT:
         request->outcome = DMC_OUTCOME_ABSENT;
         return DMC_START_DONE;

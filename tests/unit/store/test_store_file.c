@@ -273,8 +273,9 @@ static void test_least_recently_used_is_closed(void **state)
     for (int i = 0; i < FILES * 3; i++) {
         for (int favourite = 1; favourite >= 0; favourite--) {
             const char *path = paths[favourite ? 0 : 1 + i % (FILES - 1)];
-            assert_int_equal(dmc_file_handles_acquire(handles, path, dmc_hash_bytes(path, strlen(path), 0), &waiter, &handle),
-                             DMC_HANDLE_OK);
+            enum dmc_handle_outcome outcome =
+                dmc_file_handles_acquire(handles, path, dmc_hash_bytes(path, strlen(path), 0), &waiter, &handle);
+            assert_int_equal(outcome, favourite && i > 0 ? DMC_HANDLE_OK : DMC_HANDLE_OPENED);
             if (favourite) {
                 reopened += favourite_fd != handle->fd;
                 favourite_fd = handle->fd;
@@ -415,9 +416,9 @@ static struct dmc_file_handle *hold(struct dmc_store *store, const char *path)
 {
     struct dmc_request nobody = {0};
     struct dmc_file_handle *handle = NULL;
-    assert_int_equal(
-        dmc_file_handles_acquire(dmc_store_file_handles(store), path, dmc_hash_bytes(path, strlen(path), 0), &nobody, &handle),
-        DMC_HANDLE_OK);
+    enum dmc_handle_outcome outcome =
+        dmc_file_handles_acquire(dmc_store_file_handles(store), path, dmc_hash_bytes(path, strlen(path), 0), &nobody, &handle);
+    assert_true(outcome == DMC_HANDLE_OK || outcome == DMC_HANDLE_OPENED);
     return handle;
 }
 
@@ -470,12 +471,13 @@ static void test_read_modes(void **state)
         struct dmc_file_handle *handle = hold(store, paths[0]);
         static unsigned char data[FILE_BYTES + 5];
         struct one_read read;
-        /* Else io_uring would answer EAGAIN instead of waiting for the disk. */
-        assert_int_equal(fcntl(handle->fd, F_GETFL) & O_NONBLOCK, 0);
+        assert_int_not_equal(fcntl(handle->fd, F_GETFL) & O_NONBLOCK, 0); /* a system call that most files do not need */
         atomic_store(&handle->file_system->mode, DMC_READ_RING);
         assert_int_equal(dmc_store_start(io, prepare(&read, store, paths[0], DMC_RANGE_SPAN, 5, data, FILE_BYTES - 5)),
                          DMC_START_PENDING);
         wait_any(io);
+        /* Else io_uring would answer EAGAIN instead of waiting for the disk. */
+        assert_int_equal(fcntl(handle->fd, F_GETFL) & O_NONBLOCK, 0);
         assert_int_equal(read.request.outcome, DMC_OUTCOME_OK);
         assert_true(bytes_match(data, 100, 5, FILE_BYTES - 5));
         read_span(&read, io, store, paths[0], 5, data, FILE_BYTES);
