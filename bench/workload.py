@@ -47,6 +47,7 @@ class Scenario:
     align: tuple[int, ...] | None = None  # crops begin at multiples of this
     fresh: bool = False  # everything is opened anew inside the round
     whole_chunks: bool = False  # the bare loop decodes much that crops do not need, and damacy need not
+    file_a_chunk: bool = False  # every chunk is a file, so that any reader has to open as many as it reads
     opens: bool = False  # nothing is read but metadata: a sample is an array that gets described
 
     @property
@@ -69,9 +70,9 @@ SCENARIOS: dict[str, Scenario] = {
         Scenario("small-open", "opening 2,000 arrays inside the run", "small", PLANE, 2000, 0, fresh=True),
         Scenario("zstd-1m", "zstd, 1 MiB chunks", "zstd-1m", CROP, 80, 32, whole_chunks=True),
         Scenario("blosc-zstd-1m", "blosc-zstd, 1 MiB chunks", "blosc-zstd-1m", CROP, 120, 32, whole_chunks=True),
-        Scenario("plain", "v3 without shards, zstd, 128 KiB chunks", "plain-128k", CROP, 256, 64),
-        Scenario("v2-gzip", "v2, gzip, 128 KiB chunks", "v2-gzip-128k", CROP, 112, 64),
-        Scenario("v2-blosc-lz4", "v2, blosc-lz4, 128 KiB chunks", "v2-blosc-lz4-128k", CROP, 960, 64),
+        Scenario("plain", "v3 without shards, zstd, 128 KiB chunks", "plain-128k", CROP, 256, 64, file_a_chunk=True),
+        Scenario("v2-gzip", "v2, gzip, 128 KiB chunks", "v2-gzip-128k", CROP, 112, 64, file_a_chunk=True),
+        Scenario("v2-blosc-lz4", "v2, blosc-lz4, 128 KiB chunks", "v2-blosc-lz4-128k", CROP, 960, 64, file_a_chunk=True),
         Scenario("open", "describing 10,000 arrays (metadata only)", "many", PLANE, 10000, 0, opens=True),
     )
 }
