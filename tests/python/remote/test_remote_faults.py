@@ -317,9 +317,9 @@ def test_a_batch_has_a_deadline(proxy: FaultProxy, chunks: np.ndarray, policy: s
             batch = pipeline.pop(timeout=60)
             assert [row.tag for row in batch.info.skipped] == [5] and "batch_timeout" in batch.info.skipped[0].message
             with batch as tensor:
-                np.testing.assert_array_equal(np.asarray(tensor), np.delete(chunks[:8, None], 5, axis=0))
+                np.testing.assert_array_equal(on_host(tensor), np.delete(chunks[:8, None], 5, axis=0))
         with pipeline.pop(timeout=60) as tensor:
-            np.testing.assert_array_equal(np.asarray(tensor), chunks[8:16, None])
+            np.testing.assert_array_equal(on_host(tensor), chunks[8:16, None])
 
 
 def test_close_while_everything_hangs(proxy: FaultProxy, chunks: np.ndarray) -> None:
