@@ -396,7 +396,10 @@ void dmc_walk_list(struct dmc_work *work)
         dmc_walk_fail_memory(tree);
     } else if (status == DAMACY_UNSUPPORTED) {
         if (!folder)
-            dmc_walk_cut(tree, "this store cannot list, and there are no consolidated metadata that tell what is below");
+            dmc_walk_cut(
+                tree,
+                "this store cannot list, and there are no consolidated metadata that tell what is below: name the arrays, or "
+                "write consolidated metadata");
         status = DAMACY_OK;
     } else if (status && !folder) {
         dmc_walk_cut(tree, "what is below could not be listed");

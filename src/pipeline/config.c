@@ -177,7 +177,7 @@ void dmc_config_prefetcher(const struct damacy_config *config, const uint32_t *r
 }
 
 /* For a worker; no more than a small part of the memory goes into their tables. */
-static uint32_t remote_reads(const struct damacy_config *config)
+uint32_t dmc_config_remote_reads(const struct damacy_config *config)
 {
     const struct damacy_tuning *tuning = &config->tuning;
     if (tuning->reads_in_flight != READS_IN_FLIGHT)
@@ -193,7 +193,7 @@ void dmc_config_cpu(const struct damacy_config *config, const struct dmc_config_
         .worker_count = tuning->worker_count,
         .batches_max = tuning->batch_slots,
         .reads_in_flight = tuning->reads_in_flight,
-        .remote_reads_in_flight = remote_reads(config),
+        .remote_reads_in_flight = dmc_config_remote_reads(config),
         .worker_bytes = tuning->worker_bytes,
         .share_bytes = layout->share_bytes,
         .oversize_bytes = layout->oversize_bytes,

@@ -49,6 +49,7 @@ static enum damacy_status create_on(struct damacy *pipeline, struct dmc_cuda_dev
         .reader_count = reader_count,
         .batches_max = tuning->batch_slots,
         .reads_in_flight = tuning->reads_in_flight,
+        .remote_reads_in_flight = dmc_config_remote_reads(&pipeline->config),
         .reader_bytes = tuning->worker_bytes,
         .decode = (enum dmc_cuda_placement)pipeline->config.decode,
         .verify_full = pipeline->config.verify == DAMACY_VERIFY_FULL,

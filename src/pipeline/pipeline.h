@@ -218,6 +218,8 @@ uint64_t dmc_config_lookahead_bytes(const struct damacy_config *config);
 /* What the prefetcher is made with; the fields' pointers are borrowed and may be NULL for measuring its memory. */
 void dmc_config_prefetcher(const struct damacy_config *config, const uint32_t *ranks, const int64_t *const *sample_shapes,
                            struct dmc_prefetcher_options *options);
+/* Most reads that one worker may have outstanding over a network. */
+uint32_t dmc_config_remote_reads(const struct damacy_config *config);
 struct dmc_cpu_options;
 void dmc_config_cpu(const struct damacy_config *config, const struct dmc_config_layout *layout,
                     struct dmc_cpu_options *options);

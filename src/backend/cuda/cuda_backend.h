@@ -21,9 +21,10 @@ enum dmc_cuda_placement { DMC_CUDA_AUTO, DMC_CUDA_GPU, DMC_CUDA_CPU };
 
 struct dmc_cuda_options {
     uint32_t reader_count;
-    uint32_t batches_max;     /* most batches submitted and not done */
-    uint32_t reads_in_flight; /* per reader */
-    uint64_t reader_bytes;    /* of reads in flight per reader; one read may be longer while the budget allows */
+    uint32_t batches_max;            /* most batches submitted and not done */
+    uint32_t reads_in_flight;        /* per reader */
+    uint32_t remote_reads_in_flight; /* the same while it reads over a network, as on the CPU; less: reads_in_flight */
+    uint64_t reader_bytes;           /* of reads in flight per reader; one read may be longer while the budget allows */
     uint32_t wave_count;
     struct dmc_wave_limits wave;
     enum dmc_cuda_placement decode;

@@ -58,15 +58,16 @@ struct dmc_cuda_reader {
     struct dmc_io *io;
     /* the reader's own */
     struct dmc_codec_context *codec;
-    struct dmc_cuda_job *jobs; /* reads_in_flight of them */
+    struct dmc_cuda_job *jobs; /* ring_of() of them */
     uint32_t *idle;            /* a stack: the job used last has the warmest memory */
     uint32_t idle_count;
     uint32_t *parked; /* a FIFO: jobs whose bytes are there but that found no room in a wave */
     uint32_t parked_begin, parked_count;
     uint32_t reading;           /* jobs with a request pending */
-    struct dmc_cuda_held *held; /* reads_in_flight + 1 */
+    struct dmc_cuda_held *held; /* ring_of() + 1 */
     uint32_t held_count;
     uint64_t memory_bytes; /* of all jobs */
+    bool remote;           /* the read started last goes over a network */
     const struct dmc_codec_chain *refused[16];
     uint64_t batch_cursor;
     struct damacy_error error;

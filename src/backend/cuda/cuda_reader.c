@@ -450,6 +450,13 @@ static bool place_landed(struct dmc_cuda_reader *reader, struct dmc_cuda_job *jo
 
 /* --- jobs --- */
 
+/* Jobs of a reader. */
+static uint32_t ring_of(const struct dmc_cuda_options *options)
+{
+    return options->remote_reads_in_flight > options->reads_in_flight ? options->remote_reads_in_flight
+                                                                      : options->reads_in_flight;
+}
+
 static uint32_t job_index(const struct dmc_cuda_reader *reader, const struct dmc_cuda_job *job)
 {
     return (uint32_t)(job - reader->jobs);
@@ -469,7 +476,7 @@ static bool finish_job(struct dmc_cuda_reader *reader, struct dmc_cuda_job *job)
 
 static void finish_or_park(struct dmc_cuda_reader *reader, struct dmc_cuda_job *job)
 {
-    uint32_t ring = reader->engine->options.reads_in_flight;
+    uint32_t ring = ring_of(&reader->engine->options);
     if (reader->parked_count || !finish_job(reader, job)) /* those that wait already are older */
         reader->parked[(reader->parked_begin + reader->parked_count++) % ring] = job_index(reader, job);
 }
@@ -479,7 +486,7 @@ static bool resume_parked(struct dmc_cuda_reader *reader)
 {
     if (!reader->parked_count || !finish_job(reader, &reader->jobs[reader->parked[reader->parked_begin]]))
         return false;
-    reader->parked_begin = (reader->parked_begin + 1) % reader->engine->options.reads_in_flight;
+    reader->parked_begin = (reader->parked_begin + 1) % ring_of(&reader->engine->options);
     reader->parked_count--;
     return true;
 }
@@ -499,7 +506,9 @@ static void drop_memory(struct dmc_cuda_reader *reader, struct dmc_cuda_job *job
 static enum damacy_status job_memory(struct dmc_cuda_reader *reader, struct dmc_cuda_job *job, uint64_t bytes)
 {
     struct dmc_cuda_engine *engine = reader->engine;
-    uint64_t size = dmc_round_up(dmc_max_u64(bytes, 128 * 1024), 4096);
+    /* More than is asked for, so that most later reads fit, too; but a network wants all jobs to have some. */
+    uint64_t least = reader->remote ? engine->options.reader_bytes / ring_of(&engine->options) : 128 * 1024;
+    uint64_t size = dmc_round_up(dmc_max_u64(bytes, dmc_min_u64(least, 128 * 1024)), 4096);
     if (bytes <= job->memory_bytes)
         return DAMACY_OK;
     drop_memory(reader, job);
@@ -643,6 +652,8 @@ static bool start_read(struct dmc_cuda_reader *reader, struct dmc_cuda_held want
 {
     struct dmc_backend_batch *batch = wanted.batch;
     const struct dmc_read *read = &batch->plan.reads[wanted.read];
+    const struct dmc_backend_array *array = batch->plan.objects[read->object].array->user;
+    reader->remote = dmc_store_hint_of(array->store).remote;
     enum damacy_status status = find_place(reader, &wanted, &reader->jobs[reader->idle[reader->idle_count - 1]]);
     if (status == DAMACY_AGAIN) {
         reader->held[reader->held_count++] = wanted;
@@ -653,7 +664,6 @@ static bool start_read(struct dmc_cuda_reader *reader, struct dmc_cuda_held want
         return true;
     }
     struct dmc_cuda_job *job = begin_job(reader, &wanted);
-    const struct dmc_backend_array *array = batch->plan.objects[read->object].array->user;
     job->part = (struct iovec){job->data, wanted.bytes};
     uint64_t begin_ns = dmc_clock_ns();
     job->request = (struct dmc_request){
@@ -693,7 +703,8 @@ static bool take_retry(struct dmc_cuda_reader *reader, struct dmc_cuda_retry *re
 static bool start_next(struct dmc_cuda_reader *reader)
 {
     struct dmc_cuda_engine *engine = reader->engine;
-    if (!reader->idle_count || reader->parked_count)
+    uint32_t ring = ring_of(&engine->options), most = reader->remote ? ring : engine->options.reads_in_flight;
+    if (ring - reader->idle_count >= most || reader->parked_count)
         return false;
     if (reader->held_count)
         return start_read(reader, reader->held[--reader->held_count]);
@@ -785,7 +796,8 @@ enum damacy_status dmc_cuda_reader_init(struct dmc_cuda_reader *reader, struct d
                                         struct damacy_error *error)
 {
     const struct dmc_cuda_options *options = &engine->options;
-    struct dmc_io_options io = {.depth = options->reads_in_flight, .io_uring_never = options->io_uring_never};
+    uint32_t ring = ring_of(options);
+    struct dmc_io_options io = {.depth = ring, .io_uring_never = options->io_uring_never};
     reader->engine = engine;
     reader->index = index;
     enum damacy_status status = dmc_io_create(&io, &reader->io, error);
@@ -793,22 +805,22 @@ enum damacy_status dmc_cuda_reader_init(struct dmc_cuda_reader *reader, struct d
         status = dmc_codec_context_create(engine->budget, &reader->codec, error);
     if (status != DAMACY_OK)
         return status;
-    reader->jobs = dmc_calloc(options->reads_in_flight, sizeof *reader->jobs);
-    reader->idle = dmc_calloc(options->reads_in_flight, sizeof *reader->idle);
-    reader->parked = dmc_calloc(options->reads_in_flight, sizeof *reader->parked);
-    reader->held = dmc_calloc(options->reads_in_flight + 1, sizeof *reader->held);
+    reader->jobs = dmc_calloc(ring, sizeof *reader->jobs);
+    reader->idle = dmc_calloc(ring, sizeof *reader->idle);
+    reader->parked = dmc_calloc(ring, sizeof *reader->parked);
+    reader->held = dmc_calloc(ring + 1, sizeof *reader->held);
     if (!reader->jobs || !reader->idle || !reader->parked || !reader->held)
         return dmc_error_set(error, DAMACY_OOM, "config", "no memory for a reader");
-    for (uint32_t i = 0; i < options->reads_in_flight; i++)
-        reader->idle[i] = options->reads_in_flight - 1 - i;
-    reader->idle_count = options->reads_in_flight;
+    for (uint32_t i = 0; i < ring; i++)
+        reader->idle[i] = ring - 1 - i;
+    reader->idle_count = ring;
     return DAMACY_OK;
 }
 
 void dmc_cuda_reader_deinit(struct dmc_cuda_reader *reader)
 {
     dmc_codec_context_destroy(reader->codec);
-    for (uint32_t i = 0; reader->jobs && i < reader->engine->options.reads_in_flight; i++)
+    for (uint32_t i = 0; reader->jobs && i < ring_of(&reader->engine->options); i++)
         drop_memory(reader, &reader->jobs[i]);
     dmc_free(reader->jobs);
     dmc_free(reader->idle);

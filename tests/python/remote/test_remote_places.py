@@ -145,6 +145,22 @@ def test_redirects(nginx: Nginx, sharded: Remote, request: pytest.FixtureRequest
         crops_of(pipeline, uri, sharded.data, np.array([[0, 0, 0], [12, 50, 60]]), SHAPE)
 
 
+def test_groups_over_http(nginx: Nginx, web_root: Path) -> None:
+    """Nothing lists over http: what is below a group is known from consolidated metadata, or the node says that it is not."""
+    endpoint = f"http://127.0.0.1:{nginx.http}"
+    for name in ("plain.zarr", "whole.zarr"):
+        group = zarr.open_group(web_root / name, mode="w", zarr_format=2)
+        group.create_array("x", shape=(4, 4), chunks=(2, 2), dtype="u2")
+    zarr.consolidate_metadata(web_root / "whole.zarr")
+    plain, whole = damacy.open_many([f"{endpoint}/plain.zarr", f"{endpoint}/whole.zarr"])
+    assert plain.kind == whole.kind == "group"
+    assert [child.name for child in whole.children] == ["x"] and whole.complete
+    assert not plain.children and not plain.complete and "name the arrays" in str(plain)
+    assert damacy.open(f"{endpoint}/plain.zarr/x").shape == (4, 4)
+    with pytest.raises(damacy.NotFound, match=r"zarr\.json"):
+        damacy.open(f"{endpoint}/nowhere")
+
+
 def test_nobody_listens() -> None:
     from servers import take_ports
 

@@ -81,8 +81,80 @@ static void test_the_caller_goes_first(void **state)
     assert_int_equal(reads_of((struct tuning){0, 1 << 20}, &(struct dmc_store_hint){.coalesce_read_bytes_max = 256}), 1);
 }
 
+/* --- how many reads are under way --- */
+
+/* A store that keeps the reads of chunks until so many are under way, then answers all, and from then on at once. */
+static struct {
+    const struct dmc_store_ops *own;
+    struct dmc_mutex lock;
+    struct dmc_request *first; /* linked by store_data */
+    uint32_t count, wanted;
+    bool open;
+} gate;
+
+static enum dmc_start gate_start(struct dmc_store *store, struct dmc_io *io, struct dmc_request *request)
+{
+    enum dmc_start started = gate.own->start(store, io, request);
+    assert_int_equal(started, DMC_START_DONE);
+    dmc_mutex_lock(&gate.lock);
+    bool held = !gate.open && request->kind == DMC_RANGE_SPAN && request->begin_ns != 0; /* of a batch */
+    if (held) {
+        request->store_data = gate.first;
+        gate.first = request;
+        gate.open = ++gate.count == gate.wanted;
+    }
+    while (gate.open && gate.first) {
+        struct dmc_request *next = gate.first->store_data;
+        dmc_io_complete(gate.first);
+        gate.first = next;
+    }
+    dmc_mutex_unlock(&gate.lock);
+    return held ? DMC_START_PENDING : DMC_START_DONE;
+}
+
+/* Over a network one worker has far more reads under way than on a disk: as many as the batches allow, or 256. */
+static void test_remote_depth(void **state)
+{
+    (void)state;
+    const struct zw_array many = {.name = "m",
+                                  .number = 6,
+                                  .dtype = DAMACY_U16,
+                                  .rank = 2,
+                                  .shape = {256, 64},
+                                  .chunk = {1, 16},
+                                  .shard = {256, 64},
+                                  .index_crc32c = true};
+    struct dmc_store *memory = pw_memory();
+    zw_write(&many, &(struct zw_sink){.memory = memory});
+    struct dmc_store_ops ops = *memory->ops;
+    advice = (struct dmc_store_hint){.remote = true, .coalesce_gap_bytes = 1};
+    gate.own = memory->ops;
+    gate.wanted = 200;
+    dmc_mutex_init(&gate.lock);
+    ops.hint = give_advice;
+    ops.start = gate_start;
+    memory->ops = &ops;
+    const int64_t shape[2] = {256, 16};
+    struct damacy_field field;
+    struct damacy_config config = pw_config(&field, 1, 2, shape, DAMACY_F32);
+    config.tuning.worker_count = 1;
+    config.max_host_memory_bytes = 512u << 20;
+    struct damacy *pipeline = pw_create(&config, memory);
+    struct pw_sample sample = {.arrays = {&many}, .begin = {{0, 16}}};
+    pw_push(pipeline, "memory://", &sample);
+    struct damacy_batch *batch = pw_pop(pipeline); /* with too few reads under way it never comes */
+    assert_true(pw_batch_matches(batch, &sample, 1));
+    assert_int_equal(gate.count, gate.wanted);
+    damacy_release(batch);
+    damacy_destroy(pipeline);
+    memory->ops = gate.own;
+    dmc_mutex_deinit(&gate.lock);
+    dmc_store_destroy(memory);
+}
+
 int main(void)
 {
-    const struct CMUnitTest tests[] = {cmocka_unit_test(test_hints), cmocka_unit_test(test_the_caller_goes_first)};
+    const struct CMUnitTest tests[] = {cmocka_unit_test(test_hints), cmocka_unit_test(test_the_caller_goes_first),
+                                       cmocka_unit_test(test_remote_depth)};
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
