@@ -291,6 +291,7 @@ static void check_items(std::vector<Item> &items, const char *what)
         dmc_cuda_wave_info info;
         dmc_cuda_wave_close(w.wave, &info);
         CK(cudaMemset(w.scratch, 0x5A, w.scratch_bytes));
+        CK(cudaDeviceSynchronize()); // setting memory and copying pageable memory return before they are done, and our streams wait for no other
         CK(cudaMemcpyAsync(w.table_device, w.table, info.table_bytes, cudaMemcpyHostToDevice, device.stream));
         CK((cudaError_t)dmc_cuda_wave_enqueue(w.wave, &device.launcher, (uintptr_t)w.table_device, (uintptr_t)w.scratch, device.stream, device.side));
         std::vector<uint32_t> statuses(items.size() + 1);

@@ -18,9 +18,9 @@
 #define BATCH_SLOTS 4u
 /* A GPU decodes fastest in full waves, and three are under way at once: one being read, one copied, one decoded. So as many
  * batches as hold that much are in work where device memory allows: aligned crops of 128 KiB zstd chunks, batches of 128 MiB:
- * with 7 slots waves were half full and readers idle for a quarter of their time. */
+ * with 7 slots waves were half full and readers idle for a quarter of their time, 60 GB/s were delivered; with 14, 74. */
 #define CUDA_FLIGHT_BYTES (3 * 512 * MIB)
-#define CUDA_BATCH_SLOTS_MAX 16u
+#define CUDA_BATCH_SLOTS_MAX 32u
 /* Enough to keep an NVMe disk busy from two workers: 64 reads in flight gave its full rate, 128 no more. */
 #define READS_IN_FLIGHT 32u
 /* Over a network a read takes up to a hundred times as long, and one that is late holds its place in the worker's ring. All
@@ -223,6 +223,18 @@ static uint64_t sum_fixed(const struct damacy_config *config, const struct dmc_c
            layout->prefetcher_bytes + table_bytes(config);
 }
 
+/* Decoded bytes of a batch, as far as the configuration tells: most arrays have elements of two bytes. */
+static uint64_t usual_bytes(const struct damacy_config *config)
+{
+    uint64_t bytes = 1;
+    for (uint32_t f = 0; f < config->field_count; f++) {
+        const struct damacy_field *field = &config->fields[f];
+        uint64_t item_bytes = field->dtype == DAMACY_NATIVE ? 8 : damacy_dtype_bytes(field->dtype);
+        bytes += dmc_config_row_bytes(field) / item_bytes * config->samples_per_batch * 2;
+    }
+    return bytes;
+}
+
 /* Choose what the caller left open. Where memory is tight, caches and worker buffers shrink first, then batch slots down to 2.
  */
 static void complete_tuning(struct damacy_config *config, struct dmc_config_layout *layout)
@@ -256,7 +268,7 @@ static void complete_tuning(struct damacy_config *config, struct dmc_config_layo
         tuning->batch_slots = layout->batch_slots_least;
         if (config->device == DAMACY_CUDA_DEVICE)
             tuning->batch_slots = (uint32_t)dmc_max_u64(
-                tuning->batch_slots, dmc_min_u64(2 + CUDA_FLIGHT_BYTES / layout->batch_bytes, CUDA_BATCH_SLOTS_MAX));
+                tuning->batch_slots, dmc_min_u64(2 + CUDA_FLIGHT_BYTES / usual_bytes(config), CUDA_BATCH_SLOTS_MAX));
         while (tuning->batch_slots > 2 && sum_fixed(config, layout) + layout->reserve_bytes > limit)
             tuning->batch_slots--;
     }

@@ -286,6 +286,18 @@ static enum damacy_status fence_event(struct dmc_backend_memory *memory, uint64_
     return status;
 }
 
+/* After all that `stream` has been given by now. The default streams are always there; any other may have been destroyed by
+ * now, and a driver crashes on the handle of one that is gone, though its work may go on. So there the whole context's work is
+ * waited for, our own waves of that moment included, which is some milliseconds more; drivers before 12.5 cannot. */
+static dmc_cu_result record_end(const struct dmc_cuda_device *device, dmc_cu_event event, uint64_t stream)
+{
+    const bool always_there = stream <= 2; /* null, legacy, per thread */
+    if (!always_there && device->driver->context_record &&
+        device->driver->context_record(device->context, event) == DMC_CU_SUCCESS)
+        return DMC_CU_SUCCESS;
+    return device->driver->event_record(event, (dmc_cu_stream)(uintptr_t)stream);
+}
+
 static enum damacy_status fence_stream(struct dmc_backend_memory *memory, uint64_t stream, struct damacy_error *error)
 {
     struct batch_owner *owner = memory->owner;
@@ -293,7 +305,7 @@ static enum damacy_status fence_stream(struct dmc_backend_memory *memory, uint64
     enum damacy_status status = dmc_cuda_enter(owner->device, error);
     if (status != DAMACY_OK)
         return status;
-    dmc_cu_result result = driver->event_record(owner->event, (dmc_cu_stream)(uintptr_t)stream);
+    dmc_cu_result result = record_end(owner->device, owner->event, stream);
     if (result == DMC_CU_SUCCESS)
         result = driver->stream_wait(owner->stream, owner->event, 0);
     if (result != DMC_CU_SUCCESS)

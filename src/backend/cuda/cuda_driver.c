@@ -30,6 +30,7 @@ static void load(void)
     }
     DMC_CUDA_DRIVER_FUNCTIONS(FIND)
 #undef FIND
+    *(void **)&loaded.driver.context_record = dlsym(library, "cuCtxRecordEvent");
     dmc_cu_result result = loaded.driver.init(0);
     int count = 0;
     if (result == DMC_CU_SUCCESS)

@@ -84,6 +84,8 @@ struct dmc_cuda_driver {
 #define DMC_CUDA_DRIVER_MEMBER(member, symbol, arguments) dmc_cu_result(*member) arguments;
     DMC_CUDA_DRIVER_FUNCTIONS(DMC_CUDA_DRIVER_MEMBER)
 #undef DMC_CUDA_DRIVER_MEMBER
+    /* cuCtxRecordEvent, which drivers have from 12.5 on; NULL before */
+    dmc_cu_result (*context_record)(dmc_cu_context context, dmc_cu_event event);
 };
 
 /* The machine's driver, loaded and initialised once a process.

@@ -439,6 +439,7 @@ static void test_verify(void **state)
             struct damacy_field field;
             struct damacy_config config = pw_config(&field, 1, 2, sample_shape, DAMACY_U32);
             config.verify = verify;
+            config.max_gpu_memory_bytes = 256 << 20; /* waves that hold such a chunk */
             struct damacy *pipeline = pw_create(&config, memory);
             struct pw_sample sample = {.arrays = {&array}, .begin = {{5, 900}}};
             pw_push(pipeline, "memory://", &sample);
