@@ -21,6 +21,7 @@
  * with 7 slots waves were half full and readers idle for a quarter of their time, 60 GB/s were delivered; with 14, 74. */
 #define CUDA_FLIGHT_BYTES (3 * 512 * MIB)
 #define CUDA_BATCH_SLOTS_MAX 32u
+#define CUDA_PLAN_BYTES (8 * MIB)
 /* Enough to keep an NVMe disk busy from two workers: 64 reads in flight gave its full rate, 128 no more. */
 #define READS_IN_FLIGHT 32u
 /* Over a network a read takes up to a hundred times as long, and one that is late holds its place in the worker's ring. All
@@ -266,9 +267,11 @@ static void complete_tuning(struct damacy_config *config, struct dmc_config_layo
     if (tuning->batch_slots == 0) {
         layout->batch_slots_least = (uint32_t)dmc_max_u64(BATCH_SLOTS, BATCH_SLOTS - 1 + tuning->worker_count / 4);
         tuning->batch_slots = layout->batch_slots_least;
-        if (config->device == DAMACY_CUDA_DEVICE)
-            tuning->batch_slots = (uint32_t)dmc_max_u64(
-                tuning->batch_slots, dmc_min_u64(2 + CUDA_FLIGHT_BYTES / usual_bytes(config), CUDA_BATCH_SLOTS_MAX));
+        if (config->device == DAMACY_CUDA_DEVICE) {
+            uint64_t wanted = dmc_min_u64(2 + CUDA_FLIGHT_BYTES / usual_bytes(config), CUDA_BATCH_SLOTS_MAX);
+            uint64_t planned = limit / 16 / CUDA_PLAN_BYTES; /* each slot has a part of its own for its plan: see divide() */
+            tuning->batch_slots = (uint32_t)dmc_max_u64(tuning->batch_slots, dmc_min_u64(wanted, planned));
+        }
         while (tuning->batch_slots > 2 && sum_fixed(config, layout) + layout->reserve_bytes > limit)
             tuning->batch_slots--;
     }
