@@ -121,7 +121,7 @@ enum damacy_device_type {
 
 /* Where chunks are decoded when batches are on a CUDA device. */
 enum damacy_decode {
-    DAMACY_DECODE_AUTO = 0, /* on the device what it can decode, the rest on the CPU's cores */
+    DAMACY_DECODE_AUTO = 0, /* on the device what it can decode, or part of it where cores are faster by measured rates */
     DAMACY_DECODE_GPU = 1,
     DAMACY_DECODE_CPU = 2
 };

@@ -139,12 +139,26 @@ static void count_device(struct dmc_cuda_engine *engine, struct dmc_wave *wave, 
     }
 }
 
+/* How busy the cores and the device were, for placement. */
+static void observe(struct dmc_cuda_engine *engine)
+{
+    struct dmc_placement_sums sums = {.now_ns = dmc_clock_ns(), .device_busy_ns = engine->gap.busy_ns};
+    for (uint32_t i = 0; i < engine->started; i++) {
+        const struct dmc_cuda_reader *reader = &engine->readers[i];
+        sums.waited_ns += atomic_load_explicit(&reader->idle_time.time_ns, memory_order_relaxed) +
+                          atomic_load_explicit(&reader->read_wait.time_ns, memory_order_relaxed) +
+                          atomic_load_explicit(&reader->bind_wait.time_ns, memory_order_relaxed);
+    }
+    dmc_placement_observe(&engine->placement, &sums);
+}
+
 /* The device has done its part. */
 static void finish_wave(struct dmc_cuda_engine *engine, struct dmc_wave *wave)
 {
     uint64_t device_end_ns;
     dmc_nvtx_end(wave->range);
     count_device(engine, wave, &device_end_ns);
+    observe(engine);
     dmc_cuda_count(&engine->post_decode, 1, wave->info.decoded_bytes, 0); /* before those who ask can know of it */
     for (uint32_t i = 0; i < wave->entry_count; i++) {
         const struct dmc_wave_entry *entry = &wave->entries[i];
@@ -607,6 +621,7 @@ enum damacy_status dmc_cuda_create(const struct dmc_cuda_options *options, const
     engine->hooks = *hooks;
     engine->budget = budget;
     engine->device = device;
+    dmc_placement_init(&engine->placement, options->reader_count, dmc_clock_ns());
     dmc_cuda_device_retain(device);
     dmc_mutex_init(&engine->lock);
     dmc_mutex_init(&engine->rows_lock);

@@ -4,6 +4,7 @@
 
 #include "backend/claim.h"
 #include "backend/cuda/cuda_backend.h"
+#include "backend/cuda/cuda_placement.h"
 #include "backend/cuda/decode_gap.h"
 #include "base/thread.h"
 
@@ -27,6 +28,7 @@ struct dmc_cuda_job {
     struct dmc_backend_batch *batch;
     uint32_t read; /* DMC_WAVE_READ_NONE: absent chunks */
     bool cpu;      /* decode on the CPU, whatever the array: the device could not */
+    bool cores;    /* decode on the CPU: placement says so */
     uint32_t chunk, chunk_end;
     uint32_t piece;      /* of the chunk: pieces before it are in waves */
     uint32_t full_count; /* how often the decoder found its table full for this chunk */
@@ -48,6 +50,7 @@ struct dmc_cuda_held {
     bool cpu;
     bool aside; /* not straight into a wave */
     uint64_t bytes;
+    bool cores; /* as in the job */
 };
 
 struct dmc_cuda_reader {
@@ -98,6 +101,7 @@ struct dmc_cuda_engine {
     pthread_t submitter;
     bool submitter_started;
     struct dmc_wave *waves;
+    struct dmc_placement placement; /* atomics, and what is the submitter's */
     /* shared by submit and the readers */
     struct dmc_claim_ring ring;
     _Atomic bool stop;

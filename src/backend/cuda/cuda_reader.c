@@ -106,7 +106,7 @@ static bool device_format(const struct placing *placing, enum dmc_cuda_format *f
 {
     const struct dmc_codec_chain *chain = placing->array->chain;
     *stored_bytes = placing->data_bytes;
-    if (placing->job->cpu || placing->chunk->chunk_bytes > DMC_CUDA_CHUNK_BYTES_MAX ||
+    if (placing->job->cpu || placing->job->cores || placing->chunk->chunk_bytes > DMC_CUDA_CHUNK_BYTES_MAX ||
         placing->data_bytes > chain->stored_bytes_max)
         return false;
     const struct dmc_cuda_codec *codec = device_codec(placing->reader->engine, chain);
@@ -149,7 +149,11 @@ static enum dmc_cuda_verdict add_to_wave(const struct placing *placing, const st
         .need_begin = whole ? 0 : chunk->need_begin,
         .need_end = whole ? chunk->chunk_bytes : chunk->need_end,
     };
-    return dmc_cuda_wave_add(place->wave->decode, &described, status);
+    enum dmc_cuda_verdict verdict = dmc_cuda_wave_add(place->wave->decode, &described, status);
+    if (verdict == DMC_CUDA_OK)
+        dmc_placement_count_device(&placing->reader->engine->placement, dmc_placement_kind_of(format, chunk->chunk_bytes),
+                                   chunk->chunk_bytes);
+    return verdict;
 }
 
 enum device_answer { DEVICE_DONE, DEVICE_NO_ROOM, DEVICE_CANNOT };
@@ -250,7 +254,13 @@ static enum dmc_cuda_reader_step place_decoded(struct placing *placing, uint32_t
         atomic_store_explicit(&reader->computing, true, memory_order_relaxed);
         status = dmc_codec_decode(chain, reader->codec, &decode, &reader->error);
         atomic_store_explicit(&reader->computing, false, memory_order_relaxed);
-        dmc_cuda_count(&reader->decode, 1, placing->chunk->need_end - placing->chunk->need_begin, dmc_clock_ns() - begin_ns);
+        uint64_t decode_ns = dmc_clock_ns() - begin_ns;
+        dmc_cuda_count(&reader->decode, 1, placing->chunk->need_end - placing->chunk->need_begin, decode_ns);
+        const struct dmc_cuda_codec *codec = device_codec(reader->engine, chain);
+        if (codec)
+            dmc_placement_count_cores(&reader->engine->placement,
+                                      dmc_placement_kind_of(codec->format, placing->chunk->chunk_bytes),
+                                      placing->chunk->chunk_bytes, decode_ns);
     }
     if (status != DAMACY_OK) {
         dmc_wave_write_nothing(&place, &room);
@@ -371,7 +381,7 @@ static bool landing_room(struct dmc_cuda_reader *reader, const struct dmc_cuda_h
     const struct dmc_backend_array *array =
         batch->plan.chunks[wanted->chunk_begin].array->user; /* of all chunks of an object */
     const struct dmc_codec_chain *chain = array->chain;
-    if (read->whole || wanted->cpu || wanted->aside || dmc_store_hint_of(array->store).remote)
+    if (read->whole || wanted->cpu || wanted->cores || wanted->aside || dmc_store_hint_of(array->store).remote)
         return false;
     if (!chain->raw && (*refusal(reader, chain) == chain || !device_codec(reader->engine, chain)))
         return false;
@@ -547,6 +557,7 @@ static void hold_rest(struct dmc_cuda_reader *reader, struct dmc_cuda_job *job, 
         .chunk_begin = job->chunk,
         .chunk_end = job->chunk_end,
         .cpu = job->cpu,
+        .cores = job->cores,
         .aside = true,
         .bytes = bytes,
     };
@@ -618,6 +629,7 @@ static struct dmc_cuda_job *begin_job(struct dmc_cuda_reader *reader, const stru
     job->batch = wanted->batch;
     job->read = wanted->read;
     job->cpu = wanted->cpu;
+    job->cores = wanted->cores;
     job->chunk = wanted->chunk_begin;
     job->chunk_end = wanted->chunk_end;
     job->piece = 0;
@@ -699,6 +711,18 @@ static bool take_retry(struct dmc_cuda_reader *reader, struct dmc_cuda_retry *re
     return found;
 }
 
+/* decode="auto": shall the cores decode this read's chunks, though the device could? */
+static bool placed_on_cores(struct dmc_cuda_reader *reader, const struct dmc_backend_batch *batch, const struct dmc_read *read)
+{
+    struct dmc_cuda_engine *engine = reader->engine;
+    if (engine->options.decode != DMC_CUDA_AUTO || engine->options.bypass_decode)
+        return false;
+    const struct dmc_codec_chain *chain =
+        ((const struct dmc_backend_array *)batch->plan.chunks[read->chunk_begin].array->user)->chain;
+    const struct dmc_cuda_codec *codec = device_codec(engine, chain);
+    return codec && dmc_placement_on_cores(&engine->placement, dmc_placement_kind_of(codec->format, chain->chunk_bytes));
+}
+
 /* Start something, if there is anything to start and room for it. */
 static bool start_next(struct dmc_cuda_reader *reader)
 {
@@ -710,21 +734,23 @@ static bool start_next(struct dmc_cuda_reader *reader)
         return start_read(reader, reader->held[--reader->held_count]);
     struct dmc_cuda_retry retry;
     if (take_retry(reader, &retry))
-        return start_read(reader,
-                          (struct dmc_cuda_held){retry.batch, retry.read, retry.chunk, retry.chunk + 1, true, true,
-                                                 dmc_read_first_guess(retry.batch, &retry.batch->plan.reads[retry.read])});
+        return start_read(
+            reader, (struct dmc_cuda_held){retry.batch, retry.read, retry.chunk, retry.chunk + 1, true, true,
+                                           dmc_read_first_guess(retry.batch, &retry.batch->plan.reads[retry.read]), false});
     struct dmc_backend_batch *batch;
     uint32_t task;
     if (!dmc_claim_task(&engine->ring, &reader->batch_cursor, &batch, &task))
         return false;
     if (task < batch->plan.read_count) {
         const struct dmc_read *read = &batch->plan.reads[task];
-        return start_read(reader, (struct dmc_cuda_held){batch, task, read->chunk_begin, read->chunk_end, false, false,
-                                                         dmc_read_first_guess(batch, read)});
+        return start_read(reader,
+                          (struct dmc_cuda_held){batch, task, read->chunk_begin, read->chunk_end, false, false,
+                                                 dmc_read_first_guess(batch, read), placed_on_cores(reader, batch, read)});
     }
     uint32_t begin = batch->plan.absent_begin + (task - batch->plan.read_count) * DMC_FILLS_PER_TASK;
     uint32_t end = (uint32_t)dmc_min_u64((uint64_t)begin + DMC_FILLS_PER_TASK, batch->plan.chunk_count);
-    finish_or_park(reader, begin_job(reader, &(struct dmc_cuda_held){batch, DMC_WAVE_READ_NONE, begin, end, false, true, 0}));
+    finish_or_park(reader,
+                   begin_job(reader, &(struct dmc_cuda_held){batch, DMC_WAVE_READ_NONE, begin, end, false, true, 0, false}));
     return true;
 }
 

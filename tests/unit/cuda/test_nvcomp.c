@@ -264,7 +264,7 @@ static struct damacy *start(struct dmc_store *memory, enum damacy_decode decode,
 
 static void read_all(struct damacy *pipeline, struct damacy_stats *stats)
 {
-    for (uint32_t b = 0; b < 6; b++) {
+    for (uint32_t b = 0; b < 16; b++) {
         struct pw_sample samples[2];
         for (uint32_t i = 0; i < 2; i++) {
             samples[i] = (struct pw_sample){.arrays = {&array}, .begin = {{b * 5 % 34, (b + i) * 7 % 34}}, .tag = b};
@@ -294,6 +294,8 @@ static void test_pipelines(void **state)
     read_all(start(memory, DAMACY_DECODE_AUTO, NULL, &field), &stats); /* no library */
     assert_int_equal(stats.gpu_decode.count, 0);
     assert_true(stats.decode.count > 0);
+    read_all(start(memory, DAMACY_DECODE_AUTO, &fake_nvcomp, &field), &stats); /* one read in 64 explores the cores */
+    assert_true(stats.gpu_decode.count > 0 && stats.decode.count > 0);
     fake_nvcomp_state.calls = 0;
     fake_nvcomp_state.fail_at = 3; /* one that breaks on the way */
     read_all(start(memory, DAMACY_DECODE_AUTO, &fake_nvcomp, &field), &stats);
