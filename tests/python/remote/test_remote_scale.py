@@ -93,7 +93,7 @@ def test_little_memory(nginx: Nginx, web_root: Path) -> None:
     boxes = [tuple(slice(b, b + s) for b, s in zip(begin, (8, 128, 128))) for begin in begins]
     assert answer["sums"] == [int(data[box].astype("u8").sum()) for box in boxes]
     print(f"grew by {answer['growth'] / 1e6:.0f} MB")
-    assert answer["growth"] <= limit + (64 << 20)
+    assert answer["growth"] <= limit  # the network and its library included
 
 
 @pytest.mark.parametrize("kind", ["instance", "container"])
