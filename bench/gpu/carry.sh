@@ -1,5 +1,5 @@
 #!/bin/sh
-# Builds what bench/gpu/run.py needs on a machine without development packages, into build/gpu-bench/carry (about 10 MB): the programs bare_loop
+# Builds what bench/gpu/run_gpu.py needs on a machine without development packages, into build/gpu-bench/carry (about 10 MB): the programs bare_loop
 # and bench_damacy with the libraries that they load, found beside them, and damacy's wheel, unpacked, in site/ (for PYTHONPATH).
 #
 #   bench/gpu/carry.sh [programs]      programs: without the wheel

@@ -1,6 +1,6 @@
 """The benchmark of the CUDA backend: every figure of bench/RESULTS-gpu.md but the decoders alone (bench/gpu/decode_bench.sh).
 
-    python bench/gpu/run.py [--output FILE] [--root /dev/shm/damacy-bench] [--rows NAME,...] [--device cuda] PART ...
+    python bench/gpu/run_gpu.py [--output FILE] [--root /dev/shm/damacy-bench] [--rows NAME,...] [--device cuda] PART ...
 
 Parts, each a process of its own with a time limit, so that one that fails does not end the others:
 
