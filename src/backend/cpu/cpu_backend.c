@@ -107,25 +107,18 @@ static bool cpu_destroy(struct dmc_backend *base, uint64_t deadline_ns)
     return true;
 }
 
-static void add_counter(struct damacy_metric *metric, const struct dmc_worker_counter *counter)
-{
-    metric->count += atomic_load_explicit(&counter->count, memory_order_relaxed);
-    metric->bytes += atomic_load_explicit(&counter->bytes, memory_order_relaxed);
-    metric->time_ns += atomic_load_explicit(&counter->time_ns, memory_order_relaxed);
-}
-
 static void cpu_stats(const struct dmc_backend *base, struct dmc_backend_stats *stats)
 {
     const struct dmc_cpu_backend *backend = (const struct dmc_cpu_backend *)base;
     memset(stats, 0, sizeof *stats);
     for (uint32_t i = 0; i < backend->started; i++) {
         const struct dmc_cpu_worker *worker = &backend->workers[i];
-        add_counter(&stats->read, &worker->read);
-        add_counter(&stats->read_wait, &worker->read_wait);
-        add_counter(&stats->decode, &worker->decode);
-        add_counter(&stats->assemble, &worker->assemble);
-        add_counter(&stats->fill, &worker->fill);
-        add_counter(&stats->worker_idle, &worker->idle);
+        dmc_counter_sum(&stats->read, &worker->read);
+        dmc_counter_sum(&stats->read_wait, &worker->read_wait);
+        dmc_counter_sum(&stats->decode, &worker->decode);
+        dmc_counter_sum(&stats->assemble, &worker->assemble);
+        dmc_counter_sum(&stats->fill, &worker->fill);
+        dmc_counter_sum(&stats->worker_idle, &worker->idle);
         stats->host_bytes += dmc_budget_used(&worker->share);
         stats->whole_bytes += atomic_load_explicit(&worker->whole_bytes, memory_order_relaxed);
     }

@@ -3,6 +3,7 @@
 #define DMC_CPU_WORKER_H
 
 #include "backend/claim.h"
+#include "backend/counter.h"
 #include "backend/cpu/cpu_backend.h"
 
 /* Buffer space for reads, given out in order and taken back in any order. One mapping; when nothing is outstanding the next
@@ -37,11 +38,6 @@ struct dmc_waiting_read {
     uint64_t bytes;
 };
 
-/* Written by the worker with relaxed stores, read by anybody. */
-struct dmc_worker_counter {
-    _Atomic uint64_t count, bytes, time_ns;
-};
-
 struct dmc_cpu_worker {
     /* constant */
     struct dmc_cpu_backend *backend;
@@ -68,7 +64,7 @@ struct dmc_cpu_worker {
     struct damacy_error read_error; /* of the read that is being started */
     _Atomic bool computing;         /* for destroy: decoding or assembling, not in a call that may hang */
     /* counters */
-    struct dmc_worker_counter read, read_wait, decode, assemble, fill, idle;
+    struct dmc_counter read, read_wait, decode, assemble, fill, idle;
     _Atomic uint64_t whole_bytes;
 };
 
@@ -104,16 +100,6 @@ void dmc_cpu_execute_fill(struct dmc_cpu_worker *worker, struct dmc_backend_batc
 /* The samples of a read that never got started. */
 void dmc_cpu_execute_failure(struct dmc_cpu_worker *worker, struct dmc_backend_batch *batch, uint32_t read_index,
                              struct damacy_error *error);
-
-static inline void dmc_counter_add(struct dmc_worker_counter *counter, uint64_t count, uint64_t bytes, uint64_t time_ns)
-{
-    atomic_store_explicit(&counter->count, atomic_load_explicit(&counter->count, memory_order_relaxed) + count,
-                          memory_order_relaxed);
-    atomic_store_explicit(&counter->bytes, atomic_load_explicit(&counter->bytes, memory_order_relaxed) + bytes,
-                          memory_order_relaxed);
-    atomic_store_explicit(&counter->time_ns, atomic_load_explicit(&counter->time_ns, memory_order_relaxed) + time_ns,
-                          memory_order_relaxed);
-}
 
 /* cpu_memory.c */
 enum dmc_space {

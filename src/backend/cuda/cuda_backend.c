@@ -87,7 +87,7 @@ static void give_back(struct dmc_cuda_engine *engine, const struct dmc_wave_entr
 {
     dmc_log(DMC_BACKEND, DAMACY_LOG_DEBUG, "batch %llu: the device gave a chunk back (%s)",
             (unsigned long long)entry->batch->batch_id, dmc_cuda_status_name(status));
-    dmc_cuda_count(&engine->retry, 1, 0, 0);
+    dmc_counter_add(&engine->retry, 1, 0, 0);
     dmc_mutex_lock(&engine->lock);
     bool room = engine->retry_count < engine->retry_capacity;
     if (!room) {
@@ -123,13 +123,13 @@ static void count_device(struct dmc_cuda_engine *engine, struct dmc_wave *wave, 
     dmc_wave_times(wave, &copy_ns, &decode_ns, &assemble_ns);
     uint64_t decode_at = wave->enqueued_ns + copy_ns, assemble_at = decode_at + decode_ns;
     *end_ns = assemble_at + assemble_ns;
-    dmc_cuda_count(&engine->transfer, 1, wave->stored_used + wave->records_used + wave->info.table_bytes, copy_ns);
-    dmc_cuda_count(&engine->device_decode, wave->info.chunk_count, wave->info.decoded_bytes, decode_ns);
-    dmc_cuda_count(&engine->device_assemble, wave->piece_count, wave->target_bytes, assemble_ns);
+    dmc_counter_add(&engine->transfer, 1, wave->stored_used + wave->records_used + wave->info.table_bytes, copy_ns);
+    dmc_counter_add(&engine->device_decode, wave->info.chunk_count, wave->info.decoded_bytes, decode_ns);
+    dmc_counter_add(&engine->device_assemble, wave->piece_count, wave->target_bytes, assemble_ns);
     struct dmc_decode_gap *gap = &engine->gap;
     uint64_t gaps = gap->gap_count, gaps_ns = gap->gap_ns;
     dmc_decode_gap_end(gap, wave->flight, decode_at, wave->info.chunk_count ? assemble_at : decode_at);
-    dmc_cuda_count(&engine->decode_gap, gap->gap_count - gaps, 0, gap->gap_ns - gaps_ns);
+    dmc_counter_add(&engine->decode_gap, gap->gap_count - gaps, 0, gap->gap_ns - gaps_ns);
     atomic_store_explicit(&engine->device_decode_busy_ns, gap->busy_ns, memory_order_relaxed);
     if (dmc_trace_on()) {
         dmc_trace_span("wave", wave->enqueued_ns, dmc_clock_ns(), wave->number);
@@ -159,7 +159,7 @@ static void finish_wave(struct dmc_cuda_engine *engine, struct dmc_wave *wave)
     dmc_nvtx_end(wave->range);
     count_device(engine, wave, &device_end_ns);
     observe(engine);
-    dmc_cuda_count(&engine->post_decode, 1, wave->info.decoded_bytes, 0); /* before those who ask can know of it */
+    dmc_counter_add(&engine->post_decode, 1, wave->info.decoded_bytes, 0); /* before those who ask can know of it */
     for (uint32_t i = 0; i < wave->entry_count; i++) {
         const struct dmc_wave_entry *entry = &wave->entries[i];
         if (!entry->batch)
@@ -171,7 +171,7 @@ static void finish_wave(struct dmc_cuda_engine *engine, struct dmc_wave *wave)
             dmc_cuda_finish(engine, entry->batch);
     }
     uint64_t now = dmc_clock_ns();
-    dmc_cuda_count(&engine->post_decode, 0, 0, now > device_end_ns ? now - device_end_ns : 0);
+    dmc_counter_add(&engine->post_decode, 0, 0, now > device_end_ns ? now - device_end_ns : 0);
 }
 
 /* Look at the waves that fly. false: the device is lost. */
@@ -369,33 +369,26 @@ static bool cuda_destroy(struct dmc_backend *backend, uint64_t deadline_ns)
     return whole;
 }
 
-static void add_counter(struct damacy_metric *metric, const struct dmc_cuda_counter *counter)
-{
-    metric->count += atomic_load_explicit(&counter->count, memory_order_relaxed);
-    metric->bytes += atomic_load_explicit(&counter->bytes, memory_order_relaxed);
-    metric->time_ns += atomic_load_explicit(&counter->time_ns, memory_order_relaxed);
-}
-
 static void cuda_stats(const struct dmc_backend *backend, struct dmc_backend_stats *stats)
 {
     const struct dmc_cuda_engine *engine = (const struct dmc_cuda_engine *)backend;
     memset(stats, 0, sizeof *stats);
     for (uint32_t i = 0; i < engine->started; i++) {
         const struct dmc_cuda_reader *reader = &engine->readers[i];
-        add_counter(&stats->read, &reader->read);
-        add_counter(&stats->read_wait, &reader->read_wait);
-        add_counter(&stats->decode, &reader->decode);
-        add_counter(&stats->fill, &reader->fill);
-        add_counter(&stats->worker_idle, &reader->idle_time);
-        add_counter(&stats->bind_wait, &reader->bind_wait);
+        dmc_counter_sum(&stats->read, &reader->read);
+        dmc_counter_sum(&stats->read_wait, &reader->read_wait);
+        dmc_counter_sum(&stats->decode, &reader->decode);
+        dmc_counter_sum(&stats->fill, &reader->fill);
+        dmc_counter_sum(&stats->worker_idle, &reader->idle_time);
+        dmc_counter_sum(&stats->bind_wait, &reader->bind_wait);
         stats->whole_bytes += atomic_load_explicit(&reader->whole_bytes, memory_order_relaxed);
     }
-    add_counter(&stats->input_transfer, &engine->transfer);
-    add_counter(&stats->device_decode, &engine->device_decode);
-    add_counter(&stats->device_assemble, &engine->device_assemble);
-    add_counter(&stats->retry, &engine->retry);
-    add_counter(&stats->post_decode, &engine->post_decode);
-    add_counter(&stats->decode_gap, &engine->decode_gap);
+    dmc_counter_sum(&stats->input_transfer, &engine->transfer);
+    dmc_counter_sum(&stats->device_decode, &engine->device_decode);
+    dmc_counter_sum(&stats->device_assemble, &engine->device_assemble);
+    dmc_counter_sum(&stats->retry, &engine->retry);
+    dmc_counter_sum(&stats->post_decode, &engine->post_decode);
+    dmc_counter_sum(&stats->decode_gap, &engine->decode_gap);
     stats->device_decode_busy_ns = atomic_load_explicit(&engine->device_decode_busy_ns, memory_order_relaxed);
     stats->device_bytes = dmc_budget_used(&engine->device->budget);
     stats->device_bytes_limit = engine->device->budget.limit_bytes;

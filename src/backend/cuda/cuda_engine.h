@@ -3,25 +3,11 @@
 #define DMC_CUDA_ENGINE_H
 
 #include "backend/claim.h"
+#include "backend/counter.h"
 #include "backend/cuda/cuda_backend.h"
 #include "backend/cuda/cuda_placement.h"
 #include "backend/cuda/decode_gap.h"
 #include "base/thread.h"
-
-/* Written with relaxed stores by one thread, read by anybody. */
-struct dmc_cuda_counter {
-    _Atomic uint64_t count, bytes, time_ns;
-};
-
-static inline void dmc_cuda_count(struct dmc_cuda_counter *counter, uint64_t count, uint64_t bytes, uint64_t time_ns)
-{
-    atomic_store_explicit(&counter->count, atomic_load_explicit(&counter->count, memory_order_relaxed) + count,
-                          memory_order_relaxed);
-    atomic_store_explicit(&counter->bytes, atomic_load_explicit(&counter->bytes, memory_order_relaxed) + bytes,
-                          memory_order_relaxed);
-    atomic_store_explicit(&counter->time_ns, atomic_load_explicit(&counter->time_ns, memory_order_relaxed) + time_ns,
-                          memory_order_relaxed);
-}
 
 /* A claimed task on its way into a wave: a read, or a group of absent chunks. */
 struct dmc_cuda_job {
@@ -78,7 +64,7 @@ struct dmc_cuda_reader {
     bool wants_room;
     _Atomic bool computing; /* for destroy: decoding, not in a call that may hang */
     /* counters */
-    struct dmc_cuda_counter read, read_wait, decode, fill, idle_time, bind_wait;
+    struct dmc_counter read, read_wait, decode, fill, idle_time, bind_wait;
     _Atomic uint64_t whole_bytes;
 };
 
@@ -124,8 +110,8 @@ struct dmc_cuda_engine {
     dmc_cu_stream rows;
     /* the submitter's counters */
     struct dmc_decode_gap gap;
-    struct dmc_cuda_counter transfer, device_decode, device_assemble, retry, post_decode;
-    struct dmc_cuda_counter decode_gap;     /* what `gap` has come to */
+    struct dmc_counter transfer, device_decode, device_assemble, retry, post_decode;
+    struct dmc_counter decode_gap;          /* what `gap` has come to */
     _Atomic uint64_t device_decode_busy_ns; /* the same */
 };
 

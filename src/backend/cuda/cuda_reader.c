@@ -255,7 +255,7 @@ static enum dmc_cuda_reader_step place_decoded(struct placing *placing, uint32_t
         status = dmc_codec_decode(chain, reader->codec, &decode, &reader->error);
         atomic_store_explicit(&reader->computing, false, memory_order_relaxed);
         uint64_t decode_ns = dmc_clock_ns() - begin_ns;
-        dmc_cuda_count(&reader->decode, 1, placing->chunk->need_end - placing->chunk->need_begin, decode_ns);
+        dmc_counter_add(&reader->decode, 1, placing->chunk->need_end - placing->chunk->need_begin, decode_ns);
         const struct dmc_cuda_codec *codec = device_codec(reader->engine, chain);
         if (codec)
             dmc_placement_count_cores(&reader->engine->placement,
@@ -288,7 +288,7 @@ static enum dmc_cuda_reader_step place_fill(struct placing *placing, uint32_t *p
     enter(placing, &place, DMC_WAVE_READ_NONE, DMC_PIECE_STATUS_NONE);
     written(placing->reader, &place, false);
     if (job->piece == placing->chunk->piece_begin)
-        dmc_cuda_count(&placing->reader->fill, 1, 0, 0);
+        dmc_counter_add(&placing->reader->fill, 1, 0, 0);
     return STEP_DONE;
 }
 
@@ -415,7 +415,7 @@ static bool place_landed_chunk(struct placing *placing, enum dmc_chunk_verdict v
     uint64_t stored_bytes;
     uint32_t status = DMC_PIECE_STATUS_NONE;
     if (verdict == DMC_CHUNK_FILL) {
-        dmc_cuda_count(&placing->reader->fill, 1, 0, 0);
+        dmc_counter_add(&placing->reader->fill, 1, 0, 0);
         dmc_wave_write_pieces(place, job->batch, placing->array, chunk->piece_begin, chunk->piece_end, 0, status, true);
     } else if (placing->array->chain->raw) {
         dmc_wave_write_pieces(place, job->batch, placing->array, chunk->piece_begin, chunk->piece_end,
@@ -600,7 +600,7 @@ static void finish_read(struct dmc_cuda_reader *reader, struct dmc_cuda_job *job
         hold_rest(reader, job, request->object_bytes);
         return;
     }
-    dmc_cuda_count(&reader->read, 0, request->bytes_read, 0);
+    dmc_counter_add(&reader->read, 0, request->bytes_read, 0);
     if (read->whole && !job->cpu)
         atomic_fetch_add_explicit(&reader->whole_bytes, request->bytes_read, memory_order_relaxed);
     if (job->landed)
@@ -691,7 +691,7 @@ static bool start_read(struct dmc_cuda_reader *reader, struct dmc_cuda_held want
         .user = job,
     };
     enum dmc_start started = dmc_store_start(reader->io, &job->request);
-    dmc_cuda_count(&reader->read, 1, 0, dmc_clock_ns() - begin_ns);
+    dmc_counter_add(&reader->read, 1, 0, dmc_clock_ns() - begin_ns);
     if (started == DMC_START_DONE)
         finish_read(reader, job);
     else
@@ -789,10 +789,10 @@ static struct dmc_request *wait_for_anything(struct dmc_cuda_reader *reader)
     dmc_nvtx_pop();
     if (!busy)
         end_idle(reader);
-    dmc_cuda_count(room              ? &reader->bind_wait
-                   : reader->reading ? &reader->read_wait
-                                     : &reader->idle_time,
-                   1, 0, end_ns - begin_ns);
+    dmc_counter_add(room              ? &reader->bind_wait
+                    : reader->reading ? &reader->read_wait
+                                      : &reader->idle_time,
+                    1, 0, end_ns - begin_ns);
     dmc_trace_span(name, begin_ns, end_ns, reader->index);
     return request;
 }
