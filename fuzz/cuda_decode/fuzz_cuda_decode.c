@@ -1,7 +1,8 @@
 /* Any bytes as a stored chunk for the GPU decoders, run by the kernels' twin on the CPU: nothing outside the buffers is
  * touched, everything ends, and what the decoder calls good is what the CPU's codecs give, where these find it good, too.
  *
- * The first four bytes choose: format and way of execution, size of the chunk (two), what is needed. */
+ * The first four bytes choose: format and way of execution, size of the chunk (two), what is needed. Of gzip and zlib chunks
+ * only the headers are read here. */
 #include "backend/cuda/cuda_decoder.h"
 #include "codec/blosc_layout.h"
 #include "cuda_twin_launch.h"
@@ -33,6 +34,12 @@ static bool reference_decode(const struct dmc_cuda_chunk *chunk, uint8_t *out)
     case DMC_CUDA_COPY:
         memcpy(out, chunk->stored, chunk->chunk_bytes);
         return true;
+    case DMC_CUDA_LZ4_SIZED:
+        return LZ4_decompress_safe((const char *)chunk->stored + 4, (char *)out, (int)chunk->stored_bytes - 4,
+                                   (int)chunk->chunk_bytes) == (int)chunk->chunk_bytes;
+    case DMC_CUDA_GZIP: /* nvcomp's, which does not run here */
+    case DMC_CUDA_ZLIB:
+        break;
     }
     return false;
 }
@@ -49,7 +56,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     memset(target, 0xCD, (bytes + 15) / 16 * 16);
     memcpy(stored + DMC_CUDA_STORED_PAD_BYTES, data, size);
     struct dmc_cuda_chunk chunk = {
-        .format = (enum dmc_cuda_format)(choice & 3),
+        .format = (enum dmc_cuda_format)(choice & 128 ? DMC_CUDA_LZ4_SIZED + (choice & 3) % 3 : choice & 3),
         .stored = stored + DMC_CUDA_STORED_PAD_BYTES,
         .stored_bytes = size,
         .stored_device = (uintptr_t)stored + DMC_CUDA_STORED_PAD_BYTES,
@@ -76,7 +83,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     if (added != verdict && !(verdict == DMC_CUDA_OK && added == DMC_CUDA_FULL))
         abort();
     dmc_cuda_wave_close(wave, &info);
-    if (added == DMC_CUDA_OK) {
+    if (added == DMC_CUDA_OK && chunk.format != DMC_CUDA_GZIP && chunk.format != DMC_CUDA_ZLIB) {
         uint8_t *table_device = aligned_alloc(256, (info.table_bytes + 255) / 256 * 256);
         uint8_t *scratch = aligned_alloc(256, (info.scratch_bytes + 255) / 256 * 256 + 256);
         memcpy(table_device, table, info.table_bytes);

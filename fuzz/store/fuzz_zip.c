@@ -9,8 +9,6 @@
 
 #include <assert.h>
 #include <string.h>
-#include <sys/mman.h>
-#include <unistd.h>
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t bytes);
 
@@ -45,13 +43,17 @@ static void read_entries(const uint8_t *data, size_t bytes)
     struct dmc_inflated *inflated = NULL;
     struct dmc_budget budget;
     dmc_budget_init(&budget, 8 << 20);
-    int fd = memfd_create("fuzz", MFD_CLOEXEC);
-    if (fd >= 0 && write(fd, data, bytes) == (ssize_t)bytes && !dmc_store_memory_create(&memory, NULL) &&
-        !dmc_store_memory_put(memory, "zip", data, bytes, NULL) && !dmc_inflated_create(1 << 20, &inflated, NULL)) {
-        struct dmc_container_source source = {
-            .path = "zip", .fd = fd, .bytes = bytes, .file = memory, .budget = &budget, .inflated = inflated};
-        struct dmc_object_map map;
+    if (!dmc_store_memory_create(&memory, NULL) && !dmc_store_memory_put(memory, "zip", data, bytes, NULL) &&
+        !dmc_inflated_create(1 << 20, &inflated, NULL)) {
         struct bytes_reader reader = {data, bytes};
+        struct dmc_container_source source = {.path = "zip",
+                                              .read = read_bytes,
+                                              .read_user = &reader,
+                                              .bytes = bytes,
+                                              .file = memory,
+                                              .budget = &budget,
+                                              .inflated = inflated};
+        struct dmc_object_map map;
         dmc_object_map_init(&map, sizeof(struct dmc_zip_entry), &budget);
         if (!dmc_zip_directory_read(read_bytes, &reader, bytes, &map, NULL) && !dmc_store_zip_open(&source, &store, NULL)) {
             static unsigned char out[4096];
@@ -77,8 +79,6 @@ static void read_entries(const uint8_t *data, size_t bytes)
     if (store)
         dmc_store_destroy(store);
     dmc_store_destroy(memory);
-    if (fd >= 0)
-        close(fd);
     assert(dmc_budget_used(&budget) == 0);
 }
 

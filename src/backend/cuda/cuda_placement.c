@@ -24,6 +24,14 @@ static const struct dmc_placement_rates priors[DMC_PLACEMENT_FORMATS] = {
     [DMC_CUDA_GZIP] = {.read = 0.15, .decode = 2.0, .device = 0.045},
     [DMC_CUDA_ZLIB] = {.read = 0.15, .decode = 2.0, .device = 0.045},
 };
+/* Of larger chunks fewer are in a wave, and each is a chain: device time for 1, 2 and 4 MiB in terms of that above (`run_gpu.py
+ * placement`). */
+#define LARGE_SIZE 7u /* 8 KiB << 7 is 1 MiB */
+static const double device_large[DMC_PLACEMENT_FORMATS][DMC_PLACEMENT_SIZES - LARGE_SIZE] = {
+    [DMC_CUDA_ZSTD] = {1.6, 1.7, 1.9}, [DMC_CUDA_BLOSC] = {1, 1, 1.1},     [DMC_CUDA_LZ4] = {3, 5.5, 9},
+    [DMC_CUDA_COPY] = {1, 1, 1},       [DMC_CUDA_LZ4_SIZED] = {3, 5.5, 9}, [DMC_CUDA_GZIP] = {1.1, 1.8, 2.8},
+    [DMC_CUDA_ZLIB] = {1.1, 1.8, 2.8},
+};
 #define COPY_NS 0.0185 /* 54 GB/s */
 #define STORED_RATIO 0.5
 
@@ -80,6 +88,8 @@ void dmc_placement_init(struct dmc_placement *placement, uint32_t cores, uint64_
     for (uint32_t i = 0; i < DMC_PLACEMENT_KINDS; i++) {
         struct dmc_placement_kind *kind = &placement->kinds[i];
         kind->rates = priors[i / DMC_PLACEMENT_SIZES];
+        if (i % DMC_PLACEMENT_SIZES >= LARGE_SIZE)
+            kind->rates.device *= device_large[i / DMC_PLACEMENT_SIZES][i % DMC_PLACEMENT_SIZES - LARGE_SIZE];
         kind->rates.copy_decoded = COPY_NS;
         kind->rates.copy_stored = COPY_NS * STORED_RATIO;
         kind->wanted = dmc_placement_share(&kind->rates, placement->cores);
