@@ -3,6 +3,7 @@ cannot be read; and the command-line tool."""
 
 from __future__ import annotations
 
+import importlib.metadata
 import json
 import os
 import shutil
@@ -468,4 +469,5 @@ def test_the_command(example: Example, tmp_path: Path) -> None:
     assert streamed
     assert "NOTFOUND" in command("info", tmp_path / "nothing", expect=1).stderr
     assert command("frobnicate", expect=2).stderr and command("info", expect=2).stderr
-    assert (Path(sys.executable).parent / "damacy").exists()
+    entries = importlib.metadata.distribution("damacy").entry_points
+    assert [entry.value for entry in entries if entry.group == "console_scripts" and entry.name == "damacy"]

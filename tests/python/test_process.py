@@ -47,7 +47,10 @@ pipeline.push(slow())
     ],
 )
 def test_ctrl_c_interrupts_waiting(example: Example, prepare: str, wait: str, resume: str) -> None:
-    source = f"""{START}{prepare}
+    # Python catches Ctrl-C only where it is not ignored already, as it is in jobs that a script puts into the background.
+    source = f"""import signal
+signal.signal(signal.SIGINT, signal.default_int_handler)
+{START}{prepare}
 print('waiting', flush=True)
 try:
     {wait}
@@ -62,7 +65,10 @@ print('goes on')
         assert process.stdout is not None and process.stdout.readline() == "waiting\n"
         time.sleep(0.2)
         process.send_signal(signal.SIGINT)
-        output, _ = process.communicate(timeout=30)
+        try:
+            output, _ = process.communicate(timeout=30)
+        finally:
+            process.kill()
     assert output == "interrupted\ngoes on\n" and process.returncode == 0
 
 
