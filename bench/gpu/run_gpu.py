@@ -472,8 +472,8 @@ def timeline(options: argparse.Namespace, end: float) -> None:
     say(
         "One second, from the trace: share of it in which at least one wave was in that stage.",
         "",
-        "| data | GB/s | copy | decode | assemble | copy beside decode or assemble | reading (any thread) | spans |",
-        "| --- | --- | --- | --- | --- | --- | --- | --- |",
+        "| data | GB/s | copy | decode | assemble | copy beside decode or assemble | spans |",
+        "| --- | --- | --- | --- | --- | --- | --- |",
     )
     rows = chosen(options, ROWS) if options.rows else [ROWS[name] for name in ("zstd-128k", "zstd-1m", "blosc-128k")]
     for row in rows:
@@ -495,11 +495,10 @@ def timeline(options: argparse.Namespace, end: float) -> None:
             name: union([(max(e["ts"], first), min(e["ts"] + e["dur"], last)) for e in inside if e["name"] == name])
             for name in ("copy", "decode", "assemble")
         }
-        reading = union([(max(e["ts"], first), min(e["ts"] + e["dur"], last)) for e in inside if e["name"] in ("read", "read_wait")])
         shares = " | ".join(f"{length(spans[name]) / 1e6:.0%}" for name in spans)
         beside = meet(spans["copy"], union(spans["decode"] + spans["assemble"])) / max(length(spans["copy"]), 1e-9)
         say(
-            f"| {row.title} | {result['rate']:.1f} | {shares} | {beside:.0%} of it | {length(reading) / 1e6:.0%} | {len(inside):,} |"
+            f"| {row.title} | {result['rate']:.1f} | {shares} | {beside:.0%} of it | {len(inside):,} |"
         )
         names = [event for event in trace["traceEvents"] if event["ph"] == "M"]
         target = options.trace.with_name(f"{options.trace.stem}-{row.name}{options.trace.suffix}") if len(rows) > 1 else options.trace

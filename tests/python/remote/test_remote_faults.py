@@ -346,6 +346,7 @@ def test_close_while_a_container_hangs(proxy: FaultProxy, capfd: pytest.CaptureF
     assert "left behind" not in capfd.readouterr().err
 
 
+@pytest.mark.usefixtures("nginx")  # which says whether there is one
 def test_server_restarts_in_mid_epoch(web_root: Path, chunks: np.ndarray) -> None:
     with Nginx(web_root) as server, pipeline_for(QUICK | {"retries": 20}, sample_shape=CHUNK, samples_per_batch=4, lookahead_samples=8) as pipeline:
         uri = f"http://127.0.0.1:{server.http}/planes.zarr"
