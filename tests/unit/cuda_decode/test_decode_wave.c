@@ -4,6 +4,7 @@
 #include "backend/cuda/cuda_decoder.h"
 #include "backend/cuda/decode/decode_desc.h"
 #include <pthread.h>
+#include <sched.h>
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stdint.h>
@@ -177,7 +178,10 @@ __attribute__((no_sanitize("thread"))) static void test_changing_bytes(void **st
     scribbling = true;
     assert_int_equal(pthread_create(&thread, NULL, scribbler, NULL), 0);
     uint32_t counts[4] = {0};
-    for (int i = 0; i < 20000; i++) {
+    /* As long as it takes the other thread, too, to have been there. */
+    for (uint32_t i = 0; i < 20000 || (counts[DMC_CUDA_OK] == 0 && i < 100000000); i++) {
+        if (i % 256 == 0)
+            sched_yield();
         struct dmc_cuda_chunk chunk = chunk_of(0, 0);
         chunk.stored = scribbled;
         struct dmc_cuda_cost cost;
