@@ -14,9 +14,11 @@
 
 #define WORD_BITS (8 * sizeof(unsigned long))
 
-/* A small file's first line. */
-static bool read_line(const char *path, char *line, size_t capacity)
+/* The first line of a small file among the system's. */
+static bool read_line(const char *sysfs, const char *name, char *line, size_t capacity)
 {
+    char path[512];
+    snprintf(path, sizeof path, "%s/%s", sysfs ? sysfs : "/sys", name);
     FILE *file = fopen(path, "re");
     bool found = file && fgets(line, (int)capacity, file);
     if (file)
@@ -68,21 +70,21 @@ uint32_t dmc_numa_count(const struct dmc_numa_set *set)
 
 bool dmc_numa_nodes(const char *sysfs, struct dmc_numa_set *nodes)
 {
-    char path[512], line[4096];
-    snprintf(path, sizeof path, "%s/devices/system/node/online", sysfs);
-    return read_line(path, line, sizeof line) && dmc_numa_parse_list(line, nodes) && dmc_numa_count(nodes) > 0;
+    char line[4096];
+    return read_line(sysfs, "devices/system/node/online", line, sizeof line) && dmc_numa_parse_list(line, nodes) &&
+           dmc_numa_count(nodes) > 0;
 }
 
 int dmc_numa_node_of_pci(const char *sysfs, const char *pci_bus_id)
 {
-    char id[32], path[512], line[32];
+    char id[32], name[80], line[32];
     size_t length = strlen(pci_bus_id);
     if (length >= sizeof id)
         return -1;
     for (size_t i = 0; i <= length; i++) /* CUDA writes capitals, Linux none */
         id[i] = (char)tolower((unsigned char)pci_bus_id[i]);
-    snprintf(path, sizeof path, "%s/bus/pci/devices/%s/numa_node", sysfs, id);
-    if (!read_line(path, line, sizeof line))
+    snprintf(name, sizeof name, "bus/pci/devices/%s/numa_node", id);
+    if (!read_line(sysfs, name, line, sizeof line))
         return -1;
     char *end;
     long node = strtol(line, &end, 10);
@@ -91,9 +93,9 @@ int dmc_numa_node_of_pci(const char *sysfs, const char *pci_bus_id)
 
 static bool node_cpus(const char *sysfs, int node, struct dmc_numa_set *cpus)
 {
-    char path[512], line[4096];
-    snprintf(path, sizeof path, "%s/devices/system/node/node%d/cpulist", sysfs, node);
-    return read_line(path, line, sizeof line) && dmc_numa_parse_list(line, cpus);
+    char name[64], line[4096];
+    snprintf(name, sizeof name, "devices/system/node/node%d/cpulist", node);
+    return read_line(sysfs, name, line, sizeof line) && dmc_numa_parse_list(line, cpus);
 }
 
 /* Only a preference, and not more than one: where containers forbid these calls, memory is still taken near the CPU that

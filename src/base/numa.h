@@ -6,14 +6,13 @@
  *
  *     dmc_numa_enter(sysfs, node, &place);  ... start threads, allocate ...  dmc_numa_leave(&place);
  *
- * `sysfs` is where the system's files are: "/sys", or a folder of a test. */
+ * `sysfs` is where the system's files are: NULL for this machine's, or a folder of a test. */
 #ifndef DMC_BASE_NUMA_H
 #define DMC_BASE_NUMA_H
 
 #include <stdbool.h>
 #include <stdint.h>
 
-#define DMC_NUMA_SYSFS "/sys"
 #define DMC_NUMA_CPUS_MAX 8192u
 #define DMC_NUMA_NODES_MAX 1024u
 

@@ -245,9 +245,9 @@ static void drop_reference(struct damacy_batch *batch)
     dmc_home_release(home);
 }
 
-/* What the caller's stream has been given by now is the last that uses the buffer, as far as this reference goes. When the
- * stream is not there any more the default stream stands in for it: work of a destroyed stream is over soon, and this one comes
- * behind most others. */
+/* What the caller's stream has been given by now is the last that uses the buffer, as far as this reference goes. Where the
+ * driver says that there is no such stream any more, the default stream stands in for it: work of a destroyed stream is over
+ * soon, and this one comes behind most others. */
 static void fence(struct damacy_batch *batch)
 {
     const struct dmc_backend_memory_ops *ops = batch->memory.ops;

@@ -18,7 +18,7 @@
 #define BATCH_SLOTS 4u
 /* A GPU decodes fastest in full waves, and three are under way at once: one being read, one copied, one decoded. So as many
  * batches as hold that much are in work where device memory allows: aligned crops of 128 KiB zstd chunks, batches of 128 MiB:
- * with 7 slots waves were half full and readers idle for a quarter of their time, 60 GB/s were delivered; with 14, 74. */
+ * with 7 slots waves were half full and readers idle for a quarter of their time. */
 #define CUDA_FLIGHT_BYTES (3 * 512 * MIB)
 #define CUDA_BATCH_SLOTS_MAX 32u
 #define CUDA_PLAN_BYTES (8 * MIB)

@@ -35,9 +35,9 @@ static enum damacy_status too_small(const struct damacy *pipeline, uint64_t devi
 static void lower_slots(struct damacy *pipeline, uint64_t device_limit)
 {
     struct damacy_tuning *tuning = &pipeline->config.tuning;
-    const uint32_t least = pipeline->layout.batch_slots_least;
-    while (least && tuning->batch_slots > least && tuning->batch_slots * pipeline->layout.batch_bytes > device_limit / 4)
-        tuning->batch_slots--;
+    const uint64_t least = pipeline->layout.batch_slots_least, fit = device_limit / 4 / pipeline->layout.batch_bytes;
+    if (least)
+        tuning->batch_slots = (uint32_t)dmc_min_u64(tuning->batch_slots, dmc_max_u64(least, fit));
 }
 
 static enum damacy_status create_on(struct damacy *pipeline, struct dmc_cuda_device *device, uint32_t reader_count,
@@ -56,8 +56,7 @@ static enum damacy_status create_on(struct damacy *pipeline, struct dmc_cuda_dev
         .bypass_decode = tuning->bypass_decode == 1,
         .io_uring_never = tuning->io_uring == 2,
     };
-    uint64_t limit = device->budget.limit_bytes,
-             batches = tuning->batch_slots * dmc_round_up(pipeline->layout.batch_bytes, 4096);
+    uint64_t limit = device->budget.limit_bytes, batches = tuning->batch_slots * pipeline->layout.batch_bytes;
     uint64_t pinned = pipeline->layout.pinned_bytes;
     if (batches > limit || !dmc_cuda_choose_waves(limit - batches, pinned, &options.wave_count, &options.wave))
         return too_small(pipeline, limit, batches, pinned, error);

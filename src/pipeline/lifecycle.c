@@ -171,7 +171,7 @@ uint32_t dmc_pipeline_numa_enter(const struct damacy *pipeline, const struct dmc
         return workers;
     if (config->numa == DAMACY_NUMA_NODE)
         node = (int)dmc_min_u64(config->numa_node, INT32_MAX);
-    uint32_t node_cores = dmc_numa_enter(extras->sysfs ? extras->sysfs : DMC_NUMA_SYSFS, node, place);
+    uint32_t node_cores = dmc_numa_enter(extras->sysfs, node, place);
     return node_cores && workers == cores ? (uint32_t)dmc_min_u64(workers, node_cores) : workers;
 }
 
@@ -180,8 +180,7 @@ static enum damacy_status check_numa(const struct damacy_config *config, const s
                                      struct damacy_error *error)
 {
     struct dmc_numa_set nodes;
-    if (config->numa != DAMACY_NUMA_NODE || !dmc_numa_nodes(extras->sysfs ? extras->sysfs : DMC_NUMA_SYSFS, &nodes) ||
-        dmc_numa_has(&nodes, config->numa_node))
+    if (config->numa != DAMACY_NUMA_NODE || !dmc_numa_nodes(extras->sysfs, &nodes) || dmc_numa_has(&nodes, config->numa_node))
         return DAMACY_OK;
     return dmc_error_set(error, DAMACY_INVAL, "config", "numa is node %u, but this machine has %u node%s, counted from 0",
                          config->numa_node, dmc_numa_count(&nodes), dmc_numa_count(&nodes) == 1 ? "" : "s");
@@ -295,7 +294,7 @@ enum damacy_status dmc_pipeline_create(const struct damacy_config *config, const
         return status;
     }
     dmc_log(DMC_PIPELINE, DAMACY_LOG_INFO, "%u workers, %u batch slots of %llu bytes, limit %llu bytes",
-            complete.tuning.worker_count, complete.tuning.batch_slots, (unsigned long long)layout.batch_bytes,
+            complete.tuning.worker_count, pipeline->config.tuning.batch_slots, (unsigned long long)layout.batch_bytes,
             (unsigned long long)layout.limit_bytes);
     *out = pipeline;
     return DAMACY_OK;

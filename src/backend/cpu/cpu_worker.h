@@ -5,6 +5,7 @@
 #include "backend/claim.h"
 #include "backend/counter.h"
 #include "backend/cpu/cpu_backend.h"
+#include "base/bytes.h"
 
 /* Buffer space for reads, given out in order and taken back in any order. One mapping; when nothing is outstanding the next
  * read lands at the beginning again, so that warm reads use the same few pages, which stay in the core's cache.
@@ -86,8 +87,7 @@ struct dmc_cpu_backend {
 /* Slots of a worker. */
 static inline uint32_t dmc_cpu_ring(const struct dmc_cpu_options *options)
 {
-    return options->remote_reads_in_flight > options->reads_in_flight ? options->remote_reads_in_flight
-                                                                      : options->reads_in_flight;
+    return (uint32_t)dmc_max_u64(options->remote_reads_in_flight, options->reads_in_flight);
 }
 
 void *dmc_cpu_worker_run(void *worker);

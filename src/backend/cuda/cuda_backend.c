@@ -7,7 +7,6 @@
 #include "base/error.h"
 #include "base/log.h"
 #include "base/mem.h"
-#include "base/numa.h"
 #include "base/nvtx.h"
 #include "base/trace.h"
 
@@ -544,9 +543,7 @@ enum damacy_status dmc_cuda_open(const struct dmc_cuda_driver *driver, const voi
 #endif
     }
     enum damacy_status status = driver ? DAMACY_OK : dmc_cuda_driver_load(&driver, error);
-    return status == DAMACY_OK
-               ? dmc_cuda_device_open(driver, image, sysfs ? sysfs : DMC_NUMA_SYSFS, ordinal, limit_bytes, device, error)
-               : status;
+    return status == DAMACY_OK ? dmc_cuda_device_open(driver, image, sysfs, ordinal, limit_bytes, device, error) : status;
 }
 
 static enum damacy_status allocate(struct dmc_cuda_engine *engine, struct damacy_error *error)

@@ -32,7 +32,7 @@ struct dmc_cuda_device {
     _Atomic uint32_t references;
 };
 
-/* sysfs  DMC_NUMA_SYSFS, or a test's folder.
+/* sysfs  NULL, or a test's folder: see base/numa.h.
  * ordinal  -1: the current context's device and that context, or device 0 where there is none; else that device's primary
  * context. image    the embedded module. limit_bytes  cap on device memory; 0: a quarter of what is free now. */
 enum damacy_status dmc_cuda_device_open(const struct dmc_cuda_driver *driver, const void *image, const char *sysfs,

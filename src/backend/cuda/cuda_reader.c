@@ -362,8 +362,8 @@ static enum dmc_cuda_reader_step place_job(struct dmc_cuda_reader *reader, struc
  *
  * Where the bytes of a read are what the device gets (it decodes them, or they are not compressed), and they come from this
  * machine, they are read to where the copy to the device starts from. That needs room for all that the read's chunks take,
- * reserved before it is started. Copying the bytes once more, from a buffer that fits the core's cache, took as much of 16
- * cores' time as reading them. Over a network a read may take seconds, which a wave should not have to wait for. */
+ * reserved before it is started. Copying the bytes once more, even from a buffer that fits the core's cache, would
+ * cost the cores time for every byte. Over a network a read may take seconds, which a wave should not have to wait for. */
 
 /* Chains whose chunks the decoder did not take, though their codec is one of its: blosc with zlib inside, ... Only a hint: a
  * chain that was freed may leave its address to another. */
@@ -463,8 +463,7 @@ static bool place_landed(struct dmc_cuda_reader *reader, struct dmc_cuda_job *jo
 /* Jobs of a reader. */
 static uint32_t ring_of(const struct dmc_cuda_options *options)
 {
-    return options->remote_reads_in_flight > options->reads_in_flight ? options->remote_reads_in_flight
-                                                                      : options->reads_in_flight;
+    return (uint32_t)dmc_max_u64(options->remote_reads_in_flight, options->reads_in_flight);
 }
 
 static uint32_t job_index(const struct dmc_cuda_reader *reader, const struct dmc_cuda_job *job)

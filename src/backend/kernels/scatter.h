@@ -27,9 +27,8 @@ typedef void (*dmc_scatter_rows)(void *target, int64_t target_row, const void *s
 dmc_scatter_rows dmc_scatter_select(enum damacy_dtype source, bool swap, enum damacy_dtype output);
 
 /* The same for targets that are larger than the caches: the loops write around the cache where this machine has such stores. A
- * plain store first fetches the line that it overwrites, which is a third of the memory traffic of a conversion. u16
- * to f32, one worker, in terms of the bare loop: uncompressed from 0.92 to 1.05, blosc-lz4 from 1.15 to 1.23 (bench/run.py,
- * scenarios raw and blosc-lz4, before and after). Before another thread is told of the result, dmc_scatter_streamed_end() must
+ * plain store first fetches the line that it overwrites, which is a third of the memory traffic of a
+ * conversion. Before another thread is told of the result, dmc_scatter_streamed_end() must
  * be called. */
 dmc_scatter_rows dmc_scatter_select_streamed(enum damacy_dtype source, bool swap, enum damacy_dtype output);
 void dmc_scatter_streamed_end(void);
