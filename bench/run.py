@@ -890,6 +890,8 @@ def main() -> int:
     text = report(results, machine_facts(plan, sys.argv[1:]))
     (args.data / "work" / "results.json").write_text(json.dumps([vars(r) for r in results], indent=1))
     heading = "# Benchmark results\n\nWritten by `make bench`; bench/run.py says how it measures, bench/workload.py what.\n\n"
+    heading += "Over a network: [RESULTS-remote.md](RESULTS-remote.md), by `make bench-remote`; on a GPU: [RESULTS-gpu.md](RESULTS-gpu.md), by "
+    heading += "`bench/gpu/run_gpu.py`;\nover many threads: [RESULTS-scaling.md](RESULTS-scaling.md), by `bench/scaling.py`.\n\n"
     target = args.output or (None if narrowed else BENCH / "RESULTS.md")
     if target:
         target.write_text(heading + text)

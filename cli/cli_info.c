@@ -298,7 +298,9 @@ static void print_levels(const struct damacy_node *node)
 
 static void print_node(const struct damacy_node *node)
 {
-    printf("%s\n  %-12s %s", node->uri, "kind", damacy_node_kind_str(node->kind));
+    char shown[DAMACY_URI_BYTES_MAX + 1];
+    damacy_uri_shown(node->uri, shown, sizeof shown);
+    printf("%s\n  %-12s %s", shown, "kind", damacy_node_kind_str(node->kind));
     if (node->ome_version[0])
         printf(", OME-Zarr %s", node->ome_version);
     if (node->zarr_format)

@@ -360,8 +360,10 @@ static int run(struct plan *plan, struct damacy_node **nodes)
         fputs("damacy: OOM: no memory\n", stderr);
     } else if (sources.count == 0) {
         bool one = plan->uri_count == 1 && nodes[0]->array && nodes[0]->status;
+        char shown[DAMACY_URI_BYTES_MAX + 1];
+        damacy_uri_shown(nodes[0]->uri, shown, sizeof shown);
         if (one)
-            fprintf(stderr, "damacy: %s: %s: %s\n", damacy_status_str(nodes[0]->status), nodes[0]->uri, nodes[0]->message);
+            fprintf(stderr, "damacy: %s: %s: %s\n", damacy_status_str(nodes[0]->status), shown, nodes[0]->message);
         else
             fprintf(stderr, "damacy: NOTFOUND: no array there that can be read and holds such a sample; see damacy info\n");
     } else {

@@ -88,6 +88,13 @@ struct damacy_error {
     char message[2048];
 };
 
+/* A uri as errors and logs show it: the name and password in front of its host, and the query of an http(s) uri, which are
+ * often what gives access, become "***". Nothing else changes. A text that does not fit is cut and ends in "...".
+ *
+ * uri, text  not NULL; `text` gets at most `capacity` bytes with its zero. Threads: any.
+ */
+DAMACY_API void damacy_uri_shown(const char *uri, char *text, size_t capacity);
+
 /* Element types. Sources may be any but NATIVE; outputs may be any. */
 enum damacy_dtype {
     DAMACY_NATIVE = 0, /* the dtype of the field's first sample, in push order, that resolved */

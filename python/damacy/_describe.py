@@ -73,7 +73,7 @@ class Node:
     @property
     def name(self) -> str:
         """The last part of its path."""
-        return self.path.rpartition("/")[2] or self.uri.rstrip("/").rpartition("/")[2]
+        return self.path.rpartition("/")[2] or _core.uri_shown(self.uri).removesuffix("?***").rstrip("/").rpartition("/")[2]
 
     @property
     def zarr_format(self) -> int | None:
@@ -89,7 +89,7 @@ class Node:
     def error(self) -> DamacyError | None:
         """Why it cannot be read, as the exception that a batch would raise; None if it can."""
         status = Status(self._facts["status"])
-        return BY_STATUS[status](self._facts["message"], uri=self.uri) if status in BY_STATUS else None
+        return BY_STATUS[status](self._facts["message"], uri=_core.uri_shown(self.uri)) if status in BY_STATUS else None
 
     @property
     def complete(self) -> bool:
@@ -170,7 +170,7 @@ class Node:
         node = self if "shape" in self._facts else next(iter(self.levels), None)
         if node is None:
             hint = f"; see .arrays ({len(self.arrays)})" if self._children else ""
-            raise AttributeError(f"a {self.kind} has no {what}: {self.uri}{hint}")
+            raise AttributeError(f"a {self.kind} has no {what}: {_core.uri_shown(self.uri)}{hint}")
         return node._facts
 
     @property
@@ -260,18 +260,18 @@ class Node:
         >>> damacy.open(example).box(slice(4, 8))
         ((4, 8), (0, 32))
         """
-        shape, names = self.shape, [axis.name for axis in self.axes]
+        shape, names, where = self.shape, [axis.name for axis in self.axes], _core.uri_shown(self.uri)
         if len(intervals) > len(shape):
-            raise RankMismatch(f"{len(intervals)} intervals for the {len(shape)} axes of {self.uri}", uri=self.uri)
+            raise RankMismatch(f"{len(intervals)} intervals for the {len(shape)} axes of {where}", uri=where)
         chosen: dict[int, Any] = dict(enumerate(intervals))
         for name, interval in by_name.items():
             if names.count(name) != 1:
                 known = ", ".join(map(repr, filter(None, names))) or "none with a name"
-                raise InvalidArgument(f"there is no axis {name!r} in {self.uri}; its axes: {known}", uri=self.uri, found=repr(name))
+                raise InvalidArgument(f"there is no axis {name!r} in {where}; its axes: {known}", uri=where, found=repr(name))
             if names.index(name) in chosen:
-                raise InvalidArgument(f"axis {name!r} is given twice", uri=self.uri)
+                raise InvalidArgument(f"axis {name!r} is given twice", uri=where)
             chosen[names.index(name)] = interval
-        return tuple(_interval(chosen.get(axis), extent, names[axis] or axis, self.uri) for axis, extent in enumerate(shape))
+        return tuple(_interval(chosen.get(axis), extent, names[axis] or axis, where) for axis, extent in enumerate(shape))
 
     # --- looking at it ---
 
@@ -302,7 +302,7 @@ class Node:
             parts.append(f"OME-Zarr {self.ome_version}")
         if self.zarr_format:
             parts.append(f"Zarr v{self.zarr_format}")
-        return f"{self.uri}: {', '.join(parts)}"
+        return f"{_core.uri_shown(self.uri)}: {', '.join(parts)}"
 
     def _array_lines(self) -> list[str]:
         def extents(shape: tuple[int, ...]) -> str:

@@ -26,6 +26,20 @@ static PyObject *core_set_log_quiet(PyObject *module, PyObject *quiet)
     Py_RETURN_NONE;
 }
 
+static PyObject *core_uri_shown(PyObject *module, PyObject *uri)
+{
+    (void)module;
+    const char *text;
+    size_t bytes;
+    PyObject *owner = dmc_uri_bytes(uri, &text, &bytes);
+    if (!owner)
+        return NULL;
+    char shown[DAMACY_URI_BYTES_MAX + 1];
+    damacy_uri_shown(text, shown, sizeof shown);
+    Py_DECREF(owner);
+    return PyUnicode_DecodeFSDefault(shown);
+}
+
 static PyObject *core_describe(PyObject *module, PyObject *tuple)
 {
     (void)module;
@@ -127,6 +141,7 @@ PyMODINIT_FUNC PyInit__core(void)
         {"set_log_quiet", core_set_log_quiet, METH_O,
          "set_log_quiet($module, quiet, /)\n--\n\nTrue: nothing at all goes to stderr, for the whole process.\n\n>>> "
          "damacy.set_log_quiet(False)\n"},
+        {"uri_shown", core_uri_shown, METH_O, "uri_shown($module, uri, /)\n--\n\ndamacy_uri_shown()."},
         {"describe", core_describe, METH_O,
          "describe($module, config, /)\n--\n\ndamacy_config_describe() of a Config's tuple."},
         {"tuning_defaults", core_tuning_defaults, METH_O,

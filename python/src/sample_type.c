@@ -296,6 +296,13 @@ static PyObject *region_uri(const struct damacy_region *region)
     return PyUnicode_DecodeFSDefault(region->uri);
 }
 
+static PyObject *region_uri_shown(const struct damacy_region *region)
+{
+    char shown[DAMACY_URI_BYTES_MAX + 1];
+    damacy_uri_shown(region->uri, shown, sizeof shown);
+    return PyUnicode_DecodeFSDefault(shown);
+}
+
 static PyObject *region_box(const struct damacy_region *region)
 {
     PyObject *box = PyTuple_New(region->rank);
@@ -340,9 +347,11 @@ static PyObject *get_tag(PyObject *self, void *closure)
     return PyLong_FromUnsignedLongLong(((struct dmc_sample_object *)self)->tag);
 }
 
-static PyObject *as_tuple(PyObject *self)
+/* `shown`: for people, without what may be secret in a uri. */
+static PyObject *as_tuple(PyObject *self, bool shown)
 {
-    PyObject *uri = get_uri(self, NULL), *aabb = get_aabb(self, NULL), *tag = get_tag(self, NULL), *tuple = NULL;
+    PyObject *uri = by_name((struct dmc_sample_object *)self, shown ? region_uri_shown : region_uri),
+             *aabb = get_aabb(self, NULL), *tag = get_tag(self, NULL), *tuple = NULL;
     if (uri && aabb && tag)
         tuple = PyTuple_Pack(3, uri, aabb, tag);
     Py_XDECREF(uri);
@@ -353,7 +362,7 @@ static PyObject *as_tuple(PyObject *self)
 
 static PyObject *sample_repr(PyObject *self)
 {
-    PyObject *tuple = as_tuple(self);
+    PyObject *tuple = as_tuple(self, true);
     if (!tuple)
         return NULL;
     PyObject *text = PyUnicode_FromFormat("Sample(uri=%R, aabb=%R, tag=%R)", PyTuple_GetItem(tuple, 0),
@@ -366,7 +375,7 @@ static PyObject *sample_compare(PyObject *self, PyObject *other, int operation)
 {
     if (Py_TYPE(self) != Py_TYPE(other) || (operation != Py_EQ && operation != Py_NE))
         Py_RETURN_NOTIMPLEMENTED;
-    PyObject *left = as_tuple(self), *right = left ? as_tuple(other) : NULL;
+    PyObject *left = as_tuple(self, false), *right = left ? as_tuple(other, false) : NULL;
     PyObject *result = right ? PyObject_RichCompare(left, right, operation) : NULL;
     Py_XDECREF(left);
     Py_XDECREF(right);
@@ -392,7 +401,7 @@ static Py_hash_t sample_hash(PyObject *object)
 static PyObject *sample_reduce(PyObject *self, PyObject *unused)
 {
     (void)unused;
-    PyObject *tuple = as_tuple(self);
+    PyObject *tuple = as_tuple(self, false);
     return tuple ? Py_BuildValue("ON", (PyObject *)Py_TYPE(self), tuple) : NULL;
 }
 

@@ -4,6 +4,7 @@
 #include <stdarg.h>
 #include <stdio.h>
 #include <string.h>
+#include <strings.h>
 
 void dmc_text_copy(char *to, size_t capacity, const char *from)
 {
@@ -113,27 +114,46 @@ static bool adopt(char *member, size_t capacity, const char *text)
     return true;
 }
 
-/* A uri without what may be secret in it: a name and password, and the query of a shared link. */
-static void copy_uri(char *to, size_t capacity, const char *uri)
+/* A '?' is part of the name there. */
+static bool has_no_query(const char *uri)
+{
+    static const char *const schemes[] = {"file://", "s3://", "gs://"};
+    bool found = false;
+    for (size_t i = 0; i < sizeof schemes / sizeof schemes[0]; i++)
+        found = found || strncasecmp(uri, schemes[i], strlen(schemes[i])) == 0;
+    return found;
+}
+
+void damacy_uri_shown(const char *uri, char *text, size_t capacity)
 {
     const char *host = strstr(uri, "://");
     if (!host || host == uri) {
-        dmc_text_copy(to, capacity, uri);
+        dmc_text_copy(text, capacity, uri);
         return;
     }
     host += 3;
     size_t authority = strcspn(host, "/?#"), user = authority;
     while (user > 0 && host[user - 1] != '@')
         user--;
-    const char *rest = host + user, *query = strncmp(uri, "http", 4) == 0 ? strchr(rest, '?') : NULL;
-    if (user == 0 && !query) {
-        dmc_text_copy(to, capacity, uri);
+    const char *rest = host + user, *query = has_no_query(uri) ? NULL : strpbrk(rest, "?#");
+    if (query && *query == '#')
+        query = NULL;
+    const char *port = memchr(rest, ':', authority - user);
+    bool nonsense = port && *rest != '[' && port + 1 + strspn(port + 1, "0123456789") < host + authority;
+    if (nonsense) { /* a password whose '/' or '#' is not encoded looks like a port that is none */
+        rest = "***";
+        user = 0;
+        query = NULL;
+    }
+    if (user == 0 && !query && !nonsense) {
+        dmc_text_copy(text, capacity, uri);
         return;
     }
-    char shown[sizeof((struct damacy_error *)0)->uri];
-    format_simple(shown, sizeof shown, "%.*s%s%.*s%s", (int)(host - uri), uri, user ? "***@" : "",
-                  query ? (int)(query - rest) : (int)strlen(rest), rest, query ? "?***" : "");
-    dmc_text_copy(to, capacity, shown);
+    char shown[DAMACY_URI_BYTES_MAX + 8];
+    format_simple(shown, sizeof shown, "%.*s%s%.*s%s%s", (int)(host - uri), uri, user ? "***@" : "",
+                  query ? (int)(query - rest) : (int)strlen(rest), rest, query ? "?***" : "",
+                  query ? query + strcspn(query, "#") : "");
+    dmc_text_copy(text, capacity, shown);
 }
 
 void dmc_error_where(struct damacy_error *error, const char *uri, const char *key, uint64_t range_begin, uint64_t range_end)
@@ -142,7 +162,7 @@ void dmc_error_where(struct damacy_error *error, const char *uri, const char *ke
         return;
     char uri_cut[sizeof error->uri] = "";
     if (uri)
-        copy_uri(uri_cut, sizeof uri_cut, uri);
+        damacy_uri_shown(uri, uri_cut, sizeof uri_cut);
     bool new_uri = uri_cut[0] && adopt(error->uri, sizeof error->uri, uri_cut);
     bool new_key = key && key[0] && adopt(error->key, sizeof error->key, key);
     bool has_range = range_begin != 0 || range_end != 0;

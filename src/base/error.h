@@ -18,8 +18,7 @@ enum damacy_status dmc_error_set_os(struct damacy_error *error, enum damacy_stat
                                     const char *format, ...) __attribute__((format(printf, 5, 6)));
 
 /* Add where it happened. NULL or "" leaves a member alone; a range of 0, 0 is none. Puts "uri: key [begin, end): " (what is
- * given) in front of the message. A uri that the error has already is not repeated; passwords and queries in it become "***".
- */
+ * given) in front of the message. A uri that the error has already is not repeated; it is told as damacy_uri_shown() does. */
 void dmc_error_where(struct damacy_error *error, const char *uri, const char *key, uint64_t range_begin, uint64_t range_end);
 
 /* Name the field; puts "field 'NAME': " in front. Empty names do nothing. */

@@ -437,7 +437,9 @@ static bool shows_overload(CURLcode code)
 static void curl_error(struct dmc_net_engine *engine, struct dmc_transfer *transfer, const struct dmc_attempt *attempt,
                        CURLcode code)
 {
-    const char *text = attempt->curl_error[0] ? attempt->curl_error : engine->curl->easy_strerror(code);
+    /* An '@' is not in what libcurl says, unless it quotes a url, of a proxy for instance, with a name and password. */
+    bool told = attempt->curl_error[0] && !strchr(attempt->curl_error, '@');
+    const char *text = told ? attempt->curl_error : engine->curl->easy_strerror(code);
     dmc_error_set(&transfer->error, code == CURLE_OUT_OF_MEMORY ? DAMACY_OOM : DAMACY_IO, "read", "%s", text);
     if (code == CURLE_PEER_FAILED_VERIFICATION || code == CURLE_SSL_CACERT_BADFILE)
         dmc_error_hint(&transfer->error,
@@ -488,10 +490,13 @@ static void explain_status(struct dmc_net_engine *engine, struct dmc_transfer *t
         end_failed(engine, transfer);
         return;
     case DMC_NET_MENDED:
-        if (++transfer->mends > MENDS_MAX)
-            end_failed(engine, transfer);
-        else
+        if (++transfer->mends <= MENDS_MAX) {
             restart(engine, transfer);
+            return;
+        }
+        dmc_error_set(&transfer->error, DAMACY_IO, "read",
+                      "the server answered %u again and again, though it was asked as it wanted", response->status);
+        end_failed(engine, transfer);
         return;
     case DMC_NET_TRANSIENT:
         break;

@@ -118,8 +118,13 @@ enum damacy_status dmc_s3_place(struct dmc_s3 *s3, const char *bucket, size_t by
 {
     char name[BUCKET_BYTES_MAX + 1];
     if (!copy_bucket(bucket, bytes, name)) {
-        dmc_error_set(error, DAMACY_INVAL, "config", "'%.*s' is no bucket's name", bytes > 80 ? 80 : (int)bytes, bucket);
-        dmc_error_hint(error, "a uri looks like s3://bucket/path/array.zarr");
+        if (memchr(bucket, '@', bytes)) { /* not quoted: it is keys, most likely */
+            dmc_error_set(error, DAMACY_INVAL, "config", "there is something in front of the bucket's name");
+            dmc_error_hint(error, "a uri looks like s3://bucket/path/array.zarr; keys belong into storage_options");
+        } else {
+            dmc_error_set(error, DAMACY_INVAL, "config", "'%.*s' is no bucket's name", bytes > 80 ? 80 : (int)bytes, bucket);
+            dmc_error_hint(error, "a uri looks like s3://bucket/path/array.zarr");
+        }
         return DAMACY_INVAL;
     }
     place(s3, name, s3->region, use_virtual_host(s3, name), origin, NULL, NULL);

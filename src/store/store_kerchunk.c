@@ -33,19 +33,6 @@ static struct kerchunk_store *of(struct dmc_store *store)
     return (struct kerchunk_store *)store;
 }
 
-/* The url without what may be secret: what stands before an '@', and a query. */
-static void url_for_message(const char *url, char *text, size_t capacity)
-{
-    const char *host = strstr(url, "://");
-    host = host ? host + 3 : url;
-    size_t authority = strcspn(host, "/?#"), skip = 0;
-    for (size_t i = 0; host != url && i < authority; i++)
-        if (host[i] == '@')
-            skip = i + 1;
-    size_t scheme = (size_t)(host - url), rest = host == url ? strlen(host) : strcspn(host + skip, "?#");
-    snprintf(text, capacity, "%.*s%.*s", (int)scheme, url, (int)rest, host + skip);
-}
-
 static enum damacy_status make_target(struct kerchunk_store *kerchunk, const char *url, struct dmc_target **out,
                                       struct damacy_error *error)
 {
@@ -129,7 +116,7 @@ static void say_where(struct kerchunk_store *kerchunk, const struct dmc_referenc
     if (request->outcome != DMC_OUTCOME_FAILED || request->status == DAMACY_SHUTDOWN)
         return;
     char url[200];
-    url_for_message(dmc_object_map_name(&kerchunk->references.targets, target_of(kerchunk, reference)), url, sizeof url);
+    damacy_uri_shown(dmc_object_map_name(&kerchunk->references.targets, target_of(kerchunk, reference)), url, sizeof url);
     dmc_error_hint(request->error, "the reference is to %s", url);
 }
 

@@ -152,6 +152,15 @@ static void test_secret_uris(void **state)
         {"s3://bucket/what?", "s3://bucket/what?"},
         {"/data/a@b?c", "/data/a@b?c"},
         {"://x@y", "://x@y"},
+        {"HTTPS://me@host/a.zarr?sig=sesame#level=2", "HTTPS://***@host/a.zarr?***#level=2"},
+        {"https://host/a.zarr#scale=0.5?", "https://host/a.zarr#scale=0.5?"},
+        {"https://me:ses/ame@host/a.zarr", "https://***"},
+        {"https://me:ses#ame@host/a.zarr?x", "https://***"},
+        {"https://[::1]:8443/a", "https://[::1]:8443/a"},
+        {"http://host:8080/a:b", "http://host:8080/a:b"},
+        {"ftp://me@host/a?sesame", "ftp://***@host/a?***"},
+        {"file:///data/what?", "file:///data/what?"},
+        {"s3://key:sesame@bucket/a.zarr", "s3://***@bucket/a.zarr"},
     };
     for (size_t i = 0; i < sizeof uris / sizeof uris[0]; i++) {
         struct damacy_error error;
@@ -163,6 +172,16 @@ static void test_secret_uris(void **state)
         snprintf(expected, sizeof expected, "%s: k: no", uris[i].shown);
         assert_string_equal(error.message, expected);
     }
+    char small[16], whole[DAMACY_URI_BYTES_MAX + 1];
+    damacy_uri_shown("https://host/a.zarr?sesame", small, sizeof small);
+    assert_string_equal(small, "https://host...");
+    memset(whole, 'x', sizeof whole);
+    memcpy(whole, "https://me:sesame@", 18);
+    whole[DAMACY_URI_BYTES_MAX] = 0;
+    char shown[sizeof whole];
+    damacy_uri_shown(whole, shown, sizeof shown);
+    assert_int_equal(strncmp(shown, "https://***@xxx", 15), 0);
+    assert_int_equal(strlen(shown), strlen(whole) - 6);
 }
 
 int main(void)

@@ -237,7 +237,7 @@ static void test_documents(void **state)
     expect(&opened, "a", NULL);
     expect_failure(&opened, "bad/0", DAMACY_IO, "ends before");
     expect_failure(&opened, "bad/1", DAMACY_IO, "missing");
-    expect_failure(&opened, "bad/2", DAMACY_UNSUPPORTED, "ftp://host/path");
+    expect_failure(&opened, "bad/2", DAMACY_UNSUPPORTED, "ftp://***@host/path");
     expect_failure(&opened, "bad/3", DAMACY_IO, "folder");
     char children[200] = "";
     assert_int_equal(dmc_store_list(opened.store, "a", collect, children, NULL), DAMACY_OK);
