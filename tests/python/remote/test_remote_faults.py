@@ -16,10 +16,10 @@ from typing import Any
 import numpy as np
 import pytest
 import zarr
-from remote.conftest import crops_of, expect, pipeline_for
+from remote.conftest import crops_of, expect, make_place, pipeline_for, s3_options
 from fault_proxy import Fault, FaultProxy, Rule, lognormal_latency
 from reading import on_host
-from servers import Nginx
+from servers import READER, Nginx, SeaweedFS
 
 import damacy
 
@@ -284,6 +284,45 @@ def test_random_faults(proxy: FaultProxy, shards: np.ndarray, chunks: np.ndarray
         crops_of(pipeline, f"{proxy.endpoint}/shards.zarr", shards, begins, shape)
     print(f"{len(proxy.injected)} faults in {len(proxy.requests)} answers")
     assert len(proxy.injected) >= 5
+
+
+SLOW_DOWN = b"<?xml version='1.0'?><Error><Code>SlowDown</Code><Message>Please reduce your request rate.</Message></Error>"
+DENIED = b"<Error><Code>AccessDenied</Code><Message>Access Denied</Message></Error>"
+
+
+def test_random_faults_before_s3(seaweed: SeaweedFS, web_root: Path, shards: np.ndarray, request: pytest.FixtureRequest, seed: int) -> None:
+    """The same bad day in front of S3, with signed requests: what heals is not seen, and what does not is told, object by object."""
+    make_place("s3-keys", request).ensure("shards.zarr", web_root / "shards.zarr")
+    with FaultProxy(seaweed.port) as proxy:
+        proxy.random.seed(seed)
+        kinds: list[dict[str, Any]] = [
+            {"fault": Fault.STATUS, "status": 503, "body": SLOW_DOWN},
+            {"fault": Fault.STATUS, "status": 500},
+            {"fault": Fault.RESET},
+            {"fault": Fault.RESET, "at": 700},
+            {"fault": Fault.TRUNCATE, "at": 300},
+        ]
+        forever = Rule(Fault.STATUS, r"/c/1/0/0", status=403, body=DENIED)
+        proxy.rules = [forever] + [Rule(where="", chance=0.03, **kind) for kind in kinds]
+        begins, shape = shard_begins(seed, 150), (1, 32, 32)
+        options = QUICK | s3_options(proxy.endpoint, READER, retries=12)
+        failed, row = [], 0
+        with pipeline_for(options, sample_shape=shape, samples_per_batch=5, on_error="skip") as pipeline:
+            pipeline.push(
+                damacy.Sample("s3://private/shards.zarr", [(int(b), int(b) + s) for b, s in zip(begin, shape)], i) for i, begin in enumerate(begins)
+            )
+            for batch in pipeline.batches():
+                failed += [(skipped.tag, skipped.error) for skipped in batch.info.skipped]
+                tags = batch.info.tags
+                with batch as tensor:
+                    for tag, values in zip(tags, on_host(tensor)):
+                        np.testing.assert_array_equal(values, shards[tuple(slice(b, b + s) for b, s in zip(begins[tag], shape))])
+                        row += 1
+        assert [tag for tag, _ in failed] == [i for i in range(len(begins)) if begins[i][0] >= 4] and row + len(failed) == len(begins)
+        for _, error in failed:
+            assert error.key == "c/1/0/0" and "403: AccessDenied" in str(error) and "missing_is_403" in str(error)
+            assert READER.secret not in str(error)
+        assert len({each.fault for each in proxy.injected}) > 1
 
 
 def test_hedges_stay_below_their_share(proxy: FaultProxy, chunks: np.ndarray) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 from pathlib import Path
 from typing import Any
@@ -11,7 +12,7 @@ import pytest
 import zarr
 from remote.conftest import SHAPE, Place, Remote, crops_of, make_place, pipeline_for, random_begins, s3_options
 from reading import on_host
-from servers import READER, WRITER, Keys, Nginx, SeaweedFS
+from servers import READER, WRITER, Certificates, Keys, Nginx, SeaweedFS
 from test_property import CROPS, converted, exact_in_one_step, outputs, random_array, same
 
 import damacy
@@ -128,6 +129,29 @@ def test_unknown_authority(nginx: Nginx, sharded: Remote, request: pytest.Fixtur
     uri = make_place("https", request).ensure("sharded.zarr", sharded.folder)
     error = failure(uri, {})
     assert isinstance(error, damacy.StorageError) and "certificate" in str(error).lower()
+
+
+@pytest.mark.parametrize("variable", ["CURL_CA_BUNDLE", "SSL_CERT_FILE"])
+def test_authority_from_the_environment(nginx: Nginx, certificates: Certificates, sharded: Remote, request: pytest.FixtureRequest, monkeypatch, variable: str) -> None:
+    uri = make_place("https", request).ensure("sharded.zarr", sharded.folder)
+    for each in ("CURL_CA_BUNDLE", "SSL_CERT_FILE"):
+        monkeypatch.delenv(each, raising=False)
+    monkeypatch.setenv(variable, str(certificates.ca))
+    with pipeline_for({}, samples_per_batch=2) as pipeline:
+        crops_of(pipeline, uri, sharded.data, np.array([[0, 0, 0], [12, 50, 60]]), SHAPE)
+
+
+def test_http2_is_spoken_where_it_is_offered(certificates: Certificates, sharded: Remote, tmp_path: Path) -> None:
+    (tmp_path / "x.zarr").symlink_to(sharded.folder)
+    os.chmod(tmp_path, 0o755)
+    begins = random_begins(np.random.default_rng(4), sharded.data.shape, SHAPE, 40)
+    with Nginx(tmp_path, certificates, log_requests=True) as server:
+        for port, protocol in ((server.https, "HTTP/1.1"), (server.http2, "HTTP/2.0")):
+            before = len(server.requests())
+            with pipeline_for({"ca_bundle": str(certificates.ca)}, samples_per_batch=8) as pipeline:
+                crops_of(pipeline, f"https://localhost:{port}/x.zarr", sharded.data, begins, SHAPE)
+            asked = [line for line in server.requests()[before:] if "/x.zarr/" in line]
+            assert asked and all(line.endswith(protocol) for line in asked), asked[:3]
 
 
 def test_hidden_absence(nginx: Nginx, sharded: Remote) -> None:

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
+import signal
 import subprocess
 import sys
 import time
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy as np
@@ -60,10 +63,11 @@ def resident():
     with open("/proc/self/status") as status:
         return next(int(line.split()[1]) for line in status if line.startswith("VmHWM")) * 1024
 
-uri, limit = sys.argv[1], int(sys.argv[2])
+uri, limit, data_limit = sys.argv[1], int(sys.argv[2]), int(sys.argv[3])
 config = damacy.Config(samples_per_batch=4, sample_shape=(8, 128, 128), dtype="native", max_host_memory_bytes=limit)
 before = resident()
-resource.setrlimit(resource.RLIMIT_DATA, (before + limit + (192 << 20),) * 2)
+if data_limit:
+    resource.setrlimit(resource.RLIMIT_DATA, (before + data_limit,) * 2)
 sums = []
 with damacy.Pipeline(config) as pipeline:
     begins = np.random.default_rng(1).integers(0, 33, (200, 3))
@@ -73,27 +77,77 @@ with damacy.Pipeline(config) as pipeline:
     for batch in pipeline.batches():
         with batch as tensor:
             sums += [int(values.astype("u8").sum()) for values in np.asarray(tensor)]
-print(json.dumps({"sums": sums, "growth": resident() - before}))
+print(json.dumps({"sums": sums, "growth": resident() - before, "described": config.describe()}))
 """
 
 
-def test_little_memory(nginx: Nginx, web_root: Path) -> None:
-    """RLIMIT_DATA allows little more than max_host_memory_bytes; all comes, and the process does not grow beyond it."""
+@pytest.fixture(scope="module")
+def large(web_root: Path) -> tuple[str, list[int]]:
+    """Its name, and the sums of the crops that LIMITED takes of it."""
     array = zarr.create_array(web_root / "large.zarr", shape=(32, 256, 256), chunks=(8, 64, 64), shards=(16, 128, 128), dtype="u2", compressors=None)
     data = np.random.default_rng(9).integers(0, 2**16, array.shape, dtype="u2")
     array[...] = data
-    limit = 96 << 20
-    command = [sys.executable, "-c", LIMITED, f"http://127.0.0.1:{nginx.http}/large.zarr", str(limit)]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=120)
-    assert done.returncode == 0, done.stderr[-2000:]
-    answer = json.loads(done.stdout)
     begins = np.random.default_rng(1).integers(0, 33, (200, 3))
     begins[:, 1:] *= 4
     begins[:, 0] %= 25
     boxes = [tuple(slice(b, b + s) for b, s in zip(begin, (8, 128, 128))) for begin in begins]
-    assert answer["sums"] == [int(data[box].astype("u8").sum()) for box in boxes]
-    print(f"grew by {answer['growth'] / 1e6:.0f} MB")
-    assert answer["growth"] <= limit  # the network and its library included
+    return "large.zarr", [int(data[box].astype("u8").sum()) for box in boxes]
+
+
+def run_limited(uri: str, limit: int, data_limit: int, before: Callable[[], None] | None = None) -> tuple[list[int], int, str]:
+    """Sums, bytes by which the process grew, and what describe() said."""
+    command = [sys.executable, "-c", LIMITED, uri, str(limit), str(data_limit)]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=120, preexec_fn=before)
+    assert done.returncode == 0, f"{done.returncode}: {done.stderr[-2000:]}"
+    answer = json.loads(done.stdout)
+    return answer["sums"], answer["growth"], answer["described"]
+
+
+def test_little_memory(nginx: Nginx, large: tuple[str, list[int]]) -> None:
+    """RLIMIT_DATA allows little more than max_host_memory_bytes; all comes, and the process does not grow beyond it."""
+    name, expected = large
+    limit = 96 << 20
+    sums, growth, _ = run_limited(f"http://127.0.0.1:{nginx.http}/{name}", limit, limit + (192 << 20))
+    assert sums == expected
+    print(f"grew by {growth / 1e6:.0f} MB")
+    assert growth <= limit  # the network and its library included
+
+
+@contextlib.contextmanager
+def memory_group(limit: int) -> Iterator[Callable[[], None]]:
+    """A memory cgroup of `limit` bytes; gives what a process calls to move into it. Skips where none can be made."""
+    versions = (("/sys/fs/cgroup/memory", "memory.limit_in_bytes"), ("/sys/fs/cgroup", "memory.max"))
+    group = setting = None
+    for base, setting in versions:
+        group = Path(base) / f"damacy-test-{os.getpid()}"
+        with contextlib.suppress(OSError):
+            group.mkdir()
+            if (group / setting).exists():
+                break
+            group.rmdir()
+        group = None
+    if group is None:
+        pytest.skip("no memory cgroup can be made here")
+    try:
+        (group / setting).write_text(str(limit))
+        yield lambda: (group / "cgroup.procs").write_text(str(os.getpid()))
+    except PermissionError as reason:
+        pytest.skip(f"the memory cgroup cannot be set up: {reason}")
+    finally:
+        group.rmdir()
+
+
+def test_in_a_memory_cgroup(nginx: Nginx, large: tuple[str, list[int]]) -> None:
+    """A container's limit is seen and kept without any setting: the kernel would kill the process otherwise."""
+    name, expected = large
+    limit = 192 << 20
+    with memory_group(limit) as enter:
+        hog = [sys.executable, "-c", f"x = bytearray(b'x') * {2 * limit}"]
+        assert subprocess.run(hog, preexec_fn=enter).returncode == -signal.SIGKILL, "the limit is none"
+        sums, growth, described = run_limited(f"http://127.0.0.1:{nginx.http}/{name}", 0, 0, enter)
+    assert sums == expected
+    print(f"grew by {growth / 1e6:.0f} MB\n{described}")
+    assert growth <= limit // 4  # what damacy allows itself of the memory that there is
 
 
 @pytest.mark.parametrize("kind", ["instance", "container"])

@@ -99,7 +99,7 @@ static void test_path_style(void **state)
     clean_environment();
     open_play(&world, &play,
               "{" KEYS ", \"endpoint_url\": \"http://127.0.0.1:%u/base/\", \"region\": \"eu-north-1\", \"requester_pays\": "
-                       "true, \"hedge_share\": 0}",
+              "true, \"hedge_share\": 0}",
               "s3://my.bucket/a folder/x.zarr");
     assert_string_equal(world.prefix, "a folder/x.zarr");
     expect_span(&world, "a folder/\xc3\xa4+b", 100, 50);
