@@ -158,8 +158,8 @@ static const struct member server_counts[] = {
 #name, offsetof(struct damacy_remote_stats, name)                                                                      \
     }
 static const struct member remote_counts[] = {
-    REMOTE(cache_hits),       REMOTE(cache_hit_bytes),  REMOTE(cache_misses),
-    REMOTE(cache_miss_bytes), REMOTE(cache_used_bytes), REMOTE(cache_bytes_max),
+    REMOTE(cache_hits),       REMOTE(cache_hit_bytes), REMOTE(cache_misses),    REMOTE(cache_miss_bytes),
+    REMOTE(cache_used_bytes), REMOTE(cache_bytes_max), REMOTE(shared_requests), REMOTE(shared_bytes),
 };
 
 static PyObject *counts_dict(const void *from, const struct member *members, size_t count)

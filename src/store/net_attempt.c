@@ -412,10 +412,8 @@ static void set_constant_options(const struct dmc_curl *curl, struct dmc_attempt
     curl->easy_setopt(easy, CURLOPT_TCP_KEEPALIVE, 1L);
     curl->easy_setopt(easy, CURLOPT_SSL_VERIFYPEER, 1L);
     curl->easy_setopt(easy, CURLOPT_SSL_VERIFYHOST, 2L);
-    if (curl->http2) {
+    if (curl->http2)
         curl->easy_setopt(easy, CURLOPT_HTTP_VERSION, (long)CURL_HTTP_VERSION_2TLS);
-        curl->easy_setopt(easy, CURLOPT_PIPEWAIT, 1L); /* rather share a connection that is being made than open one for each */
-    }
 #if LIBCURL_VERSION_NUM >= 0x075000
     if (curl->version >= 0x075000) {
         curl->easy_setopt(easy, CURLOPT_PREREQFUNCTION, on_sent);
@@ -528,6 +526,10 @@ enum dmc_net_prepared dmc_attempt_start(struct dmc_net_engine *engine, struct dm
     whole = whole && (!settings->ca_bundle || curl->easy_setopt(easy, CURLOPT_CAINFO, settings->ca_bundle) == CURLE_OK);
     whole = whole && curl->easy_setopt(easy, CURLOPT_PROXY, settings->proxy) == CURLE_OK;
     curl->easy_setopt(easy, CURLOPT_CONNECTTIMEOUT_MS, (long)(settings->connect_timeout_ns / 1000000u));
+    /* Rather share a connection that is being made than open one for each. Without TLS there is no HTTP/2 to share it, and all
+     * would wait in vain for the first answer. */
+    bool may_multiplex = whole && curl->http2 && strncasecmp(attempt->url.data, "https:", 6) == 0;
+    curl->easy_setopt(easy, CURLOPT_PIPEWAIT, may_multiplex ? 1L : 0L);
     curl->easy_setopt(easy, CURLOPT_FRESH_CONNECT, attempt->hedge && transfer->endpoint->http2 ? 1L : 0L);
     if (!whole) {
         dmc_error_set(&transfer->error, DAMACY_OOM, "read", "no memory for a network request");

@@ -160,7 +160,6 @@ uint64_t dmc_net_endpoint_hedge_due(const struct dmc_net_endpoint *endpoint, boo
 
 void dmc_net_endpoint_request(struct dmc_net_endpoint *endpoint)
 {
-    dmc_net_count(&endpoint->requests, 1);
     double tokens = endpoint->hedge_tokens + endpoint->hedge_share;
     endpoint->hedge_tokens = tokens < HEDGE_TOKENS_MAX ? tokens : HEDGE_TOKENS_MAX;
 }

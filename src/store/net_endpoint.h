@@ -59,6 +59,7 @@ struct dmc_net_endpoint {
     struct dmc_histogram latency; /* nanoseconds, whole requests */
     _Atomic uint64_t requests, attempts, retries, hedges, hedges_won, throttled, stalls, failures, redirects;
     _Atomic uint64_t bytes_asked, bytes_received, bytes_used;
+    _Atomic uint64_t shared, shared_bytes;  /* requests that another one's transfer answered, and the bytes that they got */
     _Atomic uint64_t first_byte_ns, mib_ns; /* medians */
     _Atomic uint32_t limit;
 };
@@ -81,7 +82,7 @@ void dmc_net_endpoint_overload(struct dmc_net_endpoint *endpoint, enum dmc_net_l
  * bytes     of the whole body. */
 uint64_t dmc_net_endpoint_hedge_due(const struct dmc_net_endpoint *endpoint, bool fresh, uint64_t begin_ns, uint64_t sent_ns,
                                     uint64_t first_ns, uint64_t bytes);
-/* A request begins: it pays its share towards second ones. */
+/* A request goes out: it pays its share towards second ones. */
 void dmc_net_endpoint_request(struct dmc_net_endpoint *endpoint);
 /* May one more hedge start? Takes its price. */
 bool dmc_net_endpoint_hedge_take(struct dmc_net_endpoint *endpoint);

@@ -297,7 +297,7 @@ static bool read_inbox(struct dmc_net_engine *engine)
         if (cancel)
             dmc_transfer_cancel(engine, transfer);
         else if (is_new)
-            dmc_transfer_queue(engine, transfer);
+            dmc_transfer_enter(engine, transfer);
     }
 }
 

@@ -5,6 +5,8 @@
  * +--transient failure--> BACKOFF --time--+
  *                                 +------------------------------------------------------------------------- +
  *
+ * A request whose range lies inside one under way takes its bytes from there (net_share.c).
+ *
  * An endpoint is a scheme, host and port. Each has two lanes, metadata and bulk, so that metadata never queue behind chunks;
  * how many transfers a lane has under way adapts to how the endpoint bears it. Bodies go straight into the parts of the
  * request. A retry asks for the bytes that are still missing, and so does a hedge.

@@ -9,7 +9,13 @@
 #define DMC_NET_BODY_KEPT 2048u /* of an answer that is no success, to say what it says */
 #define DMC_NET_NO_TIMER UINT32_MAX
 
-enum dmc_transfer_state { DMC_TRANSFER_QUEUED, DMC_TRANSFER_RUNNING, DMC_TRANSFER_BACKOFF, DMC_TRANSFER_CREDENTIALS };
+enum dmc_transfer_state {
+    DMC_TRANSFER_QUEUED,
+    DMC_TRANSFER_RUNNING,
+    DMC_TRANSFER_BACKOFF,
+    DMC_TRANSFER_CREDENTIALS,
+    DMC_TRANSFER_FOLLOWING /* another one brings its bytes, too (net_share.c) */
+};
 
 /* What the headers of an answer amount to. */
 enum dmc_verdict {
@@ -67,8 +73,13 @@ struct dmc_transfer {
     const char *query;
     enum dmc_net_lane_kind lane;
     enum dmc_transfer_state state;
-    struct dmc_transfer *previous, *next; /* in its lane, or among those that wait for credentials */
-    uint32_t timer;                       /* place in the heap */
+    struct dmc_transfer *previous, *next; /* in its lane, among those that wait for credentials, or that follow the same one */
+    struct dmc_transfer *leader;          /* FOLLOWING: whom; else NULL */
+    struct dmc_transfer *followers;
+    struct dmc_transfer *share_previous, *share_next; /* in its bucket */
+    bool share_listed;                                /* others may follow it */
+    bool handed_over; /* the one that it followed is gone: it has waited long enough, and does not queue behind others */
+    uint32_t timer;   /* place in the heap */
     uint64_t due_ns;
     struct dmc_attempt *attempts[2]; /* the second is the hedge */
     enum dmc_range_kind kind;
@@ -91,6 +102,8 @@ struct dmc_transfer {
     struct dmc_text redirect;  /* "" none */
     struct damacy_error error; /* of the last failure */
 };
+
+#define DMC_SHARE_BUCKETS 512u /* a power of two */
 
 /* Tags of the objects that were seen, so that a change is noticed: 4-way, the oldest of a set goes. */
 #define DMC_VERSION_SETS_MAX 65536u
@@ -129,8 +142,9 @@ struct dmc_net_engine {
     uint32_t attempts_out; /* attempts that are not free */
     bool crowded;          /* an endpoint waits for others to leave room for an attempt */
     bool pumping_all;
-    struct dmc_transfer *waiting_first; /* for credentials */
-    struct dmc_version_set *versions;   /* version_sets of them */
+    struct dmc_transfer *waiting_first;              /* for credentials */
+    struct dmc_version_set *versions;                /* version_sets of them */
+    struct dmc_transfer *sharing[DMC_SHARE_BUCKETS]; /* those that others may follow, by object and place */
     uint64_t random;
 };
 
@@ -154,8 +168,19 @@ void dmc_transfer_cancel(struct dmc_net_engine *engine, struct dmc_transfer *tra
 void dmc_transfer_attempt_over(struct dmc_net_engine *engine, struct dmc_attempt *attempt, CURLcode code);
 /* While it runs: when to look at it next. Calls nothing of libcurl. */
 void dmc_transfer_plan_timer(struct dmc_net_engine *engine, struct dmc_transfer *transfer);
+void dmc_transfer_enter(struct dmc_net_engine *engine,
+                        struct dmc_transfer *transfer); /* after begin: follow another, or queue */
 void dmc_transfer_queue(struct dmc_net_engine *engine, struct dmc_transfer *transfer); /* into its lane */
 void dmc_transfer_unqueue(struct dmc_net_engine *engine, struct dmc_transfer *transfer);
+
+/* --- net_share.c: see there --- */
+/* Follow a transfer under way that will bring all its bytes. false: there is none; from now on others may follow this one. */
+bool dmc_share_follow(struct dmc_net_engine *engine, struct dmc_transfer *transfer);
+void dmc_share_unfollow(struct dmc_transfer *transfer);
+/* No one follows it any more from now on. Those that do are still in transfer->followers. */
+void dmc_share_close(struct dmc_net_engine *engine, struct dmc_transfer *transfer);
+/* The leader has its answer, and its parts are still there: give the follower its bytes. How many it has is returned. */
+uint64_t dmc_share_copy(const struct dmc_transfer *leader, uint64_t bytes_read, const struct dmc_transfer *follower);
 
 /* --- net_attempt.c --- */
 /* NULL: no memory. */

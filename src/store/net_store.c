@@ -425,6 +425,8 @@ static void take_server(void *user, const struct dmc_net_endpoint *endpoint)
 {
     struct damacy_remote_stats *stats = user;
     uint64_t index = stats->server_count++;
+    stats->shared_requests += counted(&endpoint->shared);
+    stats->shared_bytes += counted(&endpoint->shared_bytes);
     if (!stats->servers || index >= stats->server_capacity)
         return;
     struct damacy_server_stats *server = &stats->servers[index];
@@ -458,7 +460,7 @@ void dmc_net_stats(struct dmc_net *net, struct damacy_remote_stats *stats)
     struct dmc_cache *cache = net->shared_cache;
     dmc_mutex_unlock(&net->lock);
     struct dmc_cache_stats found = {0};
-    stats->server_count = 0;
+    stats->server_count = stats->shared_requests = stats->shared_bytes = 0;
     if (engine)
         dmc_net_engine_endpoints(engine, take_server, stats);
     if (cache)

@@ -54,7 +54,7 @@ static void enqueue(struct dmc_transfer *transfer)
 {
     struct dmc_net_lane *lane = lane_of(transfer);
     transfer->state = DMC_TRANSFER_QUEUED;
-    if (transfer->attempt_count > 0) {
+    if (transfer->attempt_count > 0 || transfer->handed_over) {
         transfer->previous = NULL;
         transfer->next = lane->first;
         if (lane->first)
@@ -79,6 +79,19 @@ void dmc_transfer_queue(struct dmc_net_engine *engine, struct dmc_transfer *tran
     dmc_engine_timer(engine, transfer, transfer->deadline_ns);
     if (!transfer->batch_deadline || dmc_clock_ns() < transfer->deadline_ns) /* else the timer ends it, unasked */
         dmc_engine_pump(engine, transfer->endpoint);
+}
+
+void dmc_transfer_enter(struct dmc_net_engine *engine, struct dmc_transfer *transfer)
+{
+    if (dmc_share_follow(engine, transfer)) {
+        transfer->state = DMC_TRANSFER_FOLLOWING;
+        dmc_engine_timer(engine, transfer, transfer->deadline_ns);
+        return;
+    }
+    dmc_net_endpoint_request(transfer->endpoint);
+    if (!transfer->ask_size && transfer->kind != DMC_RANGE_WHOLE)
+        dmc_net_count(&transfer->endpoint->bytes_asked, transfer->capacity);
+    dmc_transfer_queue(engine, transfer);
 }
 
 static void wait_for_credentials(struct dmc_net_engine *engine, struct dmc_transfer *transfer)
@@ -117,7 +130,7 @@ void dmc_transfer_begin(struct dmc_net_engine *engine, struct dmc_transfer *tran
     bool beyond = request->kind == DMC_RANGE_SPAN && request->offset > (uint64_t)INT64_MAX - transfer->capacity;
     transfer->ask_size = (transfer->capacity == 0 || beyond) && request->kind != DMC_RANGE_WHOLE;
     transfer->truncated = beyond;
-    transfer->too_long = transfer->lane_was_full = transfer->hedged = false;
+    transfer->too_long = transfer->lane_was_full = transfer->hedged = transfer->handed_over = false;
     transfer->attempt_count = transfer->barren = transfer->mends = transfer->redirects = 0;
     transfer->begin_ns = dmc_clock_ns();
     transfer->deadline_ns = transfer->begin_ns + transfer->settings->request_timeout_ns;
@@ -127,9 +140,7 @@ void dmc_transfer_begin(struct dmc_net_engine *engine, struct dmc_transfer *tran
         transfer->deadline_ns = request->begin_ns + batch_ns;
     dmc_text_clear(&transfer->redirect);
     memset(&transfer->error, 0, offsetof(struct damacy_error, stage));
-    dmc_net_endpoint_request(transfer->endpoint);
-    if (!transfer->ask_size && request->kind != DMC_RANGE_WHOLE)
-        dmc_net_count(&transfer->endpoint->bytes_asked, transfer->capacity);
+    dmc_net_count(&transfer->endpoint->requests, 1);
 }
 
 static void drop_attempt(struct dmc_net_engine *engine, struct dmc_transfer *transfer, uint32_t which)
@@ -149,33 +160,75 @@ static void stop_running(struct dmc_net_engine *engine, struct dmc_transfer *tra
     drop_attempt(engine, transfer, 1);
     if (transfer->state == DMC_TRANSFER_RUNNING)
         lane_of(transfer)->running--;
+    else if (transfer->state == DMC_TRANSFER_FOLLOWING)
+        dmc_share_unfollow(transfer);
     else if (transfer->state != DMC_TRANSFER_BACKOFF)
         dmc_transfer_unqueue(engine, transfer);
     transfer->state = DMC_TRANSFER_BACKOFF;
 }
 
-static void end(struct dmc_net_engine *engine, struct dmc_transfer *transfer, enum dmc_outcome outcome, uint64_t bytes_read)
+static void answer(struct dmc_transfer *transfer, const struct dmc_transfer *source, enum dmc_outcome outcome,
+                   uint64_t bytes_read)
 {
     struct dmc_request *request = transfer->request;
+    request->outcome = outcome;
+    request->bytes_read = bytes_read;
+    request->object_bytes = source->object_bytes;
+    request->version_tag = source->version_tag;
+    dmc_net_count(&transfer->endpoint->bytes_used, bytes_read);
+}
+
+/* Those that follow it have what it has. */
+static void end_followers(struct dmc_net_engine *engine, struct dmc_transfer *transfer, enum dmc_outcome outcome,
+                          uint64_t bytes_read)
+{
+    struct dmc_transfer *follower;
+    while ((follower = transfer->followers)) {
+        enum dmc_outcome its_outcome = outcome;
+        uint64_t its_bytes = 0;
+        if (outcome == DMC_OUTCOME_OK || outcome == DMC_OUTCOME_TRUNCATED) {
+            its_bytes = dmc_share_copy(transfer, bytes_read, follower);
+            its_outcome = its_bytes == follower->capacity ? DMC_OUTCOME_OK : DMC_OUTCOME_TRUNCATED;
+        }
+        stop_running(engine, follower);
+        answer(follower, transfer, its_outcome, its_bytes);
+        dmc_net_count(&transfer->endpoint->shared, 1);
+        dmc_net_count(&transfer->endpoint->shared_bytes, its_bytes);
+        dmc_engine_complete(engine, follower);
+    }
+}
+
+static void end(struct dmc_net_engine *engine, struct dmc_transfer *transfer, enum dmc_outcome outcome, uint64_t bytes_read)
+{
     struct dmc_net_endpoint *endpoint = transfer->endpoint;
     uint64_t now_ns = dmc_clock_ns();
     stop_running(engine, transfer);
-    request->outcome = outcome;
-    request->bytes_read = bytes_read;
-    request->object_bytes = transfer->object_bytes;
-    request->version_tag = transfer->version_tag;
-    dmc_net_count(&endpoint->bytes_used, bytes_read);
+    dmc_share_close(engine, transfer);
+    end_followers(engine, transfer, outcome, bytes_read); /* before its own parts are the caller's again */
+    answer(transfer, transfer, outcome, bytes_read);
     dmc_net_endpoint_success(endpoint, transfer->lane, transfer->lane_was_full, now_ns - transfer->first_run_ns);
     dmc_engine_complete(engine, transfer);
     dmc_engine_pump(engine, endpoint);
 }
 
-/* transfer->error says why. */
-static void end_failed(struct dmc_net_engine *engine, struct dmc_transfer *transfer)
+static void answer_failed(struct dmc_net_engine *engine, struct dmc_transfer *transfer, const struct damacy_error *error)
 {
     struct dmc_request *request = transfer->request;
+    request->outcome = DMC_OUTCOME_FAILED;
+    request->status = error->status;
+    if (request->error)
+        *request->error = *error;
+    dmc_net_count(&transfer->endpoint->failures, 1);
+    dmc_engine_complete(engine, transfer);
+}
+
+/* transfer->error says why. Whoever follows it would have met the same. */
+static void end_failed(struct dmc_net_engine *engine, struct dmc_transfer *transfer)
+{
     struct dmc_net_endpoint *endpoint = transfer->endpoint;
+    struct dmc_transfer *follower;
     stop_running(engine, transfer);
+    dmc_share_close(engine, transfer);
     if (transfer->attempt_count > 1) {
         char how[96];
         snprintf(how, sizeof how, " (%u attempts in %.1f s)", transfer->attempt_count,
@@ -183,13 +236,26 @@ static void end_failed(struct dmc_net_engine *engine, struct dmc_transfer *trans
         size_t used = strlen(transfer->error.message);
         dmc_text_copy(transfer->error.message + used, sizeof transfer->error.message - used, how);
     }
-    request->outcome = DMC_OUTCOME_FAILED;
-    request->status = transfer->error.status;
-    if (request->error)
-        *request->error = transfer->error;
-    dmc_net_count(&endpoint->failures, 1);
-    dmc_engine_complete(engine, transfer);
+    while ((follower = transfer->followers)) {
+        stop_running(engine, follower);
+        answer_failed(engine, follower, &transfer->error);
+    }
+    answer_failed(engine, transfer, &transfer->error);
     dmc_engine_pump(engine, endpoint);
+}
+
+/* It ends for reasons of its own. The first of those that follow it reads for itself, and the others follow that one if they
+ * can. What was read so far is read again: it lies in memory that is the caller's in a moment. */
+static void hand_over(struct dmc_net_engine *engine, struct dmc_transfer *transfer)
+{
+    struct dmc_transfer *follower;
+    stop_running(engine, transfer); /* first: what others start must not start it again */
+    dmc_share_close(engine, transfer);
+    while ((follower = transfer->followers)) {
+        stop_running(engine, follower);
+        follower->handed_over = true;
+        dmc_transfer_enter(engine, follower);
+    }
 }
 
 void dmc_transfer_cancel(struct dmc_net_engine *engine, struct dmc_transfer *transfer)
@@ -197,7 +263,7 @@ void dmc_transfer_cancel(struct dmc_net_engine *engine, struct dmc_transfer *tra
     struct dmc_net_endpoint *endpoint = transfer->endpoint;
     if (transfer->timer == DMC_NET_NO_TIMER) /* it came with its cancellation, and never got into a lane */
         enqueue(transfer);
-    stop_running(engine, transfer);
+    hand_over(engine, transfer);
     dmc_request_fail_cancelled(transfer->request);
     dmc_engine_complete(engine, transfer);
     dmc_engine_pump(engine, endpoint);
@@ -366,8 +432,9 @@ void dmc_transfer_due(struct dmc_net_engine *engine, struct dmc_transfer *transf
     uint64_t now_ns = dmc_clock_ns();
     if (now_ns >= transfer->deadline_ns) {
         char last[400] = "";
-        if (transfer->error.message[0] && transfer->error.status != DAMACY_OK)
-            snprintf(last, sizeof last, "; before that: %.380s", transfer->error.message);
+        const struct damacy_error *before = transfer->leader ? &transfer->leader->error : &transfer->error;
+        if (before->message[0] && before->status != DAMACY_OK)
+            snprintf(last, sizeof last, "; before that: %.380s", before->message);
         if (transfer->batch_deadline)
             dmc_error_set(&transfer->error, DAMACY_IO, "read",
                           "not read within batch_timeout (%g s) of its batch's first read%s",
@@ -375,6 +442,7 @@ void dmc_transfer_due(struct dmc_net_engine *engine, struct dmc_transfer *transf
         else
             dmc_error_set(&transfer->error, DAMACY_IO, "read", "no whole answer within request_timeout (%g s)%s",
                           (double)transfer->settings->request_timeout_ns * SECOND, last);
+        hand_over(engine, transfer); /* the others began later */
         end_failed(engine, transfer);
         return;
     }
@@ -384,6 +452,7 @@ void dmc_transfer_due(struct dmc_net_engine *engine, struct dmc_transfer *transf
         return;
     case DMC_TRANSFER_QUEUED:
     case DMC_TRANSFER_CREDENTIALS:
+    case DMC_TRANSFER_FOLLOWING:
         dmc_engine_timer(engine, transfer, transfer->deadline_ns);
         return;
     case DMC_TRANSFER_RUNNING:

@@ -1,0 +1,414 @@
+/* Goal: requests for bytes that are on their way for another request get them from there, exactly, and each keeps its own end:
+ * deadline, cancellation, error.
+ * Method: a server in this process that holds answers back until the test opens the gate, and counts what it is asked; a
+ * request for "now", which is answered at once, tells that all requests started before it have been taken in. */
+#include "net_server.h"
+
+#include "base/mem.h"
+#include "store/net_store.h"
+
+#define OBJECT_BYTES 300007u
+#define SEED 5u
+
+struct gate {
+    _Atomic bool open;
+    _Atomic uint32_t asked; /* questions that came to the gate */
+    const char *headers;    /* of the answers behind it */
+};
+
+static bool gated(struct server *server, int fd, const struct question *question)
+{
+    struct gate *gate = server->user;
+    const char *headers = "ETag: \"v1\"\r\n";
+    if (!strstr(question->target, "now")) {
+        atomic_fetch_add(&gate->asked, 1);
+        while (!atomic_load(&gate->open) && !atomic_load(&server->stop))
+            usleep(500);
+        headers = gate->headers;
+    }
+    if (strstr(question->target, "absent"))
+        return send_text(fd, "HTTP/1.1 404 Not Found\r\nContent-Length: 0\r\n\r\n");
+    if (strstr(question->target, "forbidden"))
+        return send_text(fd, "HTTP/1.1 403 Forbidden\r\nContent-Length: 0\r\n\r\n");
+    return answer_well(fd, question, SEED, OBJECT_BYTES, headers);
+}
+
+struct world {
+    struct gate gate;
+    struct server server;
+    struct dmc_net *net;
+    struct dmc_store *store;
+    struct dmc_io *io, *others; /* one that the test looks at, and one for what must not come in between */
+};
+
+/* All requests started so far, and cancellations, have been taken in. */
+static void settle(struct world *world)
+{
+    struct one_read read;
+    unsigned char byte;
+    prepare(&read, world->store, "now", DMC_RANGE_SPAN, 0, &byte, 1);
+    read.request.metadata = true; /* those do not queue behind the others */
+    complete(world->others, &read.request);
+    assert_int_equal(read.request.outcome, DMC_OUTCOME_OK);
+}
+
+static void world_make(struct world *world, const char *options)
+{
+    memset(world, 0, sizeof *world);
+    world->gate.headers = "ETag: \"v1\"\r\n";
+    server_start(&world->server, gated, &world->gate);
+    struct damacy_error error = {0};
+    char uri[100], prefix[100];
+    snprintf(uri, sizeof uri, "http://127.0.0.1:%u/", world->server.port);
+    if (dmc_net_create(options, DMC_NETWORK_BYTES_DEFAULT, &world->net, &error) != DAMACY_OK ||
+        dmc_net_resolve(world->net, uri, &world->store, prefix, sizeof prefix, &error) != DAMACY_OK)
+        fail_msg("%s", error.message);
+    world->io = io_make(64, true);
+    world->others = io_make(64, true);
+}
+
+static void world_end(struct world *world)
+{
+    io_end(world->io);
+    io_end(world->others);
+    dmc_net_destroy(world->net);
+    server_end(&world->server);
+}
+
+#define READ_BYTES_MAX 20000u
+struct shared_read {
+    struct one_read one;
+    uint64_t offset;
+    unsigned char bytes[READ_BYTES_MAX];
+};
+
+static void start(struct world *world, struct shared_read *read, const char *key, uint64_t offset, size_t bytes)
+{
+    memset(read->bytes, 0, sizeof read->bytes);
+    read->offset = offset;
+    prepare(&read->one, world->store, key, DMC_RANGE_SPAN, offset, read->bytes, bytes);
+    assert_int_equal(dmc_store_start(world->io, &read->one.request), DMC_START_PENDING);
+}
+
+static void wait_for_questions(struct world *world, uint32_t count)
+{
+    uint64_t deadline_ns = dmc_clock_deadline(PATIENCE_NS);
+    while (atomic_load(&world->gate.asked) < count) {
+        assert_true(dmc_clock_ns() < deadline_ns);
+        usleep(500);
+    }
+}
+
+static void finish_all(struct world *world)
+{
+    while (dmc_io_pending(world->io))
+        wait_any(world->io);
+}
+
+static void expect_bytes(const struct shared_read *read, size_t bytes)
+{
+    if (read->one.request.outcome != DMC_OUTCOME_OK)
+        fail_msg("outcome %d: %s", read->one.request.outcome, read->one.error.message);
+    assert_int_equal(read->one.request.bytes_read, bytes);
+    assert_int_equal(read->one.request.object_bytes, OBJECT_BYTES);
+    assert_true(bytes_match(read->bytes, SEED, read->offset, bytes));
+}
+
+static struct damacy_remote_stats stats_of(struct world *world)
+{
+    struct damacy_remote_stats stats = DAMACY_REMOTE_STATS_INIT;
+    dmc_net_stats(world->net, &stats);
+    return stats;
+}
+
+static struct shared_read reads[12];
+
+/* What lies inside a range under way comes with it; what does not, or is of another object, or is metadata, goes out. */
+static void test_contained(void **state)
+{
+    (void)state;
+    struct world world;
+    struct iovec parts[3], its_parts[2];
+    world_make(&world, "{\"hedge_share\": 0}");
+    struct shared_read *leader = &reads[0];
+    memset(leader, 0, sizeof *leader);
+    leader->offset = 1000;
+    prepare(&leader->one, world.store, "a", DMC_RANGE_SPAN, 1000, NULL, 0);
+    parts[0] = (struct iovec){leader->bytes, 1500};
+    parts[1] = (struct iovec){leader->bytes + 1500, 0};
+    parts[2] = (struct iovec){leader->bytes + 1500, 2500};
+    leader->one.request.parts = parts;
+    leader->one.request.part_count = 3;
+    assert_int_equal(dmc_store_start(world.io, &leader->one.request), DMC_START_PENDING);
+    wait_for_questions(&world, 1);
+    start(&world, &reads[1], "a", 1000, 4000);
+    start(&world, &reads[2], "a", 2000, 1000);
+    memset(&reads[3], 0, sizeof reads[3]);
+    reads[3].offset = 2499;
+    prepare(&reads[3].one, world.store, "a", DMC_RANGE_SPAN, 2499, NULL, 0);
+    its_parts[0] = (struct iovec){reads[3].bytes, 2};
+    its_parts[1] = (struct iovec){reads[3].bytes + 2, 500};
+    reads[3].one.request.parts = its_parts;
+    reads[3].one.request.part_count = 2;
+    assert_int_equal(dmc_store_start(world.io, &reads[3].one.request), DMC_START_PENDING);
+    settle(&world);
+    assert_int_equal(atomic_load(&world.gate.asked), 1);
+    start(&world, &reads[4], "a", 4000, 1001);
+    start(&world, &reads[5], "a", 999, 4001);
+    start(&world, &reads[6], "b", 1000, 4000);
+    prepare(&reads[7].one, world.store, "a", DMC_RANGE_SPAN, 1000, reads[7].bytes, 4000);
+    reads[7].offset = 1000;
+    reads[7].one.request.metadata = true;
+    assert_int_equal(dmc_store_start(world.io, &reads[7].one.request), DMC_START_PENDING);
+    prepare(&reads[8].one, world.store, "a", DMC_RANGE_SUFFIX, 0, reads[8].bytes, 100);
+    reads[8].offset = OBJECT_BYTES - 100;
+    assert_int_equal(dmc_store_start(world.io, &reads[8].one.request), DMC_START_PENDING);
+    wait_for_questions(&world, 6);
+    atomic_store(&world.gate.open, true);
+    finish_all(&world);
+    static const size_t bytes[] = {4000, 4000, 1000, 502, 1001, 4001, 4000, 4000, 100};
+    for (uint32_t i = 0; i < 9; i++)
+        expect_bytes(&reads[i], bytes[i]);
+    assert_int_equal(atomic_load(&world.gate.asked), 6);
+    struct damacy_remote_stats stats = stats_of(&world);
+    assert_int_equal(stats.shared_requests, 3);
+    assert_int_equal(stats.shared_bytes, 4000 + 1000 + 502);
+    world_end(&world);
+}
+
+/* Far into a large object, where leader and follower begin in different blocks of the table. */
+static void test_places(void **state)
+{
+    (void)state;
+    struct world world;
+    world_make(&world, "{\"hedge_share\": 0}");
+    for (uint32_t i = 0; i < 40; i++) { /* all behind the end: it is the table that is tested */
+        uint64_t begin = (uint64_t)i * 0x3fffff + 0x100000;
+        atomic_store(&world.gate.open, false);
+        uint32_t asked = atomic_load(&world.gate.asked);
+        unsigned char *large = malloc(9 << 20);
+        assert_non_null(large);
+        prepare(&reads[0].one, world.store, "a", DMC_RANGE_SPAN, begin, large, 9 << 20);
+        assert_int_equal(dmc_store_start(world.io, &reads[0].one.request), DMC_START_PENDING);
+        wait_for_questions(&world, asked + 1);
+        start(&world, &reads[1], "a", begin + (9 << 20) - 10, 10);
+        settle(&world);
+        atomic_store(&world.gate.open, true);
+        finish_all(&world);
+        assert_int_equal(atomic_load(&world.gate.asked), asked + 1);
+        assert_int_equal(reads[1].one.request.outcome, DMC_OUTCOME_TRUNCATED);
+        free(large);
+    }
+    world_end(&world);
+}
+
+/* The object ends inside the leader's range: each follower is told how much of its own there is. */
+static void test_truncated(void **state)
+{
+    (void)state;
+    struct world world;
+    world_make(&world, "{\"hedge_share\": 0}");
+    start(&world, &reads[0], "a", OBJECT_BYTES - 100, 1000);
+    wait_for_questions(&world, 1);
+    start(&world, &reads[1], "a", OBJECT_BYTES - 50, 50);
+    start(&world, &reads[2], "a", OBJECT_BYTES - 50, 51);
+    start(&world, &reads[3], "a", OBJECT_BYTES + 50, 51);
+    settle(&world);
+    atomic_store(&world.gate.open, true);
+    finish_all(&world);
+    expect_bytes(&reads[1], 50);
+    assert_int_equal(reads[2].one.request.outcome, DMC_OUTCOME_TRUNCATED);
+    assert_int_equal(reads[2].one.request.bytes_read, 50);
+    assert_true(bytes_match(reads[2].bytes, SEED, OBJECT_BYTES - 50, 50));
+    assert_int_equal(reads[3].one.request.outcome, DMC_OUTCOME_TRUNCATED);
+    assert_int_equal(reads[3].one.request.bytes_read, 0);
+    assert_int_equal(atomic_load(&world.gate.asked), 1);
+    world_end(&world);
+}
+
+static void test_failure(void **state)
+{
+    (void)state;
+    struct world world;
+    world_make(&world, "{\"hedge_share\": 0}");
+    for (uint32_t i = 0; i < 3; i++)
+        start(&world, &reads[i], "forbidden", 10 * i, 1000 - 100 * i);
+    for (uint32_t i = 3; i < 6; i++)
+        start(&world, &reads[i], "absent", 10 * i, 1000 - 100 * i);
+    wait_for_questions(&world, 2);
+    settle(&world);
+    atomic_store(&world.gate.open, true);
+    finish_all(&world);
+    for (uint32_t i = 0; i < 3; i++) {
+        assert_int_equal(reads[i].one.request.outcome, DMC_OUTCOME_FAILED);
+        assert_int_equal(reads[i].one.request.status, DAMACY_IO);
+        assert_non_null(strstr(reads[i].one.error.message, "403"));
+        assert_int_equal(reads[i + 3].one.request.outcome, DMC_OUTCOME_ABSENT);
+    }
+    assert_int_equal(atomic_load(&world.gate.asked), 2);
+    world_end(&world);
+}
+
+/* The object is another one than before: nobody gets its bytes. */
+static void test_change(void **state)
+{
+    (void)state;
+    struct world world;
+    world_make(&world, "{\"hedge_share\": 0}");
+    atomic_store(&world.gate.open, true);
+    start(&world, &reads[0], "a", 0, 10);
+    finish_all(&world);
+    expect_bytes(&reads[0], 10);
+    atomic_store(&world.gate.open, false);
+    world.gate.headers = "ETag: \"v2\"\r\n";
+    for (uint32_t i = 0; i < 3; i++)
+        start(&world, &reads[i], "a", 10 * i, 1000 - 100 * i);
+    wait_for_questions(&world, 2);
+    settle(&world);
+    atomic_store(&world.gate.open, true);
+    finish_all(&world);
+    for (uint32_t i = 0; i < 3; i++) {
+        assert_int_equal(reads[i].one.request.outcome, DMC_OUTCOME_FAILED);
+        assert_non_null(strstr(reads[i].one.error.message, "changed while it was in use"));
+    }
+    assert_int_equal(atomic_load(&world.gate.asked), 2);
+    world_end(&world);
+}
+
+/* The leader is cancelled: who followed it reads for itself, and others follow that one. */
+static void test_leader_cancelled(void **state)
+{
+    (void)state;
+    struct world world;
+    world_make(&world, "{\"concurrency_max\": 1, \"hedge_share\": 0}"); /* so it must also leave its place to its followers */
+    start(&world, &reads[0], "a", 0, 5000);
+    wait_for_questions(&world, 1);
+    for (uint32_t i = 1; i < 5; i++)
+        start(&world, &reads[i], "a", 100, 1000 + i);
+    start(&world, &reads[5], "other", 100, 1000);
+    dmc_store_cancel(world.io, &reads[0].one.request);
+    assert_ptr_equal(wait_any(world.io), &reads[0].one.request);
+    assert_int_equal(reads[0].one.request.status, DAMACY_SHUTDOWN);
+    memset(reads[0].bytes, 0xee, sizeof reads[0].bytes); /* its memory is the caller's again */
+    wait_for_questions(&world, 2);
+    settle(&world);
+    atomic_store(&world.gate.open, true);
+    finish_all(&world);
+    for (uint32_t i = 1; i < 5; i++)
+        expect_bytes(&reads[i], 1000 + i);
+    expect_bytes(&reads[5], 1000);
+    assert_in_range(atomic_load(&world.gate.asked), 3, 6); /* the leader, those that no other one covers, and "other" */
+    world_end(&world);
+}
+
+/* A follower that is cancelled comes back at once, and disturbs nobody. */
+static void test_follower_cancelled(void **state)
+{
+    (void)state;
+    struct world world;
+    world_make(&world, "{\"hedge_share\": 0}");
+    start(&world, &reads[0], "a", 0, 5000);
+    wait_for_questions(&world, 1);
+    for (uint32_t i = 1; i < 6; i++)
+        start(&world, &reads[i], "a", i, 1000);
+    settle(&world);
+    for (uint32_t i = 1; i < 6; i += 2) { /* the first, the last and one in the middle of their list */
+        dmc_store_cancel(world.io, &reads[i].one.request);
+        assert_ptr_equal(wait_any(world.io), &reads[i].one.request);
+        assert_int_equal(reads[i].one.request.status, DAMACY_SHUTDOWN);
+    }
+    start(&world, &reads[6], "a", 6, 1000);
+    dmc_store_cancel(world.io, &reads[6].one.request); /* it comes with its cancellation */
+    assert_ptr_equal(wait_any(world.io), &reads[6].one.request);
+    atomic_store(&world.gate.open, true);
+    finish_all(&world);
+    expect_bytes(&reads[0], 5000);
+    expect_bytes(&reads[2], 1000);
+    expect_bytes(&reads[4], 1000);
+    assert_int_equal(atomic_load(&world.gate.asked), 1);
+    assert_int_equal(stats_of(&world).shared_requests, 2);
+    world_end(&world);
+}
+
+/* Each has the deadline of its own batch: a leader that runs out of time takes nobody with it, nor does a follower wait longer
+ * than it may. */
+static void test_deadlines(void **state)
+{
+    (void)state;
+    struct world world;
+    world_make(&world, "{\"batch_timeout\": 30, \"hedge_share\": 0}");
+    uint64_t soon_ns = dmc_clock_ns() - 30ull * SECOND_NS + SECOND_NS / 2; /* a batch with half a second left */
+    prepare(&reads[0].one, world.store, "a", DMC_RANGE_SPAN, 0, reads[0].bytes, 5000);
+    reads[0].one.request.begin_ns = soon_ns;
+    assert_int_equal(dmc_store_start(world.io, &reads[0].one.request), DMC_START_PENDING);
+    start(&world, &reads[1], "a", 100, 1000);
+    start(&world, &reads[2], "b", 0, 5000);
+    prepare(&reads[3].one, world.store, "b", DMC_RANGE_SPAN, 10, reads[3].bytes, 1000);
+    reads[3].one.request.begin_ns = soon_ns;
+    assert_int_equal(dmc_store_start(world.io, &reads[3].one.request), DMC_START_PENDING);
+    settle(&world);
+    for (uint32_t i = 0; i < 2; i++) {
+        struct dmc_request *request = wait_any(world.io);
+        assert_true(request == &reads[0].one.request || request == &reads[3].one.request);
+        assert_int_equal(request->outcome, DMC_OUTCOME_FAILED);
+        assert_non_null(strstr(request->error->message, "batch_timeout"));
+    }
+    wait_for_questions(&world, 3);
+    atomic_store(&world.gate.open, true);
+    finish_all(&world);
+    expect_bytes(&reads[1], 1000);
+    expect_bytes(&reads[2], 5000);
+    assert_int_equal(atomic_load(&world.gate.asked), 3);
+    world_end(&world);
+}
+
+/* Random ranges of few objects, random cancellations: every request comes back once, with its bytes or cancelled. The end comes
+ * with everything under way. */
+static void test_random(void **state)
+{
+    (void)state;
+    enum { READS = 60, ROUNDS = 30 };
+    static struct shared_read many[READS];
+    struct world world;
+    uint64_t seed = test_seed();
+    world_make(&world, "{\"concurrency_max\": 3, \"hedge_share\": 0}");
+    for (uint32_t round = 0; round < ROUNDS; round++) {
+        atomic_store(&world.gate.open, round % 2);
+        for (uint32_t i = 0; i < READS; i++) {
+            uint64_t random = dmc_hash_u64(seed, round * 1000 + i);
+            start(&world, &many[i], random & 1 ? "a" : "b", (random >> 1) % 8 * 1000, 500 + (random >> 4) % 8 * 1000);
+        }
+        for (uint32_t i = 0; i < READS; i++)
+            if (dmc_hash_u64(seed, ~(uint64_t)i - round * 1000) % 4 == 0)
+                dmc_store_cancel(world.io, &many[i].one.request);
+        atomic_store(&world.gate.open, true);
+        finish_all(&world);
+        for (uint32_t i = 0; i < READS; i++) {
+            if (many[i].one.request.outcome == DMC_OUTCOME_FAILED)
+                assert_int_equal(many[i].one.request.status, DAMACY_SHUTDOWN);
+            else
+                expect_bytes(&many[i], many[i].one.part.iov_len);
+        }
+    }
+    assert_true(stats_of(&world).shared_requests > 0);
+    atomic_store(&world.gate.open, false);
+    for (uint32_t i = 0; i < READS; i++)
+        start(&world, &many[i], "a", i, 8000 - 2 * i);
+    world_end(&world);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_contained),
+        cmocka_unit_test(test_places),
+        cmocka_unit_test(test_truncated),
+        cmocka_unit_test(test_failure),
+        cmocka_unit_test(test_change),
+        cmocka_unit_test(test_leader_cancelled),
+        cmocka_unit_test(test_follower_cancelled),
+        cmocka_unit_test(test_deadlines),
+        cmocka_unit_test(test_random),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
