@@ -1,8 +1,9 @@
 /* Any bytes as a stored chunk for the GPU decoders, run by the kernels' twin on the CPU: nothing outside the buffers is
  * touched, everything ends, and what the decoder calls good is what the CPU's codecs give, where these find it good, too.
  *
- * The first four bytes choose: format and way of execution, size of the chunk (two), what is needed. Of gzip and zlib chunks
- * only the headers are read here. */
+ * The first four bytes choose: format, way of execution, and whether it may stay in planes; size of the chunk (two); what is
+ * needed. Of gzip and zlib chunks only the headers are read here. */
+#include "backend/cuda/assemble_tile.h"
 #include "backend/cuda/cuda_decoder.h"
 #include "codec/blosc_layout.h"
 #include "cuda_twin_launch.h"
@@ -44,6 +45,25 @@ static bool reference_decode(const struct dmc_cuda_chunk *chunk, uint8_t *out)
     return false;
 }
 
+/* Bring what is needed of a chunk in planes into its order. */
+static void from_planes(const struct dmc_cuda_chunk *chunk, uint8_t *target)
+{
+    const uint32_t size = chunk->planes->element_bytes;
+    const struct dmc_tile_piece piece = {
+        .source = (uintptr_t)target,
+        .block_bytes = chunk->planes->block_bytes,
+        .chunk_bytes = (uint32_t)chunk->chunk_bytes,
+        .flags = (uint8_t)(DMC_PIECE_PLANES | (chunk->planes->bits ? DMC_PIECE_BIT_PLANES : 0)),
+    };
+    uint8_t *ordered = calloc(1, chunk->chunk_bytes);
+    for (uint64_t at = chunk->need_begin / size * size; at < chunk->need_end && at < chunk->chunk_bytes; at += size) {
+        uint64_t bits = dmc_tile_load_planes(&piece, (uint32_t)at, size, false);
+        memcpy(ordered + at, &bits, size);
+    }
+    memcpy(target, ordered, chunk->chunk_bytes);
+    free(ordered);
+}
+
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
     if (size < 5 || size > BYTES_MAX)
@@ -55,6 +75,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     memset(stored, 0xEE, size + 2 * DMC_CUDA_STORED_PAD_BYTES);
     memset(target, 0xCD, (bytes + 15) / 16 * 16);
     memcpy(stored + DMC_CUDA_STORED_PAD_BYTES, data, size);
+    struct dmc_cuda_planes planes = {.element_bytes = 1u << (choice >> 4 & 3)};
     struct dmc_cuda_chunk chunk = {
         .format = (enum dmc_cuda_format)(choice & 128 ? DMC_CUDA_LZ4_SIZED + (choice & 3) % 3 : choice & 3),
         .stored = stored + DMC_CUDA_STORED_PAD_BYTES,
@@ -64,6 +85,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
         .chunk_bytes = bytes,
         .need_begin = need & 1 ? (uint64_t)bytes * (need >> 5) / 16 : 0,
         .need_end = need & 1 ? (uint64_t)bytes * (8 + (need >> 1 & 7)) / 16 + 1 : bytes,
+        .planes = choice & 8 ? &planes : NULL,
     };
     static uint8_t *table;
     static const uint64_t table_bytes = 8 << 20, scratch_bytes = 1 << 20;
@@ -92,6 +114,8 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
             abort();
         uint32_t status;
         memcpy(&status, table_device, 4);
+        if (status == DMC_CUDA_STATUS_OK && planes.block_bytes)
+            from_planes(&chunk, target);
         uint8_t *expected = malloc(bytes);
         if (status == DMC_CUDA_STATUS_OK && chunk.need_begin < chunk.need_end && reference_decode(&chunk, expected)) {
             uint64_t end = chunk.need_end < bytes ? chunk.need_end : bytes;

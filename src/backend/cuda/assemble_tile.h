@@ -8,6 +8,12 @@
  *
  *     buffer:  | index: piece_count entries ... | records, 16-byte aligned ...      |
  *     tiles:   0 .. | piece 0 | piece 1 ... | tile_end
+ *
+ * A chunk that blosc shuffled comes as it was decoded, and its elements are put together where they are loaded: that saves
+ * the device a pass over all decoded bytes, and memory for them.
+ *
+ *     a block of n elements:    | byte 0 of all | byte 1 of all | ...        bytes: byte k of element i at k * n + i
+ *                               | bit 0 of all | bit 1 of all | ...          bits: bit b at bit i of the plane at b * n / 8
  */
 #ifndef DMC_ASSEMBLE_TILE_H
 #define DMC_ASSEMBLE_TILE_H
@@ -27,7 +33,13 @@
 #define DMC_TILE_THREADS 256u
 #define DMC_PIECE_STATUS_NONE UINT32_MAX
 
-enum { DMC_PIECE_SWAP = 1, DMC_PIECE_FILL = 2, DMC_PIECE_UNALIGNED = 4 };
+enum {
+    DMC_PIECE_SWAP = 1,
+    DMC_PIECE_FILL = 2,
+    DMC_PIECE_UNALIGNED = 4,
+    DMC_PIECE_PLANES = 8,     /* of a shuffled chunk */
+    DMC_PIECE_BIT_PLANES = 16 /* beside PLANES: its bits, not its bytes */
+};
 
 /* One outer axis of a piece. */
 struct dmc_tile_dim {
@@ -38,7 +50,8 @@ struct dmc_tile_dim {
 
 /* One piece. `dims` of its outer axes follow it in the buffer, outermost first. */
 struct dmc_tile_piece {
-    uint64_t source; /* device address of the first element; DMC_PIECE_FILL: bits of each row's first, in the output type */
+    uint64_t source; /* device address of the first element; DMC_PIECE_FILL: bits of each row's first, in the output type;
+                      * DMC_PIECE_PLANES: address of the chunk, up to 3 bytes behind which may be read */
     uint64_t target;
     uint64_t rows;
     uint64_t columns;
@@ -51,7 +64,10 @@ struct dmc_tile_piece {
     uint8_t output_dtype;
     uint8_t flags; /* DMC_PIECE_* */
     uint8_t dim_count;
-    uint32_t padding;
+    /* DMC_PIECE_PLANES: all are multiples of the source's element; for bits, blocks of eight elements. */
+    uint32_t source_at;   /* from the chunk's first byte to the first element, as if it were not shuffled */
+    uint32_t block_bytes; /* of a block; the last one ends with the chunk */
+    uint32_t chunk_bytes;
 };
 
 struct dmc_tile_index {
@@ -152,6 +168,125 @@ DMC_KERNEL void dmc_tile_row(const struct dmc_tile_dim *dims, uint32_t dim_count
     X(F16, f16, F32, f32)                                                                                                      \
     X(BF16, bf16, F16, f16) X(BF16, bf16, F32, f32) X(F32, f32, F16, f16) X(F32, f32, BF16, bf16) X(F64, f64, F32, f32)
 
+/* An element of a shuffled chunk: its block, and its number there. */
+struct dmc_tile_spot {
+    uint64_t block;    /* address */
+    uint32_t elements; /* of the block */
+    uint32_t element;
+};
+
+DMC_KERNEL struct dmc_tile_spot dmc_tile_spot_of(const struct dmc_tile_piece *piece, uint32_t offset, uint32_t source_bytes)
+{
+    struct dmc_tile_spot spot;
+    uint32_t begin = offset < piece->block_bytes ? 0 : offset / piece->block_bytes * piece->block_bytes;
+    uint32_t bytes = piece->chunk_bytes - begin;
+    if (bytes > piece->block_bytes)
+        bytes = piece->block_bytes;
+    spot.block = piece->source + begin;
+    spot.elements = bytes / source_bytes;
+    spot.element = (offset - begin) / source_bytes;
+    return spot;
+}
+
+/* One element at an offset of a shuffled chunk, as its bits. */
+DMC_KERNEL uint64_t dmc_tile_load_planes(const struct dmc_tile_piece *piece, uint32_t offset, uint32_t source_bytes, bool swap)
+{
+    const struct dmc_tile_spot spot = dmc_tile_spot_of(piece, offset, source_bytes);
+    const uint8_t *block = (const uint8_t *)(uintptr_t)spot.block;
+    uint64_t item = 0;
+    DMC_TILE_NO_UNROLL
+    for (uint32_t k = 0; k < source_bytes; k++) {
+        uint32_t byte = 0;
+        if ((piece->flags & DMC_PIECE_BIT_PLANES) == 0)
+            byte = block[k * spot.elements + spot.element];
+        else
+            for (uint32_t b = 0; b < 8; b++)
+                byte |= (block[(8 * k + b) * (spot.elements / 8) + spot.element / 8] >> spot.element % 8 & 1u) << b;
+        item |= (uint64_t)byte << 8 * (swap ? source_bytes - 1 - k : k);
+    }
+    return item;
+}
+
+/* Byte k of four neighbours in one block, the first one's lowest. */
+DMC_KERNEL uint32_t dmc_tile_four_bytes(struct dmc_tile_spot spot, uint32_t k)
+{
+    typedef uint32_t __attribute__((may_alias)) word_load;
+    uint64_t from = spot.block + k * spot.elements + spot.element;
+    const word_load *words = (const word_load *)(uintptr_t)(from & ~(uint64_t)3);
+    uint32_t shift = (uint32_t)(from & 3) * 8;
+    return shift == 0 ? words[0] : words[0] >> shift | words[1] << (32 - shift);
+}
+DMC_KERNEL uint32_t dmc_tile_four_bits(struct dmc_tile_spot spot, uint32_t k)
+{
+    const uint32_t plane = spot.elements / 8, shift = spot.element % 8;
+    const uint8_t *from = (const uint8_t *)(uintptr_t)spot.block + 8 * k * plane + spot.element / 8;
+    uint32_t word = 0;
+    for (uint32_t b = 0; b < 8; b++, from += plane) {
+        uint32_t four = from[0];
+        if (shift > 4)
+            four |= (uint32_t)from[1] << 8;
+        word |= ((four >> shift & 15u) * 0x204081u & 0x01010101u) << b; /* bit i of the four goes to byte i */
+    }
+    return word;
+}
+
+/* The elements of a unit, as their bits: to be loaded from there as if they lay 8 bytes apart. */
+typedef uint64_t __attribute__((may_alias)) dmc_tile_item;
+struct dmc_tile_four {
+    dmc_tile_item item[4];
+};
+
+/* Items [first, last) of a unit of a shuffled chunk, whose item 0 is, or would be, at an offset. */
+DMC_KERNEL void dmc_tile_gather_sized(const struct dmc_tile_piece *piece, int64_t offset, uint32_t first, uint32_t last,
+                                      const uint32_t source_bytes, struct dmc_tile_four *four)
+{
+    const int64_t step = piece->source_step;
+    struct dmc_tile_spot spot = dmc_tile_spot_of(piece, (uint32_t)(offset + first * step), source_bytes);
+    if (step == (int64_t)source_bytes && spot.element >= first && spot.element - first + 4 <= spot.elements) {
+        uint64_t item[4] = {0, 0, 0, 0};
+        spot.element -= first;
+        if ((piece->flags & DMC_PIECE_BIT_PLANES) == 0) {
+            for (uint32_t k = 0; k < source_bytes; k++) {
+                uint32_t word = dmc_tile_four_bytes(spot, k);
+                for (uint32_t i = 0; i < 4; i++)
+                    item[i] |= (uint64_t)(word >> 8 * i & 255u) << 8 * k;
+            }
+        } else {
+            DMC_TILE_NO_UNROLL
+            for (uint32_t k = 0; k < source_bytes; k++) {
+                uint32_t word = dmc_tile_four_bits(spot, k);
+                for (uint32_t i = 0; i < 4; i++)
+                    item[i] |= (uint64_t)(word >> 8 * i & 255u) << 8 * k;
+            }
+        }
+        for (uint32_t i = 0; i < 4; i++)
+            four->item[i] = item[i];
+        return;
+    }
+    DMC_TILE_NO_UNROLL
+    for (uint32_t i = first; i < last; i++)
+        four->item[i] = dmc_tile_load_planes(piece, (uint32_t)(offset + i * step), source_bytes, false);
+}
+
+DMC_TILE_RARE void dmc_tile_gather(const struct dmc_tile_piece *piece, int64_t offset, uint32_t first, uint32_t last,
+                                   uint32_t source_bytes, struct dmc_tile_four *four)
+{
+    switch (source_bytes) {
+    case 1: /* only of bits */
+        dmc_tile_gather_sized(piece, offset, first, last, 1, four);
+        break;
+    case 2:
+        dmc_tile_gather_sized(piece, offset, first, last, 2, four);
+        break;
+    case 4:
+        dmc_tile_gather_sized(piece, offset, first, last, 4, four);
+        break;
+    default:
+        dmc_tile_gather_sized(piece, offset, first, last, 8, four);
+        break;
+    }
+}
+
 /* Up to four neighbours, but no more than 16 bytes, leave in one store. */
 #define DMC_TILE_UNIT(type) (sizeof(type) == 8 ? 2u : 4u)
 
@@ -213,13 +348,35 @@ DMC_KERNEL uint32_t dmc_tile_key(uint32_t source, uint32_t output, uint32_t item
     }
 }
 
+DMC_KERNEL uint32_t dmc_tile_item_bytes(uint32_t dtype)
+{
+    switch (dtype) {
+    case DAMACY_BOOL:
+    case DAMACY_I8:
+    case DAMACY_U8:
+        return 1;
+    case DAMACY_I16:
+    case DAMACY_U16:
+    case DAMACY_F16:
+    case DAMACY_BF16:
+        return 2;
+    case DAMACY_I64:
+    case DAMACY_U64:
+    case DAMACY_F64:
+        return 8;
+    default:
+        return 4;
+    }
+}
+
 /* A thread's share of a tile: units thread, thread + thread_count, ... of all rows. Each row's first unit begins at or before
  * the row, where the target is aligned to a whole unit. */
 DMC_KERNEL void dmc_tile_units(const struct dmc_tile_piece *piece, const struct dmc_tile_dim *dims, struct dmc_tile tile,
                                uint32_t key, uint32_t item_bytes, uint32_t thread, uint32_t thread_count)
 {
     const uint32_t unit = item_bytes == 8 ? 2 : 4;
-    const bool swap = (piece->flags & DMC_PIECE_SWAP) != 0;
+    const bool swap = (piece->flags & DMC_PIECE_SWAP) != 0, planes = (piece->flags & DMC_PIECE_PLANES) != 0;
+    const uint32_t source_bytes = dmc_tile_item_bytes(piece->source_dtype);
     uint32_t columns = (uint32_t)(tile.column_end - tile.column_begin);
     uint32_t units = (columns + unit - 1) / unit + 1;
     uint32_t total = units * (uint32_t)(tile.row_end - tile.row_begin);
@@ -233,10 +390,17 @@ DMC_KERNEL void dmc_tile_units(const struct dmc_tile_piece *piece, const struct 
         int64_t begin = (int64_t)((at - row * units) * unit) - shift; /* column of the unit's item 0 */
         if (begin >= columns)
             continue;
-        uint64_t source = piece->source + (uint64_t)(from + ((int64_t)tile.column_begin + begin) * piece->source_step);
+        int64_t at_source = from + ((int64_t)tile.column_begin + begin) * piece->source_step, step = piece->source_step;
+        uint64_t source = piece->source + (uint64_t)at_source;
         uint32_t first = begin < 0 ? (uint32_t)-begin : 0;
         uint32_t last = begin + unit > columns ? columns - (uint32_t)begin : unit;
-        dmc_tile_unit(key, source, target + (uint64_t)(begin * (int64_t)item_bytes), piece->source_step, swap, first, last);
+        struct dmc_tile_four four;
+        if (planes) {
+            dmc_tile_gather(piece, piece->source_at + at_source, first, last, source_bytes, &four);
+            source = (uint64_t)(uintptr_t)&four;
+            step = sizeof four.item[0];
+        }
+        dmc_tile_unit(key, source, target + (uint64_t)(begin * (int64_t)item_bytes), step, swap, first, last);
     }
 }
 
@@ -327,33 +491,13 @@ DMC_KERNEL void dmc_tile_store(uint64_t address, uint32_t item_bytes, uint64_t b
     }
 }
 
-DMC_KERNEL uint32_t dmc_tile_item_bytes(uint32_t dtype)
-{
-    switch (dtype) {
-    case DAMACY_BOOL:
-    case DAMACY_I8:
-    case DAMACY_U8:
-        return 1;
-    case DAMACY_I16:
-    case DAMACY_U16:
-    case DAMACY_F16:
-    case DAMACY_BF16:
-        return 2;
-    case DAMACY_I64:
-    case DAMACY_U64:
-    case DAMACY_F64:
-        return 8;
-    default:
-        return 4;
-    }
-}
-
 /* Any pair, any address, and fills: an element at a time. */
 DMC_TILE_RARE void dmc_tile_any(const struct dmc_tile_piece *piece, const struct dmc_tile_dim *dims, struct dmc_tile tile,
                                 uint32_t thread, uint32_t thread_count)
 {
     uint32_t source_bytes = dmc_tile_item_bytes(piece->source_dtype), output_bytes = dmc_tile_item_bytes(piece->output_dtype);
     const bool fill = (piece->flags & DMC_PIECE_FILL) != 0, swap = (piece->flags & DMC_PIECE_SWAP) != 0;
+    const bool planes = (piece->flags & DMC_PIECE_PLANES) != 0;
     uint32_t columns = (uint32_t)(tile.column_end - tile.column_begin);
     uint32_t total = columns * (uint32_t)(tile.row_end - tile.row_begin);
     DMC_TILE_NO_UNROLL
@@ -363,10 +507,12 @@ DMC_TILE_RARE void dmc_tile_any(const struct dmc_tile_piece *piece, const struct
         dmc_tile_row(dims, piece->dim_count, tile.row_begin + row, &from, &to);
         uint64_t column = tile.column_begin + (at - row * columns);
         uint64_t bits = column % 2 == 0 ? piece->source : (uint64_t)piece->source_step;
-        if (!fill)
-            bits = dmc_tile_convert(
-                dmc_tile_load(piece->source + (uint64_t)(from + (int64_t)column * piece->source_step), source_bytes, swap),
-                piece->source_dtype, piece->output_dtype);
+        if (!fill) {
+            from += (int64_t)column * piece->source_step;
+            bits = planes ? dmc_tile_load_planes(piece, (uint32_t)(piece->source_at + from), source_bytes, swap)
+                          : dmc_tile_load(piece->source + (uint64_t)from, source_bytes, swap);
+            bits = dmc_tile_convert(bits, piece->source_dtype, piece->output_dtype);
+        }
         dmc_tile_store(piece->target + (uint64_t)to + column * output_bytes, output_bytes, bits);
     }
 }

@@ -57,6 +57,14 @@ const char *dmc_cuda_verdict_name(enum dmc_cuda_verdict verdict);
 /* Of enum dmc_cuda_status, in cuda_status.h. */
 const char *dmc_cuda_status_name(uint32_t status);
 
+/* Leave a shuffled blosc chunk in planes, for whoever loads its elements to put them together (assemble_tile.h). */
+struct dmc_cuda_planes {
+    uint32_t element_bytes; /* that the reader of the decoded bytes loads; shuffles of other sizes are undone here */
+    uint32_t block_bytes;   /* out, of add: elements are shuffled in blocks of so many bytes, of which the last may be shorter;
+                             * 0: the decoded bytes are as they should be */
+    bool bits;              /* out: bit by bit */
+};
+
 /* One stored chunk. Its decoded bytes go to target_device. */
 struct dmc_cuda_chunk {
     enum dmc_cuda_format format;
@@ -69,6 +77,7 @@ struct dmc_cuda_chunk {
     uint64_t chunk_bytes;   /* of the decoded chunk, exactly; at most DMC_CUDA_CHUNK_BYTES_MAX */
     uint64_t need_begin;    /* decoded bytes that must be right afterwards; the others may or may not be written */
     uint64_t need_end;
+    struct dmc_cuda_planes *planes; /* NULL: undo every shuffle */
 };
 #define DMC_CUDA_CHUNK_BYTES_MAX (1u << 30)
 #define DMC_CUDA_STORED_PAD_BYTES 64

@@ -132,11 +132,16 @@ static void enter(const struct placing *placing, const struct dmc_wave_place *pl
 /* Describe a chunk to the wave's decoder; its stored bytes go, or went, to place->stored. */
 static enum dmc_cuda_verdict add_to_wave(const struct placing *placing, const struct dmc_wave_place *place,
                                          enum dmc_cuda_format format, uint64_t stored_bytes, uint64_t stored_device,
-                                         uint32_t *status)
+                                         struct dmc_wave_source *source)
 {
     const struct dmc_chunk *chunk = placing->chunk;
     const bool whole = placing->reader->engine->options.verify_full;
-    *status = DMC_PIECE_STATUS_NONE;
+    *source = (struct dmc_wave_source){
+        .chunk_device = dmc_wave_decoded_device(place),
+        .chunk_bytes = chunk->chunk_bytes,
+        .planes = {.element_bytes = (uint32_t)damacy_dtype_bytes(placing->array->zarr->dtype)},
+        .status = DMC_PIECE_STATUS_NONE,
+    };
     if (placing->reader->engine->options.bypass_decode)
         return DMC_CUDA_OK;
     struct dmc_cuda_chunk described = {
@@ -144,12 +149,13 @@ static enum dmc_cuda_verdict add_to_wave(const struct placing *placing, const st
         .stored = placing->data,
         .stored_bytes = stored_bytes,
         .stored_device = stored_device,
-        .target_device = dmc_wave_decoded_device(place),
+        .target_device = source->chunk_device,
         .chunk_bytes = chunk->chunk_bytes,
         .need_begin = whole ? 0 : chunk->need_begin,
         .need_end = whole ? chunk->chunk_bytes : chunk->need_end,
+        .planes = &source->planes,
     };
-    enum dmc_cuda_verdict verdict = dmc_cuda_wave_add(place->wave->decode, &described, status);
+    enum dmc_cuda_verdict verdict = dmc_cuda_wave_add(place->wave->decode, &described, &source->status);
     if (verdict == DMC_CUDA_OK)
         dmc_placement_count_device(&placing->reader->engine->placement, dmc_placement_kind_of(format, chunk->chunk_bytes),
                                    chunk->chunk_bytes);
@@ -175,16 +181,15 @@ static enum device_answer place_stored(struct placing *placing, enum dmc_cuda_fo
         if (!dmc_wave_fits(limits, &room) || job->full_count >= FULL_MAX)
             return DEVICE_CANNOT;
         struct dmc_wave_place place;
-        uint32_t status;
+        struct dmc_wave_source source;
         if (!reserve(reader, &room, &place))
             return DEVICE_NO_ROOM;
         memcpy(dmc_wave_stored(&place), placing->data, stored_bytes);
         enum dmc_cuda_verdict verdict =
-            add_to_wave(placing, &place, format, stored_bytes, dmc_wave_stored_device(&place), &status);
+            add_to_wave(placing, &place, format, stored_bytes, dmc_wave_stored_device(&place), &source);
         if (verdict == DMC_CUDA_OK) {
-            dmc_wave_write_pieces(&place, job->batch, placing->array, job->piece, *piece_end, dmc_wave_decoded_device(&place),
-                                  status, false);
-            enter(placing, &place, job->read, status);
+            dmc_wave_write_pieces(&place, job->batch, placing->array, job->piece, *piece_end, &source);
+            enter(placing, &place, job->read, source.status);
             written(reader, &place, false);
             return DEVICE_DONE;
         }
@@ -269,7 +274,8 @@ static enum dmc_cuda_reader_step place_decoded(struct placing *placing, uint32_t
         *piece_end = placing->chunk->piece_end;
         return STEP_DONE;
     }
-    dmc_wave_write_pieces(&place, job->batch, placing->array, job->piece, *piece_end, device, DMC_PIECE_STATUS_NONE, false);
+    const struct dmc_wave_source source = {.chunk_device = device, .status = DMC_PIECE_STATUS_NONE};
+    dmc_wave_write_pieces(&place, job->batch, placing->array, job->piece, *piece_end, &source);
     enter(placing, &place, DMC_WAVE_READ_NONE, DMC_PIECE_STATUS_NONE);
     written(reader, &place, false);
     return STEP_DONE;
@@ -284,7 +290,8 @@ static enum dmc_cuda_reader_step place_fill(struct placing *placing, uint32_t *p
     struct dmc_wave_place place;
     if (!reserve(placing->reader, &room, &place))
         return STEP_NO_ROOM;
-    dmc_wave_write_pieces(&place, job->batch, placing->array, job->piece, *piece_end, 0, DMC_PIECE_STATUS_NONE, true);
+    const struct dmc_wave_source source = {.status = DMC_PIECE_STATUS_NONE, .fill = true};
+    dmc_wave_write_pieces(&place, job->batch, placing->array, job->piece, *piece_end, &source);
     enter(placing, &place, DMC_WAVE_READ_NONE, DMC_PIECE_STATUS_NONE);
     written(placing->reader, &place, false);
     if (job->piece == placing->chunk->piece_begin)
@@ -413,26 +420,24 @@ static bool place_landed_chunk(struct placing *placing, enum dmc_chunk_verdict v
     const uint64_t device = place->wave->memory + (uint64_t)(placing->data - place->wave->pinned);
     enum dmc_cuda_format format;
     uint64_t stored_bytes;
-    uint32_t status = DMC_PIECE_STATUS_NONE;
+    struct dmc_wave_source source = {.status = DMC_PIECE_STATUS_NONE};
     if (verdict == DMC_CHUNK_FILL) {
         dmc_counter_add(&placing->reader->fill, 1, 0, 0);
-        dmc_wave_write_pieces(place, job->batch, placing->array, chunk->piece_begin, chunk->piece_end, 0, status, true);
+        source.fill = true;
     } else if (placing->array->chain->raw) {
-        dmc_wave_write_pieces(place, job->batch, placing->array, chunk->piece_begin, chunk->piece_end,
-                              device - chunk->part_begin, status, false);
+        source.chunk_device = device - chunk->part_begin;
     } else {
         if (!device_format(placing, &format, &stored_bytes))
             return false;
-        enum dmc_cuda_verdict answer = add_to_wave(placing, place, format, stored_bytes, device, &status);
+        enum dmc_cuda_verdict answer = add_to_wave(placing, place, format, stored_bytes, device, &source);
         if (answer != DMC_CUDA_OK) {
             *full = *full || answer == DMC_CUDA_FULL;
             return false;
         }
-        dmc_wave_write_pieces(place, job->batch, placing->array, chunk->piece_begin, chunk->piece_end,
-                              dmc_wave_decoded_device(place), status, false);
         place->decoded += dmc_wave_decoded_bytes(chunk->chunk_bytes);
     }
-    enter(placing, place, status == DMC_PIECE_STATUS_NONE ? DMC_WAVE_READ_NONE : job->read, status);
+    dmc_wave_write_pieces(place, job->batch, placing->array, chunk->piece_begin, chunk->piece_end, &source);
+    enter(placing, place, source.status == DMC_PIECE_STATUS_NONE ? DMC_WAVE_READ_NONE : job->read, source.status);
     place->entry++;
     return true;
 }

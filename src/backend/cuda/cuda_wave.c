@@ -197,11 +197,11 @@ uint32_t dmc_wave_measure(const struct dmc_wave_limits *limits, const struct dmc
 }
 
 void dmc_wave_write_pieces(struct dmc_wave_place *place, const struct dmc_backend_batch *batch,
-                           const struct dmc_backend_array *array, uint32_t begin, uint32_t end, uint64_t chunk_device,
-                           uint32_t status, bool fill)
+                           const struct dmc_backend_array *array, uint32_t begin, uint32_t end,
+                           const struct dmc_wave_source *source)
 {
     struct dmc_wave *wave = place->wave;
-    fill = fill || wave->fills_only;
+    const bool fill = source->fill || wave->fills_only, planes = !fill && source->planes.block_bytes != 0;
     struct dmc_tile_index *index = (struct dmc_tile_index *)(wave->pinned + wave->index_at) + place->piece;
     uint64_t record_at = place->record, tile = place->tile_begin;
     uint64_t item_bytes = damacy_dtype_bytes(array->zarr->dtype);
@@ -216,18 +216,25 @@ void dmc_wave_write_pieces(struct dmc_wave_place *place, const struct dmc_backen
         tile += dmc_tile_cut(record);
         record->target = (uint64_t)(uintptr_t)tensor->data + piece->target_offset;
         record->source_step = dims[piece->dim_count - 1].source_stride;
-        record->status = status;
+        record->status = source->status;
         record->source_dtype = (uint8_t)array->zarr->dtype;
         record->output_dtype = (uint8_t)tensor->dtype;
         record->dim_count = (uint8_t)(piece->dim_count - 1);
-        record->source = chunk_device + piece->source_offset;
+        record->source = source->chunk_device + piece->source_offset;
+        if (planes) {
+            record->source = source->chunk_device;
+            record->source_at = (uint32_t)piece->source_offset;
+            record->block_bytes = source->planes.block_bytes;
+            record->chunk_bytes = (uint32_t)source->chunk_bytes;
+            record->flags = (uint8_t)(DMC_PIECE_PLANES | (source->planes.bits ? DMC_PIECE_BIT_PLANES : 0));
+        }
         if (fill) {
             uint64_t bits[2];
             dmc_scatter_fill_bits(tensor->dtype, dmc_piece_fill(array, piece, batch->plan.dims), bits);
             record->source = bits[0];
             record->source_step = (int64_t)bits[1];
         }
-        record->flags = (uint8_t)((fill ? DMC_PIECE_FILL : 0) | (array->chain->swap ? DMC_PIECE_SWAP : 0));
+        record->flags |= (uint8_t)((fill ? DMC_PIECE_FILL : 0) | (array->chain->swap ? DMC_PIECE_SWAP : 0));
         uint64_t odd = record->source | (uint64_t)record->source_step;
         for (uint32_t d = 0; d < record->dim_count; d++) {
             outer[d] = (struct dmc_tile_dim){dims[d].extent, dims[d].source_stride, dims[d].target_stride};

@@ -140,11 +140,19 @@ static inline uint64_t dmc_wave_decoded_device(const struct dmc_wave_place *plac
  * wave would not hold together with those before it. Returns where it stopped, at least begin + 1. */
 uint32_t dmc_wave_measure(const struct dmc_wave_limits *limits, const struct dmc_backend_batch *batch, uint32_t begin,
                           uint32_t end, struct dmc_wave_room *room);
-/* Write the records, and move the place behind them. chunk_device: address of the decoded chunk's byte 0 (or where it would
- * be); ignored for fills. */
+/* Where the elements of a chunk's pieces come from. */
+struct dmc_wave_source {
+    uint64_t chunk_device; /* address of the decoded chunk's byte 0 (or where it would be); ignored for fills */
+    uint64_t chunk_bytes;  /* only of a chunk in planes */
+    struct dmc_cuda_planes planes;
+    uint32_t status; /* the chunk's place among the statuses, or DMC_PIECE_STATUS_NONE */
+    bool fill;
+};
+
+/* Write the records, and move the place behind them. */
 void dmc_wave_write_pieces(struct dmc_wave_place *place, const struct dmc_backend_batch *batch,
-                           const struct dmc_backend_array *array, uint32_t begin, uint32_t end, uint64_t chunk_device,
-                           uint32_t status, bool fill);
+                           const struct dmc_backend_array *array, uint32_t begin, uint32_t end,
+                           const struct dmc_wave_source *source);
 /* The same for pieces that shall not be assembled, with all that was reserved for them: they become fills of no rows. */
 void dmc_wave_write_nothing(struct dmc_wave_place *place, const struct dmc_wave_room *room);
 

@@ -1,7 +1,7 @@
 /* Goal: the body of the assemble kernel gives the same bits as the CPU's loops, for every pair of types, in both byte orders,
- * for any strides, addresses and sizes, with any number of threads, and touches nothing else; fills and pieces of bad chunks
- * likewise. Method: the body runs on the CPU, thread by thread, over random pieces of random bytes; the scatter functions say
- * what is right. DAMACY_TEST_SEED repeats a run. */
+ * for any strides, addresses and sizes, with any number of threads, and touches nothing else; fills, pieces of bad chunks and
+ * shuffled chunks likewise. Method: the body runs on the CPU, thread by thread, over random pieces of random bytes; the scatter
+ * functions say what is right. DAMACY_TEST_SEED repeats a run. */
 #include "backend/cuda/assemble_tile.h"
 
 #include "backend/kernels/scatter.h"
@@ -180,6 +180,72 @@ static void bad_chunks_are_left_out(void **state)
     }
 }
 
+/* `source` as blosc shuffles it, in blocks. */
+static void shuffle(uint8_t *shuffled, uint32_t item_bytes, uint32_t block_bytes, bool bits)
+{
+    for (uint32_t begin = 0; begin < SOURCE_BYTES; begin += block_bytes) {
+        uint32_t bytes = SOURCE_BYTES - begin < block_bytes ? SOURCE_BYTES - begin : block_bytes, n = bytes / item_bytes;
+        memset(shuffled + begin, 0, bytes);
+        for (uint32_t i = 0; i < n; i++)
+            for (uint32_t k = 0; k < item_bytes; k++) {
+                uint8_t byte = source[begin + i * item_bytes + k];
+                if (!bits)
+                    shuffled[begin + k * n + i] = byte;
+                for (uint32_t b = 0; bits && b < 8; b++)
+                    shuffled[begin + (8 * k + b) * (n / 8) + i / 8] |= (uint8_t)((byte >> b & 1) << i % 8);
+            }
+    }
+}
+
+/* All pairs whose source has so many bytes. Returns how many pieces lay in a shuffled chunk. */
+static uint32_t shuffled_pairs(const uint8_t *shuffled, uint32_t item_bytes, uint32_t block_bytes, bool bits)
+{
+    uint32_t pieces = 0;
+    for (int from = 1; from < DAMACY_DTYPE_COUNT; from++)
+        for (int to = 1; to < DAMACY_DTYPE_COUNT; to++) {
+            struct record record;
+            if (damacy_dtype_bytes(from) != item_bytes || !dmc_scatter_select(from, false, to))
+                continue;
+            do {
+                while (!make_record(&record, from, to, random_below(4) == 0))
+                    continue;
+            } while ((record.piece.flags & DMC_PIECE_UNALIGNED) != 0);
+            memset(target, 0x5a, sizeof target);
+            memset(expected, 0x5a, sizeof expected);
+            expect(&record);
+            record.piece.source_at = (uint32_t)(record.piece.source - (uint64_t)(uintptr_t)source);
+            record.piece.source = (uint64_t)(uintptr_t)shuffled;
+            record.piece.block_bytes = block_bytes;
+            record.piece.chunk_bytes = SOURCE_BYTES;
+            record.piece.flags |= DMC_PIECE_PLANES | (bits ? DMC_PIECE_BIT_PLANES : 0);
+            run(&record, NULL);
+            if (memcmp(target, expected, sizeof target) != 0)
+                fail_msg("%s to %s, %s in blocks of %u", damacy_dtype_str(from), damacy_dtype_str(to), bits ? "bits" : "bytes",
+                         block_bytes);
+            pieces++;
+        }
+    return pieces;
+}
+
+static void shuffled_chunks_agree(void **state)
+{
+    (void)state;
+    uint8_t *shuffled = aligned_alloc(64, SOURCE_BYTES); /* to the byte, for the sanitizer */
+    uint32_t pieces = 0;
+    fill_random(source, sizeof source);
+    for (uint32_t item_bytes = 1; item_bytes <= 8; item_bytes *= 2)
+        for (uint32_t bits = item_bytes == 1; bits < 2; bits++)
+            for (int round = 0; round < 8; round++) {
+                uint32_t multiple = item_bytes * (bits ? 8 : 1);
+                uint32_t blocks = (uint32_t)random_below(round % 2 ? 40 : SOURCE_BYTES / multiple);
+                uint32_t block_bytes = round == 0 ? SOURCE_BYTES : (1 + blocks) * multiple;
+                shuffle(shuffled, item_bytes, block_bytes, bits != 0);
+                pieces += shuffled_pairs(shuffled, item_bytes, block_bytes, bits != 0);
+            }
+    assert_true(pieces > 500);
+    free(shuffled);
+}
+
 int main(void)
 {
     const char *seed = getenv("DAMACY_TEST_SEED");
@@ -190,6 +256,7 @@ int main(void)
         cmocka_unit_test(pairs_agree),
         cmocka_unit_test(fills_agree),
         cmocka_unit_test(bad_chunks_are_left_out),
+        cmocka_unit_test(shuffled_chunks_agree),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -1,8 +1,9 @@
 /* blosc chunks, on the host: which streams are needed, and where their bytes go. The format is in codec/blosc_layout.h; what is
  * needed for which bytes is as in codec/codec_blosc.c.
  *
- * A block without filter decodes in place. A shuffled one decodes into scratch memory, from where a last kernel brings the
- * bytes (or bits) of the elements together. */
+ * A block without filter decodes in place, and so does a shuffled one where the caller takes the elements' bytes (or bits) from
+ * their planes: assemble does, if all blocks are of its elements. Else a shuffled block decodes into scratch memory, from where
+ * a last kernel brings them together. */
 #include "base/bytes.h"
 #include "codec/blosc_layout.h"
 #include "decode_emit.h"
@@ -12,6 +13,7 @@
 struct blosc {
     const struct dmc_gd_part *part;
     struct dmc_blosc_layout layout;
+    bool planes; /* shuffled blocks stay as they are */
 };
 
 /* The stream at *at, which moves behind it. */
@@ -24,14 +26,15 @@ static bool stream_next(const struct blosc *blosc, uint64_t *at, uint64_t *store
     return *stored <= blosc->layout.stored_bytes - *at;
 }
 
-/* The streams of a block, each of stream_bytes: to target + i * stream_bytes. [begin, end) of the block are needed. */
+/* The streams of a block, each of stream_bytes: to target + i * stream_bytes. [begin, end) of the block are needed; of a
+ * shuffled one the first stream_need of each stream. */
 static enum dmc_cuda_verdict streams_emit(struct dmc_gd_emit *emit, const struct blosc *blosc, uint64_t at, uint32_t count,
-                                          uint64_t stream_bytes, uint64_t target, bool in_scratch, uint64_t begin, uint64_t end,
-                                          uint64_t stream_need)
+                                          uint64_t stream_bytes, uint64_t target, bool in_scratch, bool filtered,
+                                          uint64_t begin, uint64_t end, uint64_t stream_need)
 {
     for (uint32_t i = 0; i < count; i++) {
         uint64_t stored, from = i * stream_bytes;
-        if (!in_scratch && from >= end)
+        if (!filtered && from >= end)
             break;
         if (!stream_next(blosc, &at, &stored))
             return DMC_CUDA_DAMAGED;
@@ -45,7 +48,7 @@ static enum dmc_cuda_verdict streams_emit(struct dmc_gd_emit *emit, const struct
             .in_scratch = in_scratch,
         };
         at += stored;
-        if (!in_scratch) {
+        if (!filtered) {
             if (from + stream_bytes <= begin)
                 continue;
             part.need_begin = begin > from ? begin - from : 0;
@@ -105,16 +108,33 @@ static enum dmc_cuda_verdict block_emit(struct dmc_gd_emit *emit, const struct b
     bool filtered = elements > 0 && (layout->byte_shuffle || (layout->bit_shuffle && elements % 8 == 0));
     uint64_t target = blosc->part->target + block_at;
     if (!filtered)
-        return streams_emit(emit, blosc, at, count, stream_bytes, target, blosc->part->in_scratch, begin, end, 0);
-    /* The first elements' bytes are the first of each stream; their bits, or the planes of an unsplit block, are all over it.
+        return streams_emit(emit, blosc, at, count, stream_bytes, target, blosc->part->in_scratch, false, begin, end, 0);
+    /* The first elements' bytes are the first of each stream, or of each plane of an unsplit block; their bits are all over it.
      */
     uint64_t element_end = dmc_min_u64(dmc_round_up(dmc_ceil_div(end, layout->typesize), 8), elements);
-    uint64_t stream_need = count > 1 && layout->byte_shuffle ? element_end : stream_bytes;
+    uint64_t stream_need = stream_bytes;
+    if (layout->byte_shuffle && count > 1)
+        stream_need = element_end;
+    else if (layout->byte_shuffle && end <= elements * layout->typesize)
+        stream_need = (layout->typesize - 1) * elements + element_end;
+    if (blosc->planes)
+        return streams_emit(emit, blosc, at, count, stream_bytes, target, blosc->part->in_scratch, true, begin, end,
+                            stream_need);
     uint64_t scratch = dmc_gd_emit_scratch(emit, bytes + 16);
-    enum dmc_cuda_verdict verdict = streams_emit(emit, blosc, at, count, stream_bytes, scratch, true, 0, bytes, stream_need);
+    enum dmc_cuda_verdict verdict =
+        streams_emit(emit, blosc, at, count, stream_bytes, scratch, true, true, begin, end, stream_need);
     if (!verdict)
         unfilter_emit(emit, blosc, scratch, target, bytes, begin, end);
     return verdict;
+}
+
+/* Are the elements that the caller loads those of every block? Then nothing is behind the last element of a block, and where
+ * bits are shuffled, they are in all blocks. */
+static bool planes_fit(const struct dmc_blosc_layout *layout, uint32_t element_bytes)
+{
+    uint64_t multiple = (uint64_t)element_bytes * (layout->bit_shuffle ? 8 : 1);
+    return (layout->byte_shuffle || layout->bit_shuffle) && layout->typesize == element_bytes &&
+           layout->bytes % multiple == 0 && (layout->block_count == 1 || layout->block_bytes % multiple == 0);
 }
 
 enum dmc_cuda_verdict dmc_gd_emit_blosc(struct dmc_gd_emit *emit, const struct dmc_gd_part *part)
@@ -134,6 +154,11 @@ enum dmc_cuda_verdict dmc_gd_emit_blosc(struct dmc_gd_emit *emit, const struct d
     }
     if (layout->inner != DMC_BLOSC_ZSTD && layout->inner != DMC_BLOSC_LZ4)
         return DMC_CUDA_UNSUPPORTED;
+    blosc.planes = planes_fit(layout, emit->plane_element_bytes);
+    if (blosc.planes) {
+        emit->now.plane_block_bytes = (uint32_t)dmc_min_u64(layout->block_bytes, layout->bytes);
+        emit->now.plane_bits = layout->bit_shuffle;
+    }
     for (uint64_t block = part->need_begin / layout->block_bytes; block * layout->block_bytes < part->need_end; block++) {
         uint64_t block_at = block * layout->block_bytes;
         uint64_t begin = part->need_begin > block_at ? part->need_begin - block_at : 0;

@@ -80,6 +80,7 @@ enum dmc_cuda_verdict dmc_gd_emit_chunk(struct dmc_gd_emit *emit, const struct d
         return DMC_CUDA_UNSUPPORTED;
     if (part.need_begin >= part.need_end)
         return DMC_CUDA_OK;
+    emit->plane_element_bytes = chunk->planes ? chunk->planes->element_bytes : 0;
     switch (chunk->format) {
     case DMC_CUDA_ZSTD:
         return dmc_gd_emit_zstd(emit, &part);

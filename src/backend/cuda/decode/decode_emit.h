@@ -23,8 +23,10 @@ extern const uint32_t dmc_gd_kind_bytes[DMC_GD_KINDS];
 
 struct dmc_gd_counts {
     uint32_t of[DMC_GD_KINDS];
-    uint32_t trees;           /* blocks with Huffman-coded literals */
-    uint32_t sequence_blocks; /* blocks with sequences */
+    uint32_t trees;             /* blocks with Huffman-coded literals */
+    uint32_t sequence_blocks;   /* blocks with sequences */
+    uint32_t plane_block_bytes; /* of a chunk that is left in planes; see struct dmc_cuda_planes */
+    uint32_t plane_bits;
     uint64_t scratch_bytes;
     uint64_t sequences;
     uint64_t literals;
@@ -38,6 +40,7 @@ struct dmc_gd_emit {
     uint64_t first[DMC_GD_KINDS]; /* places in the table, in bytes */
     uint64_t scratch;             /* where the chunk's scratch memory begins */
     uint32_t chunk;
+    uint32_t plane_element_bytes; /* 0: not to be left in planes */
     bool overflow;
     union {
         struct dmc_gd_unit unit;

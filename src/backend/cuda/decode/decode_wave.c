@@ -211,6 +211,10 @@ enum dmc_cuda_verdict dmc_cuda_wave_add(struct dmc_cuda_wave *wave, const struct
         return verdict == DMC_CUDA_UNSUPPORTED ? verdict : DMC_CUDA_DAMAGED;
     }
     *index = write.chunk;
+    if (chunk->planes) {
+        chunk->planes->block_bytes = count.now.plane_block_bytes;
+        chunk->planes->bits = count.now.plane_bits != 0;
+    }
     return DMC_CUDA_OK;
 }
 
@@ -433,13 +437,14 @@ int dmc_cuda_wave_enqueue(struct dmc_cuda_wave *wave, const struct dmc_cuda_laun
 void dmc_cuda_advise_count(enum dmc_cuda_format format, uint64_t chunk_bytes, uint64_t stored_bytes, uint32_t chunks,
                            struct dmc_cuda_advice *advice)
 {
-    /* Scratch a decoded byte, measured: 0.7 to 0.95 for images of 16 bits behind zstd; 0.5 where they were shuffled, which a
-     * blosc chunk has in scratch memory once more. Data that hardly shrink have neither sequences nor trees. */
+    /* Scratch a decoded byte, measured: 0.7 to 0.95 for images of 16 bits behind zstd; 0.5 where they were shuffled. A blosc
+     * chunk that is not left in planes (odd element sizes) takes as much again as it decodes to: of those a wave holds fewer.
+     * Data that hardly shrink have neither sequences nor trees. */
     uint64_t blocks = dmc_ceil_div(dmc_max_u64(chunk_bytes, 1), DMC_GD_BLOCK_BYTES_MAX), scratch = 0;
     if (format == DMC_CUDA_ZSTD)
         scratch = chunk_bytes;
     else if (format == DMC_CUDA_BLOSC)
-        scratch = chunk_bytes + chunk_bytes * 5 / 8, blocks *= 4;
+        scratch = chunk_bytes * 5 / 8, blocks *= 4;
     else if (format == DMC_CUDA_GZIP || format == DMC_CUDA_ZLIB)
         scratch = stored_bytes > 0 ? stored_bytes : chunk_bytes;
     if (format == DMC_CUDA_ZSTD && stored_bytes > 0 && stored_bytes < chunk_bytes / 4)
