@@ -313,6 +313,7 @@ def deliver(reader: Reader, crops: Sequence[Crop]) -> int:
     delivered = 0
     for batch in reader.batches(crops):
         delivered += len(batch)
+        del batch  # as the C readers do, who give a batch back before they ask for the next
     if delivered != len(crops):
         raise RuntimeError(f"{delivered} samples came for {len(crops)}")
     return delivered

@@ -188,10 +188,10 @@ static int only_field(struct dmc_batch_object *self)
     return -1;
 }
 
-static PyObject *batch_dlpack(PyObject *self, PyObject *args, PyObject *kwargs)
+static PyObject *batch_dlpack(PyObject *self, PyObject *const *args, Py_ssize_t count, PyObject *names)
 {
     struct dmc_batch_object *batch = (struct dmc_batch_object *)self;
-    return only_field(batch) < 0 ? NULL : dmc_dlpack_capsule(batch, 0, args, kwargs);
+    return only_field(batch) < 0 ? NULL : dmc_dlpack_capsule(batch, 0, args, count, names);
 }
 
 static PyObject *batch_dlpack_device(PyObject *self, PyObject *unused)
@@ -286,7 +286,7 @@ PyTypeObject *dmc_batch_type_create(void)
         {"items", batch_items, METH_NOARGS, "items($self, /)\n--\n\nPairs of name and tensor."},
         {"__enter__", batch_enter, METH_NOARGS, "__enter__($self, /)\n--\n\nThe tensor, or a dict of them by name."},
         {"__exit__", batch_exit, METH_VARARGS, "__exit__($self, /, *exception)\n--\n\nRelease."},
-        {"__dlpack__", (PyCFunction)(void (*)(void))batch_dlpack, METH_VARARGS | METH_KEYWORDS,
+        {"__dlpack__", (PyCFunction)(void (*)(void))batch_dlpack, METH_FASTCALL | METH_KEYWORDS,
          "__dlpack__($self, /, *, stream=None, max_version=None, dl_device=None, copy=None)\n--\n\nExport the single field."},
         {"__dlpack_device__", batch_dlpack_device, METH_NOARGS,
          "__dlpack_device__($self, /)\n--\n\n(1, 0): the CPU; (2, n): CUDA device n."},

@@ -29,7 +29,6 @@
 #include <stdatomic.h>
 #include <stdbool.h>
 #include <stdint.h>
-#include <sys/types.h>
 
 #define DMC_STATUS_COUNT (DAMACY_INTERNAL + 1)
 
@@ -42,6 +41,8 @@ struct core {
     PyTypeObject *sample, *array_source, *pipeline, *iterator, *batch, *tensor;
 };
 extern struct core dmc_core;
+
+unsigned dmc_python_forks(void); /* module.c */
 
 /* errors.c. `raise` functions set an exception and return NULL or -1, so that callers can return at once. */
 PyObject *dmc_make_exception(const struct damacy_error *error); /* new reference */
@@ -84,7 +85,8 @@ int dmc_tensor_get_buffer(PyObject *exporter, struct dmc_batch_object *batch, ui
 void dmc_tensor_release_buffer(PyObject *exporter, Py_buffer *view);
 
 /* dlpack_capsule.c */
-PyObject *dmc_dlpack_capsule(struct dmc_batch_object *batch, uint32_t field, PyObject *args, PyObject *kwargs);
+PyObject *dmc_dlpack_capsule(struct dmc_batch_object *batch, uint32_t field, PyObject *const *args, Py_ssize_t count,
+                             PyObject *names); /* arguments as METH_FASTCALL | METH_KEYWORDS has them */
 PyObject *dmc_dlpack_device(struct dmc_batch_object *batch);
 /* "cpu" or "cuda:1". */
 PyObject *dmc_device_name(enum damacy_device_type device, int32_t ordinal);
@@ -123,7 +125,7 @@ struct dmc_pipeline_object {
         /* constant */
         PyObject *config;
     PyObject *names; /* tuple of str */
-    pid_t pid;       /* of the process that made it */
+    unsigned forks;  /* dmc_python_forks() of the process that made it */
     uint32_t field_count;
     uint32_t samples_per_batch;
     uint32_t lookahead_samples;

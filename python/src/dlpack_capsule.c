@@ -92,15 +92,40 @@ static int parse_stream(PyObject *stream, const struct damacy_batch_info *info, 
     return 0;
 }
 
-/* stream, max_version, dl_device and copy of `__dlpack__`, as the array API standard has them. */
-static int parse_arguments(PyObject *args, PyObject *kwargs, const struct damacy_batch_info *info, struct wishes *wishes)
+enum { STREAM, MAX_VERSION, DL_DEVICE, COPY, ARGUMENT_COUNT };
+
+/* Sorts what came in by name. PyArg_ParseTupleAndKeywords, which wants a dict, took more time than all else of an export, and
+ * there is one for each batch. */
+static int sort_arguments(PyObject *const *args, Py_ssize_t count, PyObject *names, PyObject *sorted[ARGUMENT_COUNT])
 {
-    static char *names[] = {"stream", "max_version", "dl_device", "copy", NULL};
-    PyObject *stream = Py_None, *version = Py_None, *device = Py_None, *copy_flag = Py_None;
-    if (!PyArg_ParseTupleAndKeywords(args, kwargs, "|$OOOO:__dlpack__", names, &stream, &version, &device, &copy_flag))
+    static const char *const known[ARGUMENT_COUNT] = {"stream", "max_version", "dl_device", "copy"};
+    if (count) {
+        PyErr_Format(PyExc_TypeError, "__dlpack__() takes keyword arguments only, %zd positional ones were given", count);
         return -1;
-    if (parse_stream(stream, info, wishes) < 0)
+    }
+    Py_ssize_t name_count = names ? PyTuple_Size(names) : 0;
+    for (Py_ssize_t i = 0; i < name_count; i++) {
+        PyObject *name = PyTuple_GetItem(names, i);
+        int found = 0;
+        while (found < ARGUMENT_COUNT && PyUnicode_CompareWithASCIIString(name, known[found]) != 0)
+            found++;
+        if (found == ARGUMENT_COUNT) {
+            PyErr_Format(PyExc_TypeError, "__dlpack__() got an unexpected keyword argument %R", name);
+            return -1;
+        }
+        sorted[found] = args[i];
+    }
+    return 0;
+}
+
+/* stream, max_version, dl_device and copy of `__dlpack__`, as the array API standard has them. */
+static int parse_arguments(PyObject *const *args, Py_ssize_t count, PyObject *names, const struct damacy_batch_info *info,
+                           struct wishes *wishes)
+{
+    PyObject *sorted[ARGUMENT_COUNT] = {Py_None, Py_None, Py_None, Py_None};
+    if (sort_arguments(args, count, names, sorted) < 0 || parse_stream(sorted[STREAM], info, wishes) < 0)
         return -1;
+    PyObject *version = sorted[MAX_VERSION], *device = sorted[DL_DEVICE], *copy_flag = sorted[COPY];
     int own = info->device == DAMACY_CPU ? DMC_DLPACK_CPU : DMC_DLPACK_CUDA;
     int major = 0, minor = 0, type = own, id = info->device_ordinal;
     if (version != Py_None && (!PyTuple_Check(version) || !PyArg_ParseTuple(version, "ii", &major, &minor))) {
@@ -128,13 +153,14 @@ static int parse_arguments(PyObject *args, PyObject *kwargs, const struct damacy
     return truth < 0 ? -1 : 0;
 }
 
-PyObject *dmc_dlpack_capsule(struct dmc_batch_object *batch, uint32_t field, PyObject *args, PyObject *kwargs)
+PyObject *dmc_dlpack_capsule(struct dmc_batch_object *batch, uint32_t field, PyObject *const *args, Py_ssize_t count,
+                             PyObject *names)
 {
     struct wishes wishes;
     struct damacy_batch_info info;
     struct damacy_error error;
     void *tensor;
-    if (dmc_batch_describe(batch, &info) < 0 || parse_arguments(args, kwargs, &info, &wishes) < 0)
+    if (dmc_batch_describe(batch, &info) < 0 || parse_arguments(args, count, names, &info, &wishes) < 0)
         return NULL;
     bool versioned = wishes.versioned, copy = wishes.copy;
     if (wishes.has_stream && damacy_batch_stream(batch->native, wishes.stream, &error) != DAMACY_OK)

@@ -1,10 +1,31 @@
 /* damacy._core: the native part of the package. damacy/__init__.py is what people import. */
 #include "core.h"
 
+#include <pthread.h>
+
 #define TEXT_(x) #x
 #define TEXT(x) TEXT_(x)
 
 struct core dmc_core;
+
+/* Forks between this process and the one that loaded the module: asked several times a batch, where getpid() is a system
+ * call. */
+static unsigned forks;
+
+static void in_child(void)
+{
+    forks++;
+}
+
+__attribute__((constructor)) static void watch_forks(void)
+{
+    pthread_atfork(NULL, NULL, in_child);
+}
+
+unsigned dmc_python_forks(void)
+{
+    return forks;
+}
 
 static PyObject *core_set_log_level(PyObject *module, PyObject *level)
 {

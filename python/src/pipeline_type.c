@@ -9,7 +9,6 @@
 #include <math.h>
 #include <string.h>
 #include <time.h>
-#include <unistd.h>
 
 #define SLICE_NS 50000000u /* how long a wait goes on without looking at signals */
 #define BUSY_SLICE_NS                                                                                                          \
@@ -96,7 +95,7 @@ static PyObject *pipeline_new(PyTypeObject *type, PyObject *args, PyObject *kwar
     allocfunc allocate = (allocfunc)PyType_GetSlot(type, Py_tp_alloc);
     struct dmc_pipeline_object *self = as_pipeline(allocate(type, 0));
     if (self) {
-        self->pid = getpid();
+        self->forks = dmc_python_forks();
         self->unflushed = true; /* so that batches() ends where nothing ever comes */
         Py_INCREF(config);
         self->config = config;
@@ -117,7 +116,7 @@ static void close_pipeline(struct dmc_pipeline_object *self)
 {
     struct damacy *native = self->native;
     self->native = NULL;
-    if (native && self->pid == getpid()) {
+    if (native && self->forks == dmc_python_forks()) {
         Py_BEGIN_ALLOW_THREADS while (atomic_load(&self->users)) sleep_ns(200000);
         damacy_destroy(native);
         Py_END_ALLOW_THREADS
@@ -161,7 +160,7 @@ static void pipeline_dealloc(PyObject *object)
 
 int dmc_pipeline_check(struct dmc_pipeline_object *self)
 {
-    if (self->pid != getpid())
+    if (self->forks != dmc_python_forks())
         dmc_raise_text(DAMACY_FORKED, "pop", "this pipeline was inherited through fork(); make one in the child");
     else if (!self->native)
         dmc_raise_text(DAMACY_SHUTDOWN, "pop", "the pipeline is closed");

@@ -97,10 +97,10 @@ static PyObject *tensor_repr(PyObject *self)
     return text;
 }
 
-static PyObject *tensor_dlpack(PyObject *object, PyObject *args, PyObject *kwargs)
+static PyObject *tensor_dlpack(PyObject *object, PyObject *const *args, Py_ssize_t count, PyObject *names)
 {
     struct tensor_object *self = (struct tensor_object *)object;
-    return dmc_dlpack_capsule(self->batch, self->field, args, kwargs);
+    return dmc_dlpack_capsule(self->batch, self->field, args, count, names);
 }
 
 static PyObject *tensor_dlpack_device(PyObject *self, PyObject *unused)
@@ -201,7 +201,7 @@ PyDoc_STRVAR(tensor_doc,
 PyTypeObject *dmc_tensor_type_create(void)
 {
     static PyMethodDef methods[] = {
-        {"__dlpack__", (PyCFunction)(void (*)(void))tensor_dlpack, METH_VARARGS | METH_KEYWORDS,
+        {"__dlpack__", (PyCFunction)(void (*)(void))tensor_dlpack, METH_FASTCALL | METH_KEYWORDS,
          "__dlpack__($self, /, *, stream=None, max_version=None, dl_device=None, copy=None)\n--\n\nExport as a DLPack "
          "capsule."},
         {"__dlpack_device__", tensor_dlpack_device, METH_NOARGS,

@@ -39,7 +39,8 @@ void dmc_cond_deinit(struct dmc_cond *cond);
 void dmc_cond_signal(struct dmc_cond *cond);
 void dmc_cond_broadcast(struct dmc_cond *cond);
 void dmc_cond_wait(struct dmc_cond *cond, struct dmc_mutex *mutex) DMC_REQUIRES(mutex);
-/* Until the deadline on dmc_clock_ns(); UINT64_MAX waits for ever. false: the deadline passed. Spurious wake-ups happen. */
+/* Until the deadline on dmc_clock_ns(); UINT64_MAX waits for ever. false: the deadline passed; if it had passed already, the
+ * mutex was not let go of. Spurious wake-ups happen. */
 bool dmc_cond_wait_until(struct dmc_cond *cond, struct dmc_mutex *mutex, uint64_t deadline_ns) DMC_REQUIRES(mutex);
 
 /* Start a thread called `name` (15 bytes are kept) with all signals blocked but those of its own faults, so that handlers run

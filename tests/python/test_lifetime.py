@@ -65,6 +65,8 @@ def test_capsules_of_both_kinds(batch: damacy.Batch) -> None:
     for wrong in ({"max_version": 1}, {"max_version": ("a", 1)}, {"dl_device": 1}, {"nonsense": 1}):
         with pytest.raises(TypeError):
             tensor.__dlpack__(**wrong)
+    with pytest.raises(TypeError, match="keyword arguments only"):
+        tensor.__dlpack__(None)
 
 
 @cpu_only

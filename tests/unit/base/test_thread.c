@@ -74,6 +74,44 @@ static void test_cond(void **state)
     dmc_mutex_deinit(&meeting.lock);
 }
 
+static void *count_turns(void *argument)
+{
+    struct meeting *meeting = argument;
+    for (bool end = false; !end;) {
+        dmc_mutex_lock(&meeting->lock);
+        meeting->shared_turn++;
+        end = meeting->shared_end;
+        dmc_mutex_unlock(&meeting->lock);
+    }
+    return NULL;
+}
+
+/* Who asks with a deadline that has passed keeps the mutex: another thread that wants it never gets a turn in between. */
+static void test_asking(void **state)
+{
+    (void)state;
+    struct meeting meeting = {.shared_turn = 0};
+    dmc_mutex_init(&meeting.lock);
+    dmc_cond_init(&meeting.changed);
+    pthread_t thread;
+    assert_int_equal(dmc_thread_start(&thread, "counter", count_turns, &meeting), 0);
+    int moved = 0;
+    for (int round = 0; round < 20; round++) {
+        dmc_mutex_lock(&meeting.lock);
+        int turn = meeting.shared_turn;
+        for (int i = 0; i < 200; i++)
+            assert_false(dmc_cond_wait_until(&meeting.changed, &meeting.lock, dmc_clock_ns()));
+        moved += meeting.shared_turn != turn;
+        meeting.shared_end = round == 19;
+        dmc_mutex_unlock(&meeting.lock);
+        sched_yield();
+    }
+    assert_true(dmc_thread_join_until(thread, dmc_clock_deadline(60000000000)));
+    assert_int_equal(moved, 0);
+    dmc_cond_deinit(&meeting.changed);
+    dmc_mutex_deinit(&meeting.lock);
+}
+
 static void *sleep_a_little(void *argument)
 {
     (void)argument;
@@ -208,9 +246,13 @@ static void test_join_computing(void **state)
 
 int main(void)
 {
-    const struct CMUnitTest tests[] = {cmocka_unit_test(test_join_computing), cmocka_unit_test(test_cond),
-                                       cmocka_unit_test(test_long_join),      cmocka_unit_test(test_signals_and_name),
-                                       cmocka_unit_test(test_machine),        cmocka_unit_test(test_fork),
+    const struct CMUnitTest tests[] = {cmocka_unit_test(test_join_computing),
+                                       cmocka_unit_test(test_cond),
+                                       cmocka_unit_test(test_asking),
+                                       cmocka_unit_test(test_long_join),
+                                       cmocka_unit_test(test_signals_and_name),
+                                       cmocka_unit_test(test_machine),
+                                       cmocka_unit_test(test_fork),
                                        cmocka_unit_test(test_clock)};
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
