@@ -1,10 +1,12 @@
 /* dmc_io: the reading end of one thread.
  *
  * The owner takes finished reads from its own ring; everything else comes through the inbox, a short list behind a small lock.
- * Waking costs a write to an eventfd, and only if the owner sleeps:
+ * Waking costs a system call only if the owner sleeps: in the ring, when that has a read that may end, or else on a futex,
+ * which is sleep_state itself and costs both sides less:
  *
- *     AWAKE --owner has nothing to do--> SLEEPING --wake: write eventfd--> NOTIFIED --owner--> AWAKE
- *        \------------------------wake: no system call--------------------/
+ *       /--nothing to do, reads in the ring--> IN_RING --wake: write eventfd---\
+ *     AWAKE--nothing to do-------------------> PARKED ---wake: futex----------> NOTIFIED --owner--> AWAKE
+ *       \-------------------------------wake: no system call-------------------/
  *
  * Whoever puts something into the inbox does so, and wakes, under the lock: once the owner has got a request, its sender is
  * done with the dmc_io, which may then be destroyed. */
@@ -16,11 +18,12 @@
 
 #include <assert.h>
 #include <errno.h>
-#include <poll.h>
+#include <linux/futex.h>
 #include <sys/eventfd.h>
+#include <sys/syscall.h>
 #include <unistd.h>
 
-enum sleep_state { AWAKE, SLEEPING, NOTIFIED };
+enum sleep_state { AWAKE, IN_RING, PARKED, NOTIFIED };
 
 struct request_queue {
     struct dmc_request *first, *last;
@@ -97,10 +100,17 @@ uint32_t dmc_io_pending(const struct dmc_io *io)
 
 static void notify(struct dmc_io *io)
 {
-    if (atomic_exchange_explicit(&io->sleep_state, NOTIFIED, memory_order_acq_rel) != SLEEPING)
-        return;
     uint64_t one = 1;
-    while (write(io->wake_fd, &one, sizeof one) < 0 && errno == EINTR) {
+    switch (atomic_exchange_explicit(&io->sleep_state, NOTIFIED, memory_order_acq_rel)) {
+    case IN_RING:
+        while (write(io->wake_fd, &one, sizeof one) < 0 && errno == EINTR) {
+        }
+        break;
+    case PARKED:
+        syscall(SYS_futex, &io->sleep_state, FUTEX_WAKE_PRIVATE, 1, NULL, NULL, 0);
+        break;
+    default:
+        break;
     }
 }
 
@@ -130,30 +140,26 @@ void dmc_io_resume(struct dmc_request *request)
     post(request, DMC_REQUEST_RESUME);
 }
 
-static void sleep_on_eventfd(struct dmc_io *io, uint64_t deadline_ns)
+/* Sleep while the state is PARKED, until the deadline or a signal. */
+static void park(struct dmc_io *io, uint64_t deadline_ns)
 {
-    struct pollfd poll_fd = {.fd = io->wake_fd, .events = POLLIN};
-    struct timespec timeout, *limit = NULL;
-    if (deadline_ns != UINT64_MAX) {
-        uint64_t now = dmc_clock_ns(), left = deadline_ns > now ? deadline_ns - now : 0;
-        timeout = (struct timespec){.tv_sec = (time_t)(left / 1000000000u), .tv_nsec = (long)(left % 1000000000u)};
-        limit = &timeout;
-    }
-    uint64_t count;
-    if (ppoll(&poll_fd, 1, limit, NULL) > 0 && read(io->wake_fd, &count, sizeof count) < 0)
-        assert(errno == EINTR || errno == EAGAIN);
+    struct timespec deadline = {.tv_sec = (time_t)(deadline_ns / 1000000000u), .tv_nsec = (long)(deadline_ns % 1000000000u)};
+    /* This form takes a moment of CLOCK_MONOTONIC, as deadlines are. */
+    syscall(SYS_futex, &io->sleep_state, FUTEX_WAIT_BITSET_PRIVATE, PARKED, deadline_ns == UINT64_MAX ? NULL : &deadline, NULL,
+            FUTEX_BITSET_MATCH_ANY);
 }
 
 /* Returns at once if anyone notified since the state was last AWAKE; the caller looks again. */
 static void go_to_sleep(struct dmc_io *io, uint64_t deadline_ns)
 {
+    bool in_ring = io->ring && dmc_ring_busy(io->ring);
     uint32_t expected = AWAKE;
-    if (atomic_compare_exchange_strong_explicit(&io->sleep_state, &expected, SLEEPING, memory_order_acq_rel,
+    if (atomic_compare_exchange_strong_explicit(&io->sleep_state, &expected, in_ring ? IN_RING : PARKED, memory_order_acq_rel,
                                                 memory_order_acquire)) {
-        if (io->ring)
+        if (in_ring)
             dmc_ring_sleep(io->ring, deadline_ns);
         else
-            sleep_on_eventfd(io, deadline_ns);
+            park(io, deadline_ns);
     }
     /* An exchange, not a store: it must see what the notifier did before. */
     atomic_exchange_explicit(&io->sleep_state, AWAKE, memory_order_acq_rel);

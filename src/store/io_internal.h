@@ -63,6 +63,8 @@ bool dmc_ring_read(struct dmc_ring *ring, struct dmc_request *request);
 void dmc_ring_cancel(struct dmc_ring *ring, struct dmc_request *request);
 /* The next request whose read is over, its result set, or NULL. No system call. */
 struct dmc_request *dmc_ring_reap(struct dmc_ring *ring);
+/* Is a read in flight? Otherwise nothing but the eventfd would end dmc_ring_sleep(). */
+bool dmc_ring_busy(const struct dmc_ring *ring);
 /* Sleep until a read is over, the eventfd is written, the deadline, or a signal. */
 void dmc_ring_sleep(struct dmc_ring *ring, uint64_t deadline_ns);
 

@@ -122,6 +122,11 @@ struct dmc_request *dmc_ring_reap(struct dmc_ring *ring)
     return NULL;
 }
 
+bool dmc_ring_busy(const struct dmc_ring *ring)
+{
+    return ring->in_flight != 0;
+}
+
 void dmc_ring_sleep(struct dmc_ring *ring, uint64_t deadline_ns)
 {
     struct io_uring_sqe *entry = ring->wake_armed ? NULL : ring_entry(ring);

@@ -4,6 +4,7 @@
 #include "store_fixture.h"
 
 #include "base/mem.h"
+#include "store/io_internal.h"
 
 /* --- waking --- */
 
@@ -75,6 +76,54 @@ static void test_wake(void **state)
     assert_int_equal(dmc_io_pending(io), 0);
     io_end(io);
     dmc_store_destroy(store);
+}
+
+/* A store whose reads are of a pipe, through the ring: under way for as long as nothing is written. */
+struct pipe_store {
+    struct dmc_store store;
+    int ends[2];
+};
+
+static enum dmc_start pipe_start(struct dmc_store *store, struct dmc_io *io, struct dmc_request *request)
+{
+    return dmc_io_read(io, request, ((struct pipe_store *)store)->ends[0], 0);
+}
+
+static enum dmc_start pipe_resume(struct dmc_store *store, struct dmc_io *io, struct dmc_request *request)
+{
+    (void)store;
+    (void)io;
+    request->outcome = request->result == 1 ? DMC_OUTCOME_OK : DMC_OUTCOME_FAILED;
+    return DMC_START_DONE;
+}
+
+/* With a read under way the owner sleeps in the ring, and without one elsewhere: also when the ring was left by the read's end,
+ * so that it would still be woken through its eventfd. */
+static void test_wake_beside_a_read(void **state)
+{
+    (void)state;
+    if (dmc_io_uring_probe(NULL) != DAMACY_OK)
+        skip();
+    static const struct dmc_store_ops ops = {.scheme = "pipe", .start = pipe_start, .resume = pipe_resume};
+    struct pipe_store store = {.store = {&ops}};
+    assert_int_equal(pipe(store.ends), 0);
+    struct dmc_io *io = io_make(2, false);
+    struct one_read read;
+    unsigned char byte;
+    for (unsigned char i = 1; i < 3; i++) {
+        assert_int_equal(dmc_store_start(io, prepare(&read, &store.store, "x", DMC_RANGE_SPAN, 0, &byte, 1)),
+                         DMC_START_PENDING);
+        check_wakes(io);
+        assert_int_equal(dmc_io_pending(io), 1);
+        assert_int_equal(write(store.ends[1], &i, 1), 1);
+        assert_ptr_equal(wait_any(io), &read.request);
+        assert_int_equal(read.request.outcome, DMC_OUTCOME_OK);
+        assert_int_equal(byte, i);
+        check_wakes(io);
+    }
+    io_end(io);
+    close(store.ends[0]);
+    close(store.ends[1]);
 }
 
 /* Two threads send each other wakes; each waits for the other's. */
@@ -490,6 +539,7 @@ static void test_allocations_that_fail(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {cmocka_unit_test(test_wake),
+                                       cmocka_unit_test(test_wake_beside_a_read),
                                        cmocka_unit_test(test_no_wake_is_lost),
                                        cmocka_unit_test(test_completion_by_another_thread),
                                        cmocka_unit_test(test_destroy_leaves_what_is_stuck),
