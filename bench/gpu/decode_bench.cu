@@ -278,7 +278,7 @@ static void check_items(std::vector<Item> &items, const char *what)
     CK(cudaMemcpy(slab_device, slab.data(), slab.size(), cudaMemcpyHostToDevice));
     Wave w((uint32_t)items.size(), 64 << 20, 2 * decoded + (16 << 20));
     for (int way = 0; way < 4; way++) { // a thread block or a warp a unit; groups of different sizes
-        dmc_gd_tuning = {way & 1 ? 4u : 1u << way, way & 2 ? 4u : 1u, way & 1 ? 0u : 100000u};
+        dmc_gd_tuning = {way & 1 ? 4u : 1u << way, way & 2 ? 4u : 1u, way & 1 ? DMC_GD_NEVER_WIDE : 100000u};
         CK(cudaMemset(out_device, 0xCD, decoded));
         dmc_cuda_wave_begin(w.wave, w.table, w.table_bytes, w.scratch_bytes);
         std::vector<uint32_t> index(items.size());
@@ -327,7 +327,7 @@ static void check_items(std::vector<Item> &items, const char *what)
             printf("%s: %zu chunks, %zu wrong (way %d); %zu for the CPU, %zu with a status\n", what, items.size(), bad, way, refused, failed);
         fflush(stdout);
     }
-    dmc_gd_tuning = {4, 4, 7};
+    dmc_gd_tuning = {};
     cudaFree(slab_device), cudaFree(out_device);
 }
 
@@ -660,17 +660,16 @@ static void bench_set(const Set &s, const std::vector<size_t> &counts, const std
 
 static void bench(const std::string &mode)
 {
-    const std::vector<Tuning> usual = {{"auto", {4, 4, 7}}};
-    const std::vector<Tuning> many = {{"auto", {4, 4, 7}},   {"warp", {4, 4, 0}},    {"block", {4, 4, 100000}}, {"h1 s1", {1, 1, 7}},
-                                      {"h2 s2", {2, 2, 7}}, {"h8 s4", {8, 4, 7}}};
-    const std::vector<size_t> counts = {1, 64, 256, 1024, 4096, 8192}, few = {64, 512, 1024, 2048, 8192};
+    const std::vector<Tuning> usual = {{"auto", {}}};
+    const std::vector<Tuning> many = {{"auto", {}}, {"warp", {4, 4, DMC_GD_NEVER_WIDE}}, {"block", {4, 4, 100000}}};
+    const std::vector<size_t> counts = {1, 64, 256, 1024, 4096, 8192}, few = {64, 256, 512, 1024, 2048, 8192};
     Set s;
     nvcomp_open();
     if (mode == "tune") {
-        for (int content : {PLAIN, SHUFFLED})
-            for (size_t size : {128u << 10, 1u << 20}) {
+        for (int content : {PLAIN, SHUFFLED, FLOATS, LABELS, TEXT})
+            for (size_t size : {16u << 10, 128u << 10, 1u << 20}) {
                 set_make(s, content, size, "zstd", 128u << 20);
-                bench_set(s, {64, 512, 1024, 2048, 8192}, many, false);
+                bench_set(s, {64, 256, 512, 1024, 2048, 8192}, many, false);
             }
         return;
     }

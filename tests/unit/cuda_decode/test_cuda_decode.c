@@ -578,7 +578,7 @@ static void test_zstd_damaged(void **state)
     }
     print_message("damaged zstd: %u refused by the host, %u by the device, %u decoded\n", refused, late, accepted);
     assert_true(refused > 50 && late > 100 && accepted > 50);
-    dmc_gd_tuning.sequence_group = dmc_gd_tuning.huffman_group = 4;
+    dmc_gd_tuning = (struct dmc_gd_tuning){0};
     shared_block = H100_SHARED;
     free(data);
     free(out);

@@ -17,22 +17,35 @@ extern "C" __global__ void __launch_bounds__(32) dmc_gd_huffman(dmc_gd_job job)
     DMC_DYNAMIC_SHARED(shared);
     const u32 lanes = 32 / job.group, lane = threadIdx.x, part = lane % lanes, index = blockIdx.x * job.group + lane / lanes;
     const bool on = index < job.count;
-    u32 *table = shared + lane / lanes * DMC_GD_HUFFMAN_WORDS; // 1024 words; behind it weights and norm, later four rings
-    u32 *found = table + 1168;
+    u32 *table = shared + lane / lanes * DMC_GD_HUFFMAN_WORDS; // 1024 words; behind it what makes it, later four rings
     u8 *weights = (u8 *)(table + 1024);
+    u32 *stored = table + 1096, *found = table + 1168; // before `stored`, norm
+    u16 *counts = (u16 *)(table + 1088), *places = counts + TREE_LANES * TREE_WEIGHTS;
     const dmc_gd_block *b = on ? entry<const dmc_gd_block>(job, index) : nullptr;
+    const dmc_gd_block *tree = on ? block_at(job, b->tree) : nullptr;
+    if (on) { // one lane reads it bit by bit: from near by
+        const u8 *source = at<const u8>(tree->source) + tree->literal_at;
+        for (u32 i = part; i < TREE_STORED_WORDS && 4 * i < tree->literal_stored; i += lanes)
+            stored[i] = load4(source + 4 * i);
+    }
+    __syncwarp();
     if (on && part == 0) {
-        const dmc_gd_block &tree = *block_at(job, b->tree);
         u32 symbols = 0, longest = 0;
-        u32 used = read_weights(at<const u8>(tree.source) + tree.literal_at, tree.literal_stored, weights, table,
+        u32 used = read_weights((const u8 *)stored, minu(tree->literal_stored, 4 * TREE_STORED_WORDS), weights, table,
                                 (int16_t *)(table + 1088), &symbols, &longest);
         found[0] = symbols, found[1] = longest, found[2] = b->literals_type == DMC_GD_LITERALS_CODED ? used : 0, found[3] = used != 0;
     }
     __syncwarp();
-    const bool ok = on && found[3];
+    const bool ok = on && found[3], fills = ok && part < TREE_LANES;
     const u32 longest = ok ? found[1] : 1;
-    if (ok && part < 4)
-        fill_tree((u16 *)table, weights, found[0], longest, part);
+    if (fills)
+        tree_count(counts, weights, found[0], part);
+    __syncwarp();
+    if (fills)
+        tree_begin(places, counts, longest, part);
+    __syncwarp();
+    if (fills)
+        tree_fill((u16 *)table, places, weights, found[0], longest, part);
     __syncwarp();
     if (on && !ok && part == 0)
         status_set(job, b->chunk, DMC_CUDA_STATUS_TREE);

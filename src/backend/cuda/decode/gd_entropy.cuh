@@ -2,7 +2,7 @@
 //
 // A bit stream is read from its end towards its beginning by one lane. What such a lane does per symbol is what bounds the
 // decoder, so as little as possible is done here:
-//   - Huffman: one table look-up a symbol, four symbols a store.
+//   - Huffman: one table look-up a symbol, sixteen symbols a store.
 //   - sequences: only the three states are followed. What is kept of a sequence is one word, from which any lane can find its
 //     values later (gd_execute.cuh): state bits | all bits << 8 | (LL code + 36 * ML code + 36 * 53 * OF code) << 16.
 #pragma once
@@ -192,18 +192,22 @@ DMC_DEVICE u32 make_table(const dmc_gd_block &block, int kind, uint2 *table, int
 
 // ---- Huffman trees ----
 
+static const u32 TREE_STORED_WORDS = 32; // a tree's description has at most 128 bytes
+
 // The weights of the tree at p; work has room for 64 words, norm for 16. Returns the bytes read, 0 if malformed.
 DMC_DEVICE u32 read_weights(const u8 *p, u32 bytes, u8 *weights, u32 *work, int16_t *norm, u32 *symbols, u32 *longest)
 {
     if (!bytes)
         return 0;
-    u32 h = p[0], used, k = 0;
+    u32 h = p[0], used, k = 0, sum = 0, ones = 0;
+    auto put = [&](u32 weight) { weights[k++] = (u8)weight, sum += 1u << weight >> 1, ones += weight == 1; };
     if (h >= 128) { // four bits each
-        k = h - 127, used = 1 + (k + 1) / 2;
+        const u32 stored = h - 127;
+        used = 1 + (stored + 1) / 2;
         if (used > bytes)
             return 0;
-        for (u32 i = 0; i < k; ++i)
-            weights[i] = i & 1 ? p[1 + i / 2] & 15 : p[1 + i / 2] >> 4;
+        for (u32 i = 0; i < stored; ++i)
+            put(i & 1 ? p[1 + i / 2] & 15 : p[1 + i / 2] >> 4);
     } else { // two interleaved FSE states
         used = 1 + h;
         u32 accuracy, codes;
@@ -237,24 +241,21 @@ DMC_DEVICE u32 read_weights(const u8 *p, u32 bytes, u8 *weights, u32 *work, int1
             if (k > 253)
                 return 0;
             u32 e = work[one], n = e & 255;
-            weights[k++] = (u8)(e >> 16);
+            put(e >> 16);
             if (place < (int)n) {
-                weights[k++] = (u8)(work[two] >> 16);
+                put(work[two] >> 16);
                 break;
             }
             one = (e >> 8 & 255) + get(n);
             e = work[two], n = e & 255;
-            weights[k++] = (u8)(e >> 16);
+            put(e >> 16);
             if (place < (int)n) {
-                weights[k++] = (u8)(work[one] >> 16);
+                put(work[one] >> 16);
                 break;
             }
             two = (e >> 8 & 255) + get(n);
         }
     }
-    u32 sum = 0, ones = 0;
-    for (u32 i = 0; i < k; ++i)
-        sum += weights[i] ? 1u << (weights[i] - 1) : 0, ones += weights[i] == 1;
     if (!sum)
         return 0;
     u32 log = highest_bit(sum) + 1, rest = (1u << log) - sum; // the last weight fills up to a power of two
@@ -267,26 +268,50 @@ DMC_DEVICE u32 read_weights(const u8 *p, u32 bytes, u8 *weights, u32 *work, int1
     *symbols = k, *longest = log;
     return used;
 }
-// Those entries of the decoding table that fall to lane `part` of 4: bits | symbol << 8, by the next `longest` bits. The bits lie
-// lowest because a funnel shift takes its distance from there, without any masking.
-DMC_DEVICE void fill_tree(u16 *table, const u8 *weights, u32 symbols, u32 longest, u32 part)
+// The decoding table is filled by four lanes, each with a quarter of the symbols: how many they have of each weight, from that
+// where their entries begin, then the entries. An entry is bits | symbol << 8, by the next `longest` bits. The bits lie lowest
+// because a funnel shift takes its distance from there, without any masking. Between the steps: __syncwarp().
+static const u32 TREE_LANES = 4, TREE_WEIGHTS = 12;
+
+DMC_DEVICE void tree_count(u16 *counts, const u8 *weights, u32 symbols, u32 part)
 {
-    u32 place = 0;
-    for (u32 w = 1; w <= longest; ++w) {
-        u32 length = 1u << (w - 1);
-        for (u32 s = 0; s < symbols; ++s) {
-            if (weights[s] != w)
-                continue;
-            if ((w & 3) == part) {
-                u32 e = s << 8 | (longest + 1 - w);
-                if (length == 1)
-                    table[place] = (u16)e;
-                else
-                    for (u32 i = 0; i < length; i += 2)
-                        *(u32 *)(table + place + i) = e | e << 16;
-            }
-            place += length;
+    const u32 share = (symbols + TREE_LANES - 1) / TREE_LANES;
+    u16 *mine = counts + part * TREE_WEIGHTS;
+    for (u32 w = 0; w < TREE_WEIGHTS; ++w)
+        mine[w] = 0;
+    for (u32 s = part * share; s < minu(symbols, (part + 1) * share); ++s)
+        ++mine[weights[s]];
+}
+DMC_DEVICE void tree_begin(u16 *places, const u16 *counts, u32 longest, u32 part)
+{
+    for (u32 w = 1, place = 0; w <= longest; ++w)
+        for (u32 lane = 0; lane < TREE_LANES; ++lane) {
+            if (lane == part)
+                places[part * TREE_WEIGHTS + w] = (u16)place;
+            place += (u32)counts[lane * TREE_WEIGHTS + w] << (w - 1);
         }
+}
+DMC_DEVICE void tree_fill(u16 *table, u16 *places, const u8 *weights, u32 symbols, u32 longest, u32 part)
+{
+    const u32 share = (symbols + TREE_LANES - 1) / TREE_LANES;
+    for (u32 s = part * share; s < minu(symbols, (part + 1) * share); ++s) {
+        const u32 w = weights[s];
+        if (w == 0)
+            continue;
+        u16 *mine = places + part * TREE_WEIGHTS + w;
+        const u32 place = *mine, length = 1u << (w - 1);
+        *mine = (u16)(place + length);
+        const u32 e = s << 8 | (longest + 1 - w), ee = e | e << 16;
+        uint4 eight;
+        eight.x = eight.y = eight.z = eight.w = ee;
+        if (length == 1)
+            table[place] = (u16)e;
+        else if (length < 8)
+            for (u32 i = 0; i < length; i += 2)
+                *(u32 *)(table + place + i) = ee;
+        else
+            for (u32 i = 0; i < length; i += 8)
+                *(uint4 *)(table + place + i) = eight;
     }
 }
 
@@ -365,22 +390,24 @@ DMC_DEVICE bool huffman_stream(Ring<128, true> &ring, const u8 *s, u32 bytes, co
         hi = funnel_left(lo, hi, e), lo = shift_left(lo, e);
         return e;
     };
-    u32 head = minu((u32)(-(uintptr_t)out & 3), n);
-    window();
-    for (; i < head; ++i) {
+    const u32 head = minu((u32)(-(uintptr_t)out & 15), n);
+    for (; i < head; ++i) { // the ring holds enough for so many
+        window();
         u32 e = one();
         out[i] = (u8)(e >> 8), bit -= (int)(e & 255);
     }
     while (i + 16 <= n) {
         ring.top_up(bit);
         ring.ready();
-#pragma unroll
-        for (u32 k = 0; k < 4; ++k) {
+        auto four = [&]() -> u32 {
             window();
             u32 e0 = one(), e1 = one(), e2 = one(), e3 = one();
-            *(u32 *)(out + i + 4 * k) = __byte_perm(__byte_perm(e0, e1, 0x0051), __byte_perm(e2, e3, 0x0051), 0x5410);
             bit -= (int)((e0 + e1 + e2 + e3) & 255); // at most 44: the symbols above do not matter
-        }
+            return __byte_perm(__byte_perm(e0, e1, 0x0051), __byte_perm(e2, e3, 0x0051), 0x5410);
+        };
+        uint4 symbols; // stored at once: what bounds many streams are the lines that a store touches
+        symbols.x = four(), symbols.y = four(), symbols.z = four(), symbols.w = four();
+        *(uint4 *)(out + i) = symbols;
         i += 16;
     }
     ring.top_up(bit);

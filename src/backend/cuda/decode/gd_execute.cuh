@@ -154,13 +154,7 @@ DMC_DEVICE void warp_execute(u8 *out, const Sequence &q, u32 start, bool repeat,
             m &= m - 1;
             u32 n = __shfl_sync(ALL, M, (int)x), distance = __shfl_sync(ALL, offset, (int)x);
             u8 *d = out + __shfl_sync(ALL, mp, (int)x);
-            if (distance >= n)
-                warp_copy(d, d - distance, n, lane);
-            else if (distance == 1)
-                warp_fill(d, *(const volatile u8 *)(d - 1), n, lane);
-            else
-                for (u32 i = lane; i < n; i += 32)
-                    d[i] = ((const volatile u8 *)(d - distance))[i % distance];
+            warp_match(d, distance, n, lane);
         }
         open &= ~__ballot_sync(ALL, go);
         __syncwarp();
@@ -451,8 +445,8 @@ DMC_DEVICE void wide_matches(const WideShared &w, const u8 *target, u32 pos, u32
             }
             __threadfence_block();
             u8 *d = o + to;
-            if (distance >= n && a >= 0)
-                warp_copy(d, o + a, n, lane);
+            if (a >= 0)
+                warp_match(d, distance, n, lane);
             else if (distance >= n && a + (int)n <= 0)
                 warp_copy(d, target + ((long long)pos + a), n, lane);
             else

@@ -225,10 +225,36 @@ DMC_DEVICE void warp_copy(u8 *d, const u8 *s, u32 n, u32 lane)
     if (lane < rest)
         d[4 * words + lane] = s[4 * words + lane];
 }
-DMC_DEVICE void warp_fill(u8 *d, u8 value, u32 n, u32 lane)
+// n bytes that repeat the four of `word`.
+DMC_DEVICE void warp_fill_word(u8 *d, u32 word, u32 n, u32 lane)
 {
-    for (u32 i = lane; i < n; i += 32)
-        d[i] = value;
+    const u32 head = minu((u32)(-(uintptr_t)d & 3), n), words = (n - head) / 4, rest = (n - head) & 3;
+    if (lane < head)
+        d[lane] = (u8)(word >> 8 * lane);
+    word = funnel_right(word, word, 8 * head);
+    for (u32 i = lane; i < words; i += 32)
+        ((u32 *)(d + head))[i] = word;
+    if (lane < rest)
+        d[head + 4 * words + lane] = (u8)(word >> 8 * lane);
+}
+DMC_DEVICE void warp_fill(u8 *d, u8 value, u32 n, u32 lane) { warp_fill_word(d, value * 0x01010101u, n, lane); }
+// A match by a whole warp: n bytes from `distance` before d, which may be bytes that the match itself makes.
+DMC_DEVICE void warp_match(u8 *d, u32 distance, u32 n, u32 lane)
+{
+    if (distance < n && distance <= 4 && distance != 3) {
+        const volatile u8 *s = d - distance;
+        const u32 mask = distance - 1;
+        warp_fill_word(d, s[0] | s[1 & mask] << 8 | s[2 & mask] << 16 | (u32)s[3 & mask] << 24, n, lane);
+        return;
+    }
+    for (u32 reach = distance, bytes;; reach += bytes) { // twice as much each time
+        bytes = minu(n, reach);
+        warp_copy(d, d - reach, bytes, lane);
+        d += bytes, n -= bytes;
+        if (!n)
+            return;
+        __syncwarp();
+    }
 }
 
 } // namespace dmc_gd
