@@ -316,9 +316,11 @@ DAMACY_API void damacy_release(struct damacy_batch *batch);
 DAMACY_API enum damacy_status damacy_release_event(struct damacy_batch *batch, void *event, struct damacy_error *error);
 
 /* Name the CUDA stream on which this batch is used from now on (a CUstream or cudaStream_t; NULL: the legacy default stream).
- * When the batch is released, and again when its last tensor is dropped, what was put into that stream by then is waited for,
- * on the device, before the buffer is used again. The stream must live until then. Without a call it is the legacy default
- * stream. A popped batch is complete: no stream has to wait for it. On the CPU: does nothing. Returns OK, INVAL or FORKED. */
+ * When the batch is released, and again when a tensor is dropped, what was put into that stream by then is waited for, on the
+ * device, before the buffer is used again. A tensor remembers the stream that was named before it was made, so that each may go
+ * to a stream of its own; when it is dropped, both that and the one named last count. The streams must live until then. Without
+ * a call it is the legacy default stream. A popped batch is complete: no stream has to wait for it. On the CPU: does nothing.
+ * Returns OK, INVAL or FORKED. */
 DAMACY_API enum damacy_status damacy_batch_stream(struct damacy_batch *batch, void *stream, struct damacy_error *error);
 
 /* One row of a batch, or one skipped sample. */

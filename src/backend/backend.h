@@ -119,10 +119,11 @@ struct dmc_backend_ops {
     /* Is memory still in use by what was fenced? true: hooks->unfenced(cookie) will be called once it is not. Any thread; NULL:
      * never. */
     bool (*memory_fenced)(struct dmc_backend *backend, struct dmc_backend_memory *memory, void *cookie);
-    /* For bad rows of a batch whose tasks are finished; done when the call returns. */
-    void (*row_fill)(struct dmc_backend *backend, void *target, uint64_t elements, enum damacy_dtype output,
+    /* For bad rows of a batch whose tasks are finished; done when the call returns. false: the device is lost, which
+     * hooks->broken was told of; the rows are not what they should be, and nobody may see the batch. */
+    bool (*row_fill)(struct dmc_backend *backend, void *target, uint64_t elements, enum damacy_dtype output,
                      struct dmc_scatter_element element); /* of dtype NATIVE: zeros; two elements: `elements` is even */
-    void (*row_move)(struct dmc_backend *backend, void *to, const void *from, uint64_t bytes); /* they do not overlap */
+    bool (*row_move)(struct dmc_backend *backend, void *to, const void *from, uint64_t bytes); /* they do not overlap */
 };
 
 /* First member of every backend. */

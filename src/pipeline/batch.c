@@ -102,7 +102,7 @@ void dmc_row_fail(struct damacy_batch *batch, uint32_t row, uint32_t field, uint
         *state->error = *error;
 }
 
-static void fill_row(struct damacy_batch *batch, struct dmc_backend *backend, uint32_t row)
+static bool fill_row(struct damacy_batch *batch, struct dmc_backend *backend, uint32_t row)
 {
     uint32_t field_count = batch->home->field_count;
     for (uint32_t f = 0; f < field_count; f++) {
@@ -112,23 +112,28 @@ static void fill_row(struct damacy_batch *batch, struct dmc_backend *backend, ui
         for (uint32_t a = 1; a < tensor->rank; a++)
             elements *= (uint64_t)tensor->shape[a];
         uint8_t *target = (uint8_t *)tensor->data + row * elements * item_bytes;
-        backend->ops->row_fill(backend, target, elements, tensor->dtype,
-                               (struct dmc_scatter_element){fill->dtype, fill->count, 0, fill->elements});
+        if (!backend->ops->row_fill(backend, target, elements, tensor->dtype,
+                                    (struct dmc_scatter_element){fill->dtype, fill->count, 0, fill->elements}))
+            return false;
     }
+    return true;
 }
 
-static void move_row(struct damacy_batch *batch, struct dmc_backend *backend, uint32_t to, uint32_t from)
+static bool move_row(struct damacy_batch *batch, struct dmc_backend *backend, uint32_t to, uint32_t from)
 {
     for (uint32_t f = 0; f < batch->home->field_count; f++) {
         struct damacy_tensor_info *tensor = &batch->tensors[f];
         uint64_t bytes = damacy_dtype_bytes(tensor->dtype);
         for (uint32_t a = 1; a < tensor->rank; a++)
             bytes *= (uint64_t)tensor->shape[a];
-        backend->ops->row_move(backend, (uint8_t *)tensor->data + to * bytes, (uint8_t *)tensor->data + from * bytes, bytes);
+        if (!backend->ops->row_move(backend, (uint8_t *)tensor->data + to * bytes, (uint8_t *)tensor->data + from * bytes,
+                                    bytes))
+            return false;
     }
+    return true;
 }
 
-void dmc_batch_finish(struct damacy_batch *batch, struct dmc_backend *backend, enum damacy_on_error on_error)
+bool dmc_batch_finish(struct damacy_batch *batch, struct dmc_backend *backend, enum damacy_on_error on_error)
 {
     uint32_t rows = 0, skipped = 0;
     for (uint32_t f = 0; f < batch->home->field_count; f++)
@@ -141,10 +146,10 @@ void dmc_batch_finish(struct damacy_batch *batch, struct dmc_backend *backend, e
             batch->rows[batch->home->samples_per_batch - ++skipped] = row; /* from the end, turned round below */
             continue;
         }
-        if (state->status != DAMACY_OK && on_error == DAMACY_FILL)
-            fill_row(batch, backend, i);
-        if (rows != i)
-            move_row(batch, backend, rows, i);
+        if (state->status != DAMACY_OK && on_error == DAMACY_FILL && !fill_row(batch, backend, i))
+            return false;
+        if (rows != i && !move_row(batch, backend, rows, i))
+            return false;
         batch->rows[rows++] = row;
     }
     struct damacy_row *first = &batch->rows[batch->home->samples_per_batch - skipped];
@@ -162,6 +167,7 @@ void dmc_batch_finish(struct damacy_batch *batch, struct dmc_backend *backend, e
         for (uint32_t a = 0; a < tensor->rank; a++)
             tensor->bytes *= (uint64_t)tensor->shape[a];
     }
+    return true;
 }
 
 /* "3, 5-8, 11": the ordinals of the bad samples, as far as they fit. */
@@ -248,12 +254,11 @@ static void drop_reference(struct damacy_batch *batch)
 /* What the caller's stream has been given by now is the last that uses the buffer, as far as this reference goes. Where the
  * driver says that there is no such stream any more, the default stream stands in for it: work of a destroyed stream is over
  * soon, and this one comes behind most others. */
-static void fence(struct damacy_batch *batch)
+static void fence(struct damacy_batch *batch, uint64_t stream)
 {
     const struct dmc_backend_memory_ops *ops = batch->memory.ops;
     if (!ops->fence_stream)
         return;
-    uint64_t stream = atomic_load_explicit(&batch->stream, memory_order_relaxed);
     if (ops->fence_stream(&batch->memory, stream, NULL) != DAMACY_OK && stream != STREAM_LEGACY)
         ops->fence_stream(&batch->memory, STREAM_LEGACY, NULL);
 }
@@ -262,7 +267,7 @@ void damacy_release(struct damacy_batch *batch)
 {
     if (!batch || inherited(batch))
         return;
-    fence(batch);
+    fence(batch, atomic_load_explicit(&batch->stream, memory_order_relaxed));
     drop_reference(batch);
 }
 
@@ -349,6 +354,7 @@ struct export
         struct dlpack_versioned versioned;
     };
     struct damacy_batch *batch;
+    uint64_t stream; /* the batch's when this was made: the next tensor may be for another one */
     int64_t shape[DAMACY_RANK_MAX + 1];
     int64_t strides[DAMACY_RANK_MAX + 1];
 };
@@ -356,7 +362,10 @@ struct export
 static void end_export(struct export *export)
 {
     if (!inherited(export->batch)) {
-        fence(export->batch);
+        uint64_t last = atomic_load_explicit(&export->batch->stream, memory_order_relaxed);
+        fence(export->batch, export->stream);
+        if (last != export->stream)
+            fence(export->batch, last);
         drop_reference(export->batch);
     }
     dmc_free(export);
@@ -410,6 +419,7 @@ enum damacy_status damacy_batch_dlpack(struct damacy_batch *batch, uint32_t fiel
     if (!export)
         return dmc_error_set(error, DAMACY_OOM, "pop", "no memory for a tensor's description");
     export->batch = batch;
+    export->stream = atomic_load_explicit(&batch->stream, memory_order_relaxed);
     struct dlpack_tensor description = describe_tensor(&batch->tensors[field], export);
     if (versioned)
         export->versioned = (struct dlpack_versioned){1, 0, export, delete_versioned, 0, description};

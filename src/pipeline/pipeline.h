@@ -261,8 +261,8 @@ void dmc_row_fail(struct damacy_batch *batch, uint32_t row, uint32_t field, uint
 enum damacy_status dmc_batch_create(struct damacy *pipeline, uint32_t slot, struct damacy_batch **batch,
                                     struct damacy_error *error);
 void dmc_batch_free(struct damacy_batch *batch); /* no references, not in the pipeline */
-/* Fill or compact bad rows, write infos. */
-void dmc_batch_finish(struct damacy_batch *batch, struct dmc_backend *backend, enum damacy_on_error on_error);
+/* Fill or compact bad rows, write infos. false: the device was lost meanwhile, and the batch must not be seen. */
+bool dmc_batch_finish(struct damacy_batch *batch, struct dmc_backend *backend, enum damacy_on_error on_error);
 void dmc_batch_clear(struct damacy_batch *batch);            /* drop row errors */
 uint32_t dmc_batch_failed(const struct damacy_batch *batch); /* bad rows */
 enum damacy_status dmc_batch_raise(const struct damacy_batch *batch,

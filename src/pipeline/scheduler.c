@@ -117,8 +117,10 @@ void dmc_scheduler_done(void *user, struct dmc_backend_batch *run)
     for (uint32_t i = 0; i < slot->array_count; i++)
         dmc_array_release(slot->arrays[i]);
     slot->array_count = 0;
-    dmc_batch_finish(slot->batch, pipeline->backend, pipeline->config.on_error);
+    bool whole = dmc_batch_finish(slot->batch, pipeline->backend, pipeline->config.on_error);
     dmc_nvtx_end(slot->range);
+    if (!whole) /* it stays as it is until destroy: pop says that the device is lost */
+        return;
     dmc_trace_span("batch", slot->planned_ns, dmc_clock_ns(), slot->batch->batch_id);
     dmc_mutex_lock(&pipeline->home->lock);
     slot->state = DMC_SLOT_READY;

@@ -1,7 +1,7 @@
 /* A CUDA driver for tests: host memory is device memory, streams are queues whose work is done late, one step at a time, in an
  * order drawn at random wherever streams do not wait for each other, and only when somebody looks. So a missing wait shows as
- * wrong data, the whole backend runs under sanitizers, and any call can be made to fail. Kernels: the assemble kernel's body,
- * and the decoder's twin. */
+ * wrong data, the whole backend runs under sanitizers, and any call can be made to fail, alone or with all after it. Kernels:
+ * the assemble kernel's body, and the decoder's twin. */
 #ifndef FAKE_CUDA_H
 #define FAKE_CUDA_H
 
@@ -20,8 +20,14 @@
 enum { FAKE_ERROR = 719, FAKE_MULTIPROCESSORS = 3, FAKE_ASSEMBLE = DMC_CUDA_KERNEL_COUNT };
 enum fake_kind { FAKE_COPY, FAKE_SET, FAKE_RECORD, FAKE_WAIT, FAKE_LAUNCH, FAKE_CALL };
 
+/* One record of an event, which is what a wait refers to, whatever the event is used for afterwards. Held by the event and by
+ * the work that is to set it or waits for it. */
+struct fake_mark {
+    uint32_t references;
+    bool done;
+};
 struct fake_event {
-    uint64_t recorded, done;
+    struct fake_mark *last; /* NULL: never recorded */
 };
 
 struct fake_op {
@@ -32,8 +38,7 @@ struct fake_op {
     size_t bytes;   /* COPY; SET: count of items */
     uint64_t value; /* SET */
     uint32_t item_bytes;
-    struct fake_event *event;
-    uint64_t ticket;
+    struct fake_mark *mark;       /* RECORD, WAIT */
     void (*call)(void *argument); /* CALL: frees its argument */
     void *argument;
     uint32_t kernel, grid, block, shared_bytes;
@@ -51,17 +56,32 @@ struct fake_stream {
     struct fake_op *first, **last;
 };
 
+struct fake_thing {
+    struct fake_thing *next;
+    void *memory;
+    size_t bytes;
+    bool event;
+};
+
 static struct {
     pthread_mutex_t lock;
     struct fake_stream *streams;
     struct fake_stream legacy;
     uint64_t random;
-    uint64_t calls, fail_at; /* the n-th call fails, and then all: a sticky error */
+    uint64_t calls, fail_at; /* the n-th call fails, and then all but the entering of contexts: a sticky error */
+    bool fail_once;          /* only that one */
+    dmc_cu_result fail_with;
+    const char *only;   /* NULL, or the function whose calls count */
+    const char *failed; /* the function whose call was the n-th */
     bool broken;
-    uint32_t slowness;     /* steps done at a look: 0 to 3 less this; at least now and then one */
-    uint64_t device_bytes; /* free */
+    uint32_t slowness;      /* steps done at a look: 0 to 3 less this; at least now and then one */
+    uint64_t device_bytes;  /* free */
+    dmc_cu_context current; /* the caller's: the second device's */
     uint64_t memories, pinned, events, stream_count, retained, modules;
-} fake = {.lock = PTHREAD_MUTEX_INITIALIZER, .random = 88172645463325252ull, .device_bytes = 1ull << 30};
+    uint64_t memory_bytes, memory_bytes_most, pinned_bytes;
+    struct fake_thing *things; /* all that was allocated and not freed */
+} fake = {
+    .lock = PTHREAD_MUTEX_INITIALIZER, .random = 88172645463325252ull, .fail_with = FAKE_ERROR, .device_bytes = 1ull << 30};
 
 static __thread uint32_t fake_entered;
 
@@ -73,20 +93,60 @@ static inline uint64_t fake_next(void)
     return fake.random;
 }
 
-/* Every call comes through here. */
-static inline dmc_cu_result fake_begin(bool needs_context)
+/* Every call but those that only describe errors comes through here. */
+static inline dmc_cu_result fake_begin_named(const char *name, bool needs_context)
 {
     if (needs_context)
         assert(fake_entered > 0);
     pthread_mutex_lock(&fake.lock);
-    if (++fake.calls == fake.fail_at)
-        fake.broken = true;
-    return fake.broken ? FAKE_ERROR : DMC_CU_SUCCESS;
+    fake.calls += !fake.only || strcmp(fake.only, name) == 0;
+    bool fails = fake.fail_at && fake.calls == fake.fail_at && !fake.failed;
+    if (fails) {
+        fake.failed = name;
+        fake.broken = !fake.fail_once;
+    }
+    return fails || fake.broken ? fake.fail_with : DMC_CU_SUCCESS;
 }
+#define fake_begin(needs_context) fake_begin_named(__func__, needs_context)
 static inline dmc_cu_result fake_end(dmc_cu_result result)
 {
     pthread_mutex_unlock(&fake.lock);
     return result;
+}
+
+static inline void fake_mark_drop(struct fake_mark *mark)
+{
+    if (mark && --mark->references == 0)
+        free(mark);
+}
+static inline void fake_op_free(struct fake_op *op)
+{
+    fake_mark_drop(op->mark);
+    free(op);
+}
+
+static inline void *fake_thing_make(size_t align, size_t bytes)
+{
+    struct fake_thing *thing = calloc(1, sizeof *thing);
+    assert(thing);
+    *thing = (struct fake_thing){fake.things, aligned_alloc(align, (bytes + align - 1) / align * align), bytes, false};
+    assert(thing->memory);
+    fake.things = thing;
+    return thing->memory;
+}
+/* Returns its bytes. */
+static inline size_t fake_thing_free(void *memory)
+{
+    struct fake_thing **at = &fake.things;
+    while (*at && (*at)->memory != memory)
+        at = &(*at)->next;
+    assert(*at); /* else it is freed twice, or is not ours */
+    struct fake_thing *thing = *at;
+    size_t bytes = thing->bytes;
+    *at = thing->next;
+    free(thing->memory);
+    free(thing);
+    return bytes;
 }
 
 static inline void fake_run(struct fake_op *op)
@@ -100,7 +160,7 @@ static inline void fake_run(struct fake_op *op)
             memcpy((uint8_t *)op->to + i * op->item_bytes, &op->value, op->item_bytes);
         break;
     case FAKE_RECORD:
-        op->event->done = op->ticket;
+        op->mark->done = true;
         break;
     case FAKE_WAIT:
         break;
@@ -124,7 +184,7 @@ static inline void fake_run(struct fake_op *op)
 
 static inline bool fake_runnable(const struct fake_stream *stream)
 {
-    return stream->first && (stream->first->kind != FAKE_WAIT || stream->first->event->done >= stream->first->ticket);
+    return stream->first && (stream->first->kind != FAKE_WAIT || stream->first->mark->done);
 }
 
 /* One piece of work of some stream; false: there is none that could be done. */
@@ -148,7 +208,7 @@ static inline bool fake_step(void)
     chosen->first = op->next;
     if (!op->next)
         chosen->last = &chosen->first;
-    free(op);
+    fake_op_free(op);
     return true;
 }
 
@@ -190,7 +250,7 @@ static dmc_cu_result fake_init(unsigned flags)
 static dmc_cu_result fake_driver_version(int *version)
 {
     *version = 13000;
-    return DMC_CU_SUCCESS;
+    return fake_end(fake_begin(false));
 }
 static dmc_cu_result fake_error_name(dmc_cu_result result, const char **text)
 {
@@ -206,7 +266,7 @@ static dmc_cu_result fake_error_string(dmc_cu_result result, const char **text)
 static dmc_cu_result fake_device_count(int *count)
 {
     *count = 2;
-    return DMC_CU_SUCCESS;
+    return fake_end(fake_begin(false));
 }
 static dmc_cu_result fake_device_get(dmc_cu_device *device, int ordinal)
 {
@@ -243,14 +303,18 @@ static dmc_cu_result fake_primary_release(dmc_cu_device device)
 }
 static dmc_cu_result fake_context_current(dmc_cu_context *context)
 {
-    *context = NULL;
+    *context = fake.current;
     return fake_end(fake_begin(false));
 }
 static dmc_cu_result fake_context_push(dmc_cu_context context)
 {
     (void)context;
-    fake_entered++;
-    return DMC_CU_SUCCESS;
+    bool was_broken = fake.broken; /* a lost context can still be entered, one that is gone cannot */
+    dmc_cu_result result = fake_begin(false);
+    if (was_broken)
+        result = DMC_CU_SUCCESS;
+    fake_entered += result == DMC_CU_SUCCESS;
+    return fake_end(result);
 }
 static dmc_cu_result fake_context_pop(dmc_cu_context *context)
 {
@@ -260,8 +324,8 @@ static dmc_cu_result fake_context_pop(dmc_cu_context *context)
 }
 static dmc_cu_result fake_context_device(dmc_cu_device *device)
 {
-    *device = 0;
-    return fake_end(fake_begin(true));
+    *device = 1;
+    return fake_end(fake_begin(false));
 }
 static dmc_cu_result fake_memory_info(size_t *free_bytes, size_t *total_bytes)
 {
@@ -272,11 +336,12 @@ static dmc_cu_result fake_memory_alloc(dmc_cu_address *address, size_t bytes)
 {
     dmc_cu_result result = fake_begin(true);
     if (result == DMC_CU_SUCCESS) {
-        void *memory = aligned_alloc(256, (bytes + 255) / 256 * 256);
-        assert(memory);
+        void *memory = fake_thing_make(256, bytes);
         memset(memory, 0xa5, bytes < 65536 ? bytes : 65536);
         *address = (uint64_t)(uintptr_t)memory;
         fake.memories++;
+        fake.memory_bytes += bytes;
+        fake.memory_bytes_most = fake.memory_bytes > fake.memory_bytes_most ? fake.memory_bytes : fake.memory_bytes_most;
     }
     return fake_end(result);
 }
@@ -285,7 +350,7 @@ static dmc_cu_result fake_memory_free(dmc_cu_address address)
     fake_begin(true);
     fake_drain(); /* as the driver does */
     fake.memories--;
-    free((void *)(uintptr_t)address);
+    fake.memory_bytes -= fake_thing_free((void *)(uintptr_t)address);
     return fake_end(DMC_CU_SUCCESS);
 }
 static dmc_cu_result fake_host_alloc(void **memory, size_t bytes, unsigned flags)
@@ -293,9 +358,9 @@ static dmc_cu_result fake_host_alloc(void **memory, size_t bytes, unsigned flags
     (void)flags;
     dmc_cu_result result = fake_begin(true);
     if (result == DMC_CU_SUCCESS) {
-        *memory = aligned_alloc(4096, (bytes + 4095) / 4096 * 4096);
-        assert(*memory);
+        *memory = fake_thing_make(4096, bytes);
         fake.pinned++;
+        fake.pinned_bytes += bytes;
     }
     return fake_end(result);
 }
@@ -304,12 +369,12 @@ static dmc_cu_result fake_host_free(void *memory)
     fake_begin(true);
     fake_drain();
     fake.pinned--;
-    free(memory);
+    fake.pinned_bytes -= fake_thing_free(memory);
     return fake_end(DMC_CU_SUCCESS);
 }
-static dmc_cu_result fake_copy(void *to, const void *from, size_t bytes, dmc_cu_stream stream)
+static dmc_cu_result fake_copy(const char *name, void *to, const void *from, size_t bytes, dmc_cu_stream stream)
 {
-    dmc_cu_result result = fake_begin(true);
+    dmc_cu_result result = fake_begin_named(name, true);
     if (result == DMC_CU_SUCCESS) {
         struct fake_op *op = fake_put(stream, FAKE_COPY);
         op->to = to;
@@ -320,19 +385,20 @@ static dmc_cu_result fake_copy(void *to, const void *from, size_t bytes, dmc_cu_
 }
 static dmc_cu_result fake_copy_to_device(dmc_cu_address to, const void *from, size_t bytes, dmc_cu_stream stream)
 {
-    return fake_copy((void *)(uintptr_t)to, from, bytes, stream);
+    return fake_copy(__func__, (void *)(uintptr_t)to, from, bytes, stream);
 }
 static dmc_cu_result fake_copy_to_host(void *to, dmc_cu_address from, size_t bytes, dmc_cu_stream stream)
 {
-    return fake_copy(to, (const void *)(uintptr_t)from, bytes, stream);
+    return fake_copy(__func__, to, (const void *)(uintptr_t)from, bytes, stream);
 }
 static dmc_cu_result fake_copy_on_device(dmc_cu_address to, dmc_cu_address from, size_t bytes, dmc_cu_stream stream)
 {
-    return fake_copy((void *)(uintptr_t)to, (const void *)(uintptr_t)from, bytes, stream);
+    return fake_copy(__func__, (void *)(uintptr_t)to, (const void *)(uintptr_t)from, bytes, stream);
 }
-static dmc_cu_result fake_set(dmc_cu_address to, uint64_t value, uint32_t item_bytes, size_t count, dmc_cu_stream stream)
+static dmc_cu_result fake_set(const char *name, dmc_cu_address to, uint64_t value, uint32_t item_bytes, size_t count,
+                              dmc_cu_stream stream)
 {
-    dmc_cu_result result = fake_begin(true);
+    dmc_cu_result result = fake_begin_named(name, true);
     if (result == DMC_CU_SUCCESS) {
         struct fake_op *op = fake_put(stream, FAKE_SET);
         op->to = (void *)(uintptr_t)to;
@@ -344,15 +410,15 @@ static dmc_cu_result fake_set(dmc_cu_address to, uint64_t value, uint32_t item_b
 }
 static dmc_cu_result fake_set_u8(dmc_cu_address to, unsigned char value, size_t count, dmc_cu_stream stream)
 {
-    return fake_set(to, value, 1, count, stream);
+    return fake_set(__func__, to, value, 1, count, stream);
 }
 static dmc_cu_result fake_set_u16(dmc_cu_address to, unsigned short value, size_t count, dmc_cu_stream stream)
 {
-    return fake_set(to, value, 2, count, stream);
+    return fake_set(__func__, to, value, 2, count, stream);
 }
 static dmc_cu_result fake_set_u32(dmc_cu_address to, unsigned value, size_t count, dmc_cu_stream stream)
 {
-    return fake_set(to, value, 4, count, stream);
+    return fake_set(__func__, to, value, 4, count, stream);
 }
 static dmc_cu_result fake_stream_create(dmc_cu_stream *stream, unsigned flags)
 {
@@ -379,7 +445,7 @@ static dmc_cu_result fake_stream_destroy(dmc_cu_stream stream)
     *at = (*at)->next;
     for (struct fake_op *op = ((struct fake_stream *)stream)->first, *next; op; op = next) {
         next = op->next;
-        free(op);
+        fake_op_free(op);
     }
     free(stream);
     fake.stream_count--;
@@ -405,10 +471,10 @@ static dmc_cu_result fake_stream_wait(dmc_cu_stream stream, dmc_cu_event event, 
     (void)flags;
     dmc_cu_result result = fake_begin(true);
     struct fake_event *waited = event;
-    if (result == DMC_CU_SUCCESS && waited->recorded) {
+    if (result == DMC_CU_SUCCESS && waited->last) {
         struct fake_op *op = fake_put(stream, FAKE_WAIT);
-        op->event = waited;
-        op->ticket = waited->recorded;
+        op->mark = waited->last;
+        op->mark->references++;
     }
     return fake_end(result);
 }
@@ -417,8 +483,8 @@ static dmc_cu_result fake_event_create(dmc_cu_event *event, unsigned flags)
     (void)flags;
     dmc_cu_result result = fake_begin(true);
     if (result == DMC_CU_SUCCESS) {
-        *event = calloc(1, sizeof(struct fake_event));
-        assert(*event);
+        *event = memset(fake_thing_make(16, sizeof(struct fake_event)), 0, sizeof(struct fake_event));
+        fake.things->event = true;
         fake.events++;
     }
     return fake_end(result);
@@ -428,7 +494,8 @@ static dmc_cu_result fake_event_destroy(dmc_cu_event event)
     fake_begin(true);
     fake_drain();
     fake.events--;
-    free(event);
+    fake_mark_drop(((struct fake_event *)event)->last);
+    fake_thing_free(event);
     return fake_end(DMC_CU_SUCCESS);
 }
 static dmc_cu_result fake_event_record(dmc_cu_event event, dmc_cu_stream stream)
@@ -436,8 +503,11 @@ static dmc_cu_result fake_event_record(dmc_cu_event event, dmc_cu_stream stream)
     dmc_cu_result result = fake_begin(true);
     if (result == DMC_CU_SUCCESS) {
         struct fake_op *op = fake_put(stream, FAKE_RECORD);
-        op->event = event;
-        op->ticket = ++((struct fake_event *)event)->recorded;
+        struct fake_event *recorded = event;
+        fake_mark_drop(recorded->last);
+        recorded->last = op->mark = calloc(1, sizeof *op->mark);
+        assert(op->mark);
+        op->mark->references = 2;
     }
     return fake_end(result);
 }
@@ -446,7 +516,7 @@ static dmc_cu_result fake_event_query(dmc_cu_event event)
     dmc_cu_result result = fake_begin(true);
     struct fake_event *queried = event;
     fake_look();
-    if (result == DMC_CU_SUCCESS && queried->done < queried->recorded)
+    if (result == DMC_CU_SUCCESS && queried->last && !queried->last->done)
         result = DMC_CU_NOT_READY;
     return fake_end(result);
 }
@@ -454,7 +524,7 @@ static dmc_cu_result fake_event_elapsed(float *milliseconds, dmc_cu_event begin,
 {
     const struct fake_event *first = begin, *second = end;
     dmc_cu_result result = fake_begin(true);
-    assert(result != DMC_CU_SUCCESS || (first->done && second->done));
+    assert(result != DMC_CU_SUCCESS || (first->last->done && second->last->done));
     *milliseconds = 0.25f;
     return fake_end(result);
 }
@@ -518,6 +588,31 @@ static dmc_cu_result fake_launch(dmc_cu_function function, unsigned grid_x, unsi
 static const struct dmc_cuda_driver fake_driver = {DMC_CUDA_DRIVER_FUNCTIONS(FAKE_MEMBER)};
 #undef FAKE_MEMBER
 static const char fake_image[] = "the kernels";
+
+/* The context is destroyed with all that is in it. */
+static inline void fake_forget(void)
+{
+    pthread_mutex_lock(&fake.lock);
+    while (fake.streams) {
+        struct fake_stream *stream = fake.streams;
+        fake.streams = stream->next;
+        for (struct fake_op *op = stream->first, *next; op; op = next) {
+            next = op->next;
+            if (op->kind == FAKE_CALL)
+                free(op->argument);
+            fake_op_free(op);
+        }
+        free(stream);
+    }
+    while (fake.things) {
+        if (fake.things->event)
+            fake_mark_drop(((struct fake_event *)fake.things->memory)->last);
+        fake_thing_free(fake.things->memory);
+    }
+    fake.memories = fake.pinned = fake.events = fake.stream_count = fake.retained = fake.modules = 0;
+    fake.memory_bytes = fake.pinned_bytes = 0;
+    pthread_mutex_unlock(&fake.lock);
+}
 
 /* Everything that was made has been given back. */
 static inline bool fake_is_clean(void)

@@ -146,7 +146,7 @@ static enum damacy_status cpu_memory_alloc(struct dmc_backend *backend, uint64_t
     return DAMACY_OK;
 }
 
-static void cpu_row_fill(struct dmc_backend *backend, void *target, uint64_t elements, enum damacy_dtype output,
+static bool cpu_row_fill(struct dmc_backend *backend, void *target, uint64_t elements, enum damacy_dtype output,
                          struct dmc_scatter_element element)
 {
     (void)backend;
@@ -154,12 +154,14 @@ static void cpu_row_fill(struct dmc_backend *backend, void *target, uint64_t ele
         memset(target, 0, elements * damacy_dtype_bytes(output));
     else
         dmc_scatter_fill(target, 0, 1, elements, output, element);
+    return true;
 }
 
-static void cpu_row_move(struct dmc_backend *backend, void *to, const void *from, uint64_t bytes)
+static bool cpu_row_move(struct dmc_backend *backend, void *to, const void *from, uint64_t bytes)
 {
     (void)backend;
     memcpy(to, from, bytes);
+    return true;
 }
 
 static const struct dmc_backend_ops cpu_ops = {

@@ -23,8 +23,11 @@ static struct dmc_cuda_engine *engine_of(struct dmc_backend *backend)
 
 /* --- the submitter --- */
 
+/* Whatever the driver's word for it (a launch may find no memory, too): from now on pop says CUDA. */
 static void break_down(struct dmc_cuda_engine *engine, const struct damacy_error *error)
 {
+    struct damacy_error lost = *error;
+    lost.status = DAMACY_CUDA;
     dmc_mutex_lock(&engine->lock);
     bool first = !engine->broken;
     engine->broken = true;
@@ -33,7 +36,7 @@ static void break_down(struct dmc_cuda_engine *engine, const struct damacy_error
         return;
     dmc_log(DMC_BACKEND, DAMACY_LOG_ERROR, "%s", error->message);
     if (!atomic_load_explicit(&engine->stop, memory_order_relaxed) && engine->hooks.broken)
-        engine->hooks.broken(engine->hooks.user, error);
+        engine->hooks.broken(engine->hooks.user, &lost);
 }
 
 /* A free slot becomes the filling one, and readers that wait for room go on. */
@@ -196,21 +199,26 @@ static bool poll_waves(struct dmc_cuda_engine *engine)
     return true;
 }
 
-/* Tell of buffers whose fences have passed. */
-static void poll_fenced(struct dmc_cuda_engine *engine)
+/* Tell of buffers whose fences have passed. false: the device is lost. */
+static bool poll_fenced(struct dmc_cuda_engine *engine)
 {
     for (uint32_t i = 0;;) {
+        struct damacy_error error;
         dmc_mutex_lock(&engine->lock);
-        bool more = i < engine->fenced_count, passed = more && dmc_cuda_batch_free_to_use(engine->fenced[i].memory);
+        bool more = i < engine->fenced_count;
+        enum damacy_status passed = more ? dmc_cuda_batch_passed(engine->fenced[i].memory, &error) : DAMACY_AGAIN;
         void *cookie = more ? engine->fenced[i].cookie : NULL;
-        if (passed)
+        if (passed == DAMACY_OK)
             engine->fenced[i] = engine->fenced[--engine->fenced_count];
         dmc_mutex_unlock(&engine->lock);
         if (!more)
-            return;
-        if (!passed)
+            return true;
+        if (passed == DAMACY_AGAIN) {
             i++;
-        else if (!atomic_load_explicit(&engine->stop, memory_order_relaxed))
+        } else if (passed != DAMACY_OK) {
+            break_down(engine, &error);
+            return false;
+        } else if (!atomic_load_explicit(&engine->stop, memory_order_relaxed))
             engine->hooks.unfenced(engine->hooks.user, cookie);
     }
 }
@@ -269,8 +277,7 @@ static void *submitter_run(void *argument)
     }
     bool alive = true;
     while (alive && !atomic_load_explicit(&engine->stop, memory_order_relaxed)) {
-        alive = poll_waves(engine);
-        poll_fenced(engine);
+        alive = poll_waves(engine) && poll_fenced(engine);
         dmc_mutex_lock(&engine->lock);
         struct dmc_wave *complete = step_locked(engine);
         if (!complete && alive && !atomic_load_explicit(&engine->stop, memory_order_relaxed)) {
@@ -321,8 +328,8 @@ static void free_engine(struct dmc_cuda_engine *engine)
 {
     bool entered = dmc_cuda_enter(engine->device, NULL) == DAMACY_OK;
     for (uint32_t i = 0; engine->waves && i < engine->options.wave_count; i++)
-        dmc_wave_deinit(&engine->waves[i]);
-    if (engine->rows)
+        dmc_wave_deinit(&engine->waves[i], entered);
+    if (engine->rows && entered)
         engine->device->driver->stream_destroy(engine->rows);
     if (entered)
         dmc_cuda_leave(engine->device);
@@ -402,12 +409,12 @@ static enum damacy_status cuda_memory_alloc(struct dmc_backend *backend, uint64_
 static bool cuda_memory_fenced(struct dmc_backend *backend, struct dmc_backend_memory *memory, void *cookie)
 {
     struct dmc_cuda_engine *engine = engine_of(backend);
-    if (dmc_cuda_enter(engine->device, NULL) != DAMACY_OK)
-        return false;
-    bool passed = dmc_cuda_batch_free_to_use(memory);
-    dmc_cuda_leave(engine->device);
-    if (passed)
-        return false;
+    if (dmc_cuda_enter(engine->device, NULL) == DAMACY_OK) { /* else the submitter finds out what is wrong */
+        bool passed = dmc_cuda_batch_passed(memory, NULL) == DAMACY_OK;
+        dmc_cuda_leave(engine->device);
+        if (passed)
+            return false;
+    }
     dmc_mutex_lock(&engine->lock);
     engine->fenced[engine->fenced_count].memory = memory;
     engine->fenced[engine->fenced_count++].cookie = cookie;
@@ -416,14 +423,55 @@ static bool cuda_memory_fenced(struct dmc_backend *backend, struct dmc_backend_m
     return true;
 }
 
-/* Rows of a finished batch: nothing else touches its buffer now. Errors of the driver show at the submitter's next call, too,
- * so here they are only waited for. */
-static void cuda_row_fill(struct dmc_backend *backend, void *target, uint64_t elements, enum damacy_dtype output,
+/* --- rows of a finished batch: nothing else touches its buffer now --- */
+
+/* Enqueues what fills `elements` of `item_bytes` from bits[0] and bits[1] by turns. */
+static dmc_cu_result enqueue_fill(const struct dmc_cuda_engine *engine, dmc_cu_address address, uint64_t elements,
+                                  uint64_t item_bytes, const uint64_t bits[2])
+{
+    const struct dmc_cuda_driver *driver = engine->device->driver;
+    const uint64_t bytes = elements * item_bytes;
+    if ((bits[0] | bits[1]) == 0)
+        return driver->set_u8(address, 0, bytes, engine->rows);
+    if (item_bytes == 1)
+        return driver->set_u8(address, (unsigned char)bits[0], elements, engine->rows);
+    if (item_bytes == 2)
+        return driver->set_u16(address, (unsigned short)bits[0], elements, engine->rows);
+    unsigned words[4] = {0}; /* what repeats */
+    uint32_t count = 0;
+    for (uint32_t i = 0; i < 2; i++)
+        for (uint64_t part = 0; part < item_bytes; part += 4)
+            words[count++] = (unsigned)(bits[i] >> 8 * part);
+    bool same = true;
+    for (uint32_t i = 1; i < count; i++)
+        same = same && words[i] == words[0];
+    if (same)
+        return driver->set_u32(address, words[0], bytes / 4, engine->rows);
+    uint64_t there = dmc_min_u64(4 * (uint64_t)count, bytes);
+    dmc_cu_result result = DMC_CU_SUCCESS;
+    for (uint64_t i = 0; result == DMC_CU_SUCCESS && i < there / 4; i++)
+        result = driver->set_u32(address + 4 * i, words[i], 1, engine->rows);
+    for (; result == DMC_CU_SUCCESS && there < bytes; there *= 2) /* double what is there */
+        result = driver->copy_on_device(address + there, address, dmc_min_u64(there, bytes - there), engine->rows);
+    return result;
+}
+
+/* Was that enough? If not, the device is lost, whether or not the submitter would see it, too. */
+static bool rows_done(struct dmc_cuda_engine *engine, const char *call, dmc_cu_result result)
+{
+    struct damacy_error error;
+    if (result == DMC_CU_SUCCESS)
+        return true;
+    dmc_cuda_error(engine->device->driver, result, call, &error);
+    break_down(engine, &error);
+    return false;
+}
+
+static bool cuda_row_fill(struct dmc_backend *backend, void *target, uint64_t elements, enum damacy_dtype output,
                           struct dmc_scatter_element element)
 {
     struct dmc_cuda_engine *engine = engine_of(backend);
     const struct dmc_cuda_driver *driver = engine->device->driver;
-    dmc_cu_address address = (dmc_cu_address)(uintptr_t)target;
     uint64_t item_bytes = damacy_dtype_bytes(output), bits[2] = {0, 0};
     if (element.dtype != DAMACY_NATIVE)
         dmc_scatter_fill_bits(output, element, bits);
@@ -433,49 +481,32 @@ static void cuda_row_fill(struct dmc_backend *backend, void *target, uint64_t el
         item_bytes *= 2;
         elements /= 2;
     }
-    if (dmc_cuda_enter(engine->device, NULL) != DAMACY_OK)
-        return;
+    dmc_cu_result result = driver->context_push(engine->device->context);
+    if (result != DMC_CU_SUCCESS)
+        return rows_done(engine, "cuCtxPushCurrent", result);
     dmc_mutex_lock(&engine->rows_lock);
-    const uint64_t bytes = elements * item_bytes;
-    if ((bits[0] | bits[1]) == 0) {
-        driver->set_u8(address, 0, bytes, engine->rows);
-    } else if (item_bytes == 1) {
-        driver->set_u8(address, (unsigned char)bits[0], elements, engine->rows);
-    } else if (item_bytes == 2) {
-        driver->set_u16(address, (unsigned short)bits[0], elements, engine->rows);
-    } else {
-        unsigned words[4] = {0}; /* what repeats */
-        uint32_t count = 0;
-        for (uint32_t i = 0; i < 2; i++)
-            for (uint64_t part = 0; part < item_bytes; part += 4)
-                words[count++] = (unsigned)(bits[i] >> 8 * part);
-        bool same = true;
-        for (uint32_t i = 1; i < count; i++)
-            same = same && words[i] == words[0];
-        uint64_t there = dmc_min_u64(4 * (uint64_t)count, bytes);
-        if (same)
-            driver->set_u32(address, words[0], bytes / 4, engine->rows);
-        else
-            for (uint64_t i = 0; i < there / 4; i++)
-                driver->set_u32(address + 4 * i, words[i], 1, engine->rows);
-        for (; !same && there < bytes; there *= 2) /* double what is there */
-            driver->copy_on_device(address + there, address, dmc_min_u64(there, bytes - there), engine->rows);
-    }
-    driver->stream_synchronize(engine->rows);
+    result = enqueue_fill(engine, (dmc_cu_address)(uintptr_t)target, elements, item_bytes, bits);
+    if (result == DMC_CU_SUCCESS)
+        result = driver->stream_synchronize(engine->rows);
     dmc_mutex_unlock(&engine->rows_lock);
     dmc_cuda_leave(engine->device);
+    return rows_done(engine, "filling a row", result);
 }
 
-static void cuda_row_move(struct dmc_backend *backend, void *to, const void *from, uint64_t bytes)
+static bool cuda_row_move(struct dmc_backend *backend, void *to, const void *from, uint64_t bytes)
 {
     struct dmc_cuda_engine *engine = engine_of(backend);
-    if (dmc_cuda_enter(engine->device, NULL) != DAMACY_OK)
-        return;
+    const struct dmc_cuda_driver *driver = engine->device->driver;
+    dmc_cu_result result = driver->context_push(engine->device->context);
+    if (result != DMC_CU_SUCCESS)
+        return rows_done(engine, "cuCtxPushCurrent", result);
     dmc_mutex_lock(&engine->rows_lock);
-    engine->device->driver->copy_on_device((dmc_cu_address)(uintptr_t)to, (dmc_cu_address)(uintptr_t)from, bytes, engine->rows);
-    engine->device->driver->stream_synchronize(engine->rows);
+    result = driver->copy_on_device((dmc_cu_address)(uintptr_t)to, (dmc_cu_address)(uintptr_t)from, bytes, engine->rows);
+    if (result == DMC_CU_SUCCESS)
+        result = driver->stream_synchronize(engine->rows);
     dmc_mutex_unlock(&engine->rows_lock);
     dmc_cuda_leave(engine->device);
+    return rows_done(engine, "moving a row", result);
 }
 
 static const struct dmc_backend_ops cuda_ops = {
@@ -521,13 +552,22 @@ bool dmc_cuda_choose_waves(uint64_t device_bytes, uint64_t pinned_bytes, uint32_
     return false;
 }
 
+#ifndef DMC_CUDA_KERNELS
+static enum damacy_status no_kernels(struct damacy_error *error)
+{
+    dmc_error_set(error, DAMACY_UNSUPPORTED, "config", "this build of damacy has no CUDA kernels: nvcc was not there");
+    dmc_error_hint(error, "build it again with CUDA_HOME=/usr/local/cuda (where bin/nvcc is), or use device=\"cpu\"");
+    return DAMACY_UNSUPPORTED;
+}
+#endif
+
 enum damacy_status dmc_cuda_available(struct damacy_error *error)
 {
 #ifdef DMC_CUDA_KERNELS
     const struct dmc_cuda_driver *driver;
     return dmc_cuda_driver_load(&driver, error);
 #else
-    return dmc_error_set(error, DAMACY_UNSUPPORTED, "config", "this build of damacy has no CUDA backend; use device=\"cpu\"");
+    return no_kernels(error);
 #endif
 }
 
@@ -538,8 +578,7 @@ enum damacy_status dmc_cuda_open(const struct dmc_cuda_driver *driver, const voi
 #ifdef DMC_CUDA_KERNELS
         image = dmc_cuda_fatbin;
 #else
-        return dmc_error_set(error, DAMACY_UNSUPPORTED, "config",
-                             "this build of damacy has no CUDA backend; use device=\"cpu\"");
+        return no_kernels(error);
 #endif
     }
     enum damacy_status status = driver ? DAMACY_OK : dmc_cuda_driver_load(&driver, error);

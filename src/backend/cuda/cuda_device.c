@@ -5,6 +5,7 @@
 #include "base/log.h"
 #include "base/mem.h"
 #include "base/numa.h"
+#include "base/thread.h"
 
 #include <stdlib.h>
 
@@ -32,7 +33,9 @@ static enum damacy_status find_context(struct dmc_cuda_device *device, int32_t o
     }
     device->ordinal = ordinal < 0 ? 0 : ordinal;
     int count = 0;
-    driver->device_count(&count);
+    result = driver->device_count(&count);
+    if (result != DMC_CU_SUCCESS)
+        return dmc_cuda_error(driver, result, "cuDeviceGetCount", error);
     if (device->ordinal >= count)
         return dmc_error_set(error, DAMACY_INVAL, "config", "there is no CUDA device %d: this process sees %d", device->ordinal,
                              count);
@@ -52,9 +55,10 @@ static enum damacy_status load_kernels(struct dmc_cuda_device *device, const voi
     dmc_cu_result result = driver->module_load(&device->module, image);
     if (result != DMC_CU_SUCCESS) {
         device->module = NULL;
-        dmc_cuda_error(driver, result, "cuModuleLoadData", error);
-        dmc_error_hint(error, "the kernels of this build need a GPU of compute capability 8.0 or newer and its driver");
-        return DAMACY_CUDA;
+        enum damacy_status status = dmc_cuda_error(driver, result, "cuModuleLoadData", error);
+        if (status == DAMACY_CUDA)
+            dmc_error_hint(error, "the kernels of this build need a GPU of compute capability 8.0 or newer and its driver");
+        return status;
     }
     result = driver->module_function(&device->assemble, device->module, "dmc_assemble");
     for (int i = 0; result == DMC_CU_SUCCESS && i < DMC_CUDA_KERNEL_COUNT; i++) {
@@ -250,6 +254,7 @@ struct batch_owner {
     struct dmc_cuda_device *device;
     dmc_cu_stream stream;
     dmc_cu_event event;
+    struct dmc_mutex lock; /* recording the event and waiting for it are one step: tensors may end on several threads */
 };
 
 static void batch_free(struct dmc_backend_memory *memory)
@@ -269,6 +274,7 @@ static void batch_free(struct dmc_backend_memory *memory)
         dmc_cuda_leave(device);
     }
     dmc_cuda_device_release(device);
+    dmc_mutex_deinit(&owner->lock);
     dmc_free(owner);
     *memory = (struct dmc_backend_memory){0};
 }
@@ -305,19 +311,24 @@ static enum damacy_status fence_stream(struct dmc_backend_memory *memory, uint64
     enum damacy_status status = dmc_cuda_enter(owner->device, error);
     if (status != DAMACY_OK)
         return status;
+    dmc_mutex_lock(&owner->lock);
     dmc_cu_result result = record_end(owner->device, owner->event, stream);
     if (result == DMC_CU_SUCCESS)
         result = driver->stream_wait(owner->stream, owner->event, 0);
+    dmc_mutex_unlock(&owner->lock);
     if (result != DMC_CU_SUCCESS)
         status = dmc_cuda_error(driver, result, "cuEventRecord", error);
     dmc_cuda_leave(owner->device);
     return status;
 }
 
-bool dmc_cuda_batch_free_to_use(struct dmc_backend_memory *memory)
+enum damacy_status dmc_cuda_batch_passed(const struct dmc_backend_memory *memory, struct damacy_error *error)
 {
-    struct batch_owner *owner = memory->owner;
-    return owner->device->driver->stream_query(owner->stream) != DMC_CU_NOT_READY;
+    const struct batch_owner *owner = memory->owner;
+    dmc_cu_result result = owner->device->driver->stream_query(owner->stream);
+    if (result == DMC_CU_NOT_READY)
+        return DAMACY_AGAIN;
+    return result == DMC_CU_SUCCESS ? DAMACY_OK : dmc_cuda_error(owner->device->driver, result, "cuStreamQuery", error);
 }
 
 static const struct dmc_backend_memory_ops batch_ops = {batch_free, fence_stream, fence_event};
@@ -334,6 +345,7 @@ enum damacy_status dmc_cuda_batch_alloc(struct dmc_cuda_device *device, uint64_t
         return status;
     }
     dmc_cuda_device_retain(device);
+    dmc_mutex_init(&owner->lock);
     owner->device = device;
     *memory = (struct dmc_backend_memory){.ops = &batch_ops, .bytes = bytes, .owner = owner};
     dmc_cu_result result = device->driver->stream_create(&owner->stream, DMC_CU_STREAM_NON_BLOCKING);

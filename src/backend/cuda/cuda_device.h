@@ -61,7 +61,7 @@ void dmc_cuda_pinned_free(struct dmc_cuda_device *device, struct dmc_budget *bud
 /* A batch buffer with its fences (struct dmc_backend_memory); any thread. */
 enum damacy_status dmc_cuda_batch_alloc(struct dmc_cuda_device *device, uint64_t bytes, struct dmc_backend_memory *memory,
                                         struct damacy_error *error);
-/* Has all that was fenced passed? */
-bool dmc_cuda_batch_free_to_use(struct dmc_backend_memory *memory);
+/* Has all that was fenced passed? OK; AGAIN: not yet; CUDA: the device is lost. Inside enter and leave. */
+enum damacy_status dmc_cuda_batch_passed(const struct dmc_backend_memory *memory, struct damacy_error *error);
 
 #endif

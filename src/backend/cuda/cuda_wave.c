@@ -92,10 +92,8 @@ enum damacy_status dmc_wave_init(struct dmc_wave *wave, struct dmc_cuda_device *
     return result == DMC_CU_SUCCESS ? DAMACY_OK : dmc_cuda_error(device->driver, result, "cuStreamCreate", error);
 }
 
-void dmc_wave_deinit(struct dmc_wave *wave)
+static void free_on_device(struct dmc_wave *wave)
 {
-    if (!wave->device)
-        return;
     const struct dmc_cuda_driver *driver = wave->device->driver;
     dmc_cu_stream streams[] = {wave->stream, wave->side};
     for (int i = 0; i < 2; i++)
@@ -109,6 +107,14 @@ void dmc_wave_deinit(struct dmc_wave *wave)
             driver->event_destroy(events[i]);
     dmc_cuda_memory_free(wave->device, wave->memory, wave->device_bytes);
     dmc_cuda_pinned_free(wave->device, wave->host_budget, wave->pinned, wave->pinned_bytes);
+}
+
+void dmc_wave_deinit(struct dmc_wave *wave, bool entered)
+{
+    if (!wave->device)
+        return;
+    if (entered)
+        free_on_device(wave);
     dmc_cuda_wave_destroy(wave->decode);
     dmc_free(wave->entries);
     *wave = (struct dmc_wave){0};

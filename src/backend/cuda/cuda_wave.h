@@ -16,9 +16,9 @@
  *     consumer -> assemble         the batch's slot is planned again only when its fences have passed (struct
  * dmc_backend_memory)
  *
- * Layout, the same in pinned and in device memory so that offsets are shared; copied in two pieces, stored bytes and
- * descriptions: | pad | stored, packed | pad | index | records | table |     on the host also | statuses |, on the device |
- * decoded | scratch | */
+ * Layout, the same in pinned and in device memory so that offsets are shared; one copy of the stored bytes, and one of each of
+ * the three descriptions as far as they are used: | pad | stored, packed | pad | index | records | table |     on the host also
+ * | statuses |, on the device | decoded | scratch | */
 #ifndef DMC_CUDA_WAVE_H
 #define DMC_CUDA_WAVE_H
 
@@ -104,10 +104,11 @@ struct dmc_wave {
 uint64_t dmc_wave_device_bytes(const struct dmc_wave_limits *limits);
 uint64_t dmc_wave_pinned_bytes(const struct dmc_wave_limits *limits);
 
-/* Inside dmc_cuda_enter(). deinit takes zeroed and half-built ones. */
+/* init: inside dmc_cuda_enter(). deinit takes zeroed and half-built ones; `entered` false: the context could not be entered, so
+ * it is gone with all that was made there, and only memory of our own is freed. */
 enum damacy_status dmc_wave_init(struct dmc_wave *wave, struct dmc_cuda_device *device, struct dmc_budget *host_budget,
                                  const struct dmc_wave_limits *limits, struct damacy_error *error);
-void dmc_wave_deinit(struct dmc_wave *wave);
+void dmc_wave_deinit(struct dmc_wave *wave, bool entered);
 
 /* Would an empty wave have room for this? */
 bool dmc_wave_fits(const struct dmc_wave_limits *limits, const struct dmc_wave_room *room);
