@@ -5,7 +5,9 @@ environment (.venv-bench) from bench/requirements.txt and writes about 6 GB of d
 whole run ends by writing bench/RESULTS.md; a run that was narrowed down by options only prints.
 
 How it measures. Every reader is a process that lives as long as its scenario and does rounds on command
-(bench/c/bench_common.h tells the commands), so that starting up does not count. In each round all readers deliver the same
+(bench/c/bench_common.h tells the commands), so that starting up does not count. Those that are compared to a few hundredths,
+damacy's and the bare loop, are started anew every few rounds: where its pages happen to lie makes a process up to 4 % faster or
+slower than its twin for as long as it lives. In each round all readers deliver the same
 crops, one after the other and in shuffled order; a ratio is taken within a round, and what is reported is the median of these
 ratios with its quartiles. Where others used more than a twentieth of the machine during one of the two runs of a pair, the pair
 counts by CPU time instead of wall time. Before anything is timed, every reader's samples are checked against hashes of what
@@ -50,6 +52,7 @@ CHECK_SAMPLES = 48
 FIRST_SAMPLES = 16
 DISTURBED = 0.05  # of the machine's time, used by others during a run
 SLOW = 2.5  # a peer this many times slower than the best one does fewer and shorter rounds
+RENEW_ROUNDS = 3  # after so many rounds, new processes for damacy and the bare loop
 REPLY_SECONDS_MAX = 300
 
 WARM, PARTIAL, OPENING = "warm, C / bare loop", "1 MiB chunks, C / bare loop", "opening 2,000 arrays, C / bare loop"
@@ -360,11 +363,14 @@ def do_rounds(
     problems: dict[str, str],
     slow: Set[str] = frozenset(),
     prepare: Callable[[], None] = lambda: None,
+    renew: Callable[[], None] = lambda: None,
 ) -> list[dict[str, dict[str, Any]]]:
     """`rounds` rounds of all readers in shuffled order; the slow ones do only the first three."""
     results: list[dict[str, dict[str, Any]]] = []
     order = random.Random(1)
     for index in range(rounds):
+        if index and index % RENEW_ROUNDS == 0:
+            renew()
         names = [name for name in processes if index < 3 or name not in slow]
         order.shuffle(names)
         found = {}
@@ -415,7 +421,15 @@ def measure(
         def cold_command(_name: str, index: int) -> str:
             return f"round {workload.slice_of(index, scenario.cold_samples)} {scenario.cold_samples}"
 
-        result.warm = do_rounds(processes, rounds, warm_command, result.problems, slow)
+        def renew() -> None:
+            names = [name for name in (BARE, BARE_OPEN, DAMACY_C, DAMACY_PY) if name in processes]
+            for name in names:
+                processes.pop(name).close()
+            new = plan.start(workload, threads, names, result.problems)
+            do_rounds(new, 1, lambda _name, _index: f"round 0 {few}", result.problems)
+            processes.update(new)
+
+        result.warm = do_rounds(processes, rounds, warm_command, result.problems, slow, renew=renew)
         for name, process in processes.items():
             result.memory[name] = process.ask("memory")
         if cold_rounds and scenario.cold_samples:
