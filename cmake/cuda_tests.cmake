@@ -14,7 +14,7 @@ if((DAMACY_TESTS OR DAMACY_COVERAGE) AND TARGET dmc_cuda_twin AND TARGET dmc_pip
   foreach(test IN LISTS pipeline_tests)
     dmc_cuda_test(test_${test}_cuda pipeline/test_${test} PW_CUDA)
   endforeach()
-  foreach(test IN ITEMS test_cuda_driver test_landing test_nvcomp test_placement)
+  foreach(test IN ITEMS test_cufile test_cuda_driver test_landing test_nvcomp test_placement)
     dmc_cuda_test(${test} cuda/${test})
   endforeach()
 endif()

@@ -155,6 +155,7 @@ class Config:
 
     numa: on machines with several NUMA nodes, where workers run and host memory lies. "auto": the CUDA device's node; a number: that
         node, on the CPU, too; "off": wherever the system puts them.
+    gpu_direct_storage: True: the GPU reads uncompressed chunks of local files itself where it can, by GPUDirect Storage (libcufile).
     bypass_decode, metadata_latency_ns: for measuring. Everything but decoding runs, and batches hold the fill value; every request
         for metadata takes so much longer.
 
@@ -186,6 +187,7 @@ class Config:
         max_gpu_memory_bytes: int = 0,
         decode: Literal["auto", "gpu", "cpu"] = "auto",
         numa: Literal["auto", "off"] | int = "auto",
+        gpu_direct_storage: bool = False,
         worker_count: int = 0,
         batch_slots: int = 0,
         lookahead_samples: int = 0,
@@ -250,6 +252,7 @@ class Config:
             "max_gpu_memory_bytes": _integer("max_gpu_memory_bytes", max_gpu_memory_bytes),
             "decode": _choice("decode", decode, _DECODE),
             "numa": numa,
+            "gpu_direct_storage": _flag("gpu_direct_storage", gpu_direct_storage),
             **knobs,
             "io_uring": _choice("io_uring", io_uring, tuple(_IO_URING)),
             "bypass_decode": _flag("bypass_decode", bypass_decode),
@@ -268,6 +271,7 @@ class Config:
             storage_options_text(storage_options),
             numa_kind,
             numa_node,
+            int(gpu_direct_storage),
         )
         try:
             _core.tuning_defaults(self._native)

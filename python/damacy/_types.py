@@ -245,7 +245,7 @@ class Stats:
     gpu_bytes_committed: int
     gpu_bytes_limit: int
     input_transfer: Metric
-    """CUDA: waves copied to the device; bytes, and time there. 0 on the CPU, as are the next seven."""
+    """CUDA: waves copied to the device; bytes, and time there. 0 on the CPU, as are the next nine."""
     gpu_decode: Metric
     gpu_assemble: Metric
     gpu_retry: Metric
@@ -258,6 +258,10 @@ class Stats:
     """Times a worker had read a chunk and found no room in a wave, and how long in all."""
     gpu_decode_busy_ns: int
     """Time in which the device decoded: less than gpu_decode's where waves overlap."""
+    gpu_direct_read: Metric
+    """gpu_direct_storage: reads that the device did itself, also counted in `read`; bytes, and time in which they blocked."""
+    gpu_direct_fallback: Metric
+    """Reads that it was to do, and that were done as usual."""
     bottleneck: str
     """"storage", "decode", "consumer" (you take batches too slowly), "producer" (too few samples are pushed), or "none"."""
 

@@ -1,7 +1,8 @@
 /* What damacy/_config.py hands over, as the C library wants it:
  *
  *     (samples_per_batch, ((name, shape, dtype), ...), device, ordinal, on_error, verify, max_host_memory_bytes, {knob: value},
- *      max_gpu_memory_bytes, decode, storage_options as JSON or None, numa, numa_node)
+ *      max_gpu_memory_bytes, decode, storage_options as JSON or None, numa, numa_node,
+ *      gpu_direct_storage)
  *
  * Types were checked there; ranges of C's integers are checked here. */
 #include "core.h"
@@ -126,11 +127,11 @@ static Py_ssize_t count_extents(PyObject *fields)
 int dmc_native_config_parse(PyObject *tuple, struct dmc_native_config *native)
 {
     PyObject *samples, *fields, *limit, *knob_dict, *gpu_limit;
-    int device, ordinal, on_error, verify, decode, numa, numa_node;
+    int device, ordinal, on_error, verify, decode, numa, numa_node, gpu_direct_storage;
     *native = (struct dmc_native_config){.config = DAMACY_CONFIG_INIT};
-    if (!PyArg_ParseTuple(tuple, "OO!iiiiOO!Oizii:Config", &samples, &PyTuple_Type, &fields, &device, &ordinal, &on_error,
+    if (!PyArg_ParseTuple(tuple, "OO!iiiiOO!Oiziii:Config", &samples, &PyTuple_Type, &fields, &device, &ordinal, &on_error,
                           &verify, &limit, &PyDict_Type, &knob_dict, &gpu_limit, &decode, &native->config.storage_options,
-                          &numa, &numa_node))
+                          &numa, &numa_node, &gpu_direct_storage))
         return -1;
     struct damacy_config *config = &native->config;
     uint64_t samples_per_batch;
@@ -147,6 +148,7 @@ int dmc_native_config_parse(PyObject *tuple, struct dmc_native_config *native)
     config->decode = (enum damacy_decode)decode;
     config->numa = (enum damacy_numa)numa;
     config->numa_node = (uint32_t)numa_node;
+    config->gpu_direct_storage = (uint32_t)gpu_direct_storage;
     Py_ssize_t field_count = PyTuple_Size(fields), extents = count_extents(fields);
     if (extents < 0)
         return -1;

@@ -97,10 +97,25 @@ static const struct member counts[] = {
     MEMBER(gpu_bytes_committed), MEMBER(gpu_bytes_limit),    MEMBER(gpu_decode_busy_ns),
 };
 static const struct member metrics[] = {
-    MEMBER(metadata),       MEMBER(plan),       MEMBER(read),         MEMBER(read_wait), MEMBER(decode),
-    MEMBER(assemble),       MEMBER(fill),       MEMBER(worker_idle),  MEMBER(pop_wait),  MEMBER(slot_wait),
-    MEMBER(input_transfer), MEMBER(gpu_decode), MEMBER(gpu_assemble), MEMBER(gpu_retry), MEMBER(post_decode),
-    MEMBER(decode_gap),     MEMBER(bind_wait),
+    MEMBER(metadata),
+    MEMBER(plan),
+    MEMBER(read),
+    MEMBER(read_wait),
+    MEMBER(decode),
+    MEMBER(assemble),
+    MEMBER(fill),
+    MEMBER(worker_idle),
+    MEMBER(pop_wait),
+    MEMBER(slot_wait),
+    MEMBER(input_transfer),
+    MEMBER(gpu_decode),
+    MEMBER(gpu_assemble),
+    MEMBER(gpu_retry),
+    MEMBER(post_decode),
+    MEMBER(decode_gap),
+    MEMBER(bind_wait),
+    MEMBER(gpu_direct_read),
+    MEMBER(gpu_direct_fallback),
 };
 
 static int set_member(PyObject *dict, const char *name, PyObject *value)

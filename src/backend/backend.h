@@ -71,14 +71,16 @@ struct dmc_backend_stats {
     struct damacy_metric input_transfer; /* waves copied to the device: bytes, time on the device */
     struct damacy_metric device_decode;  /* chunks decoded there: decoded bytes, time on the device */
     struct damacy_metric device_assemble;
-    struct damacy_metric retry;       /* chunks that the device gave back to the CPU */
-    struct damacy_metric post_decode; /* waves: from the device's end to the batches */
-    struct damacy_metric decode_gap;  /* the device had nothing to decode although a wave was due */
-    struct damacy_metric bind_wait;   /* threads had a chunk and no room in a wave */
-    uint64_t device_decode_busy_ns;   /* of the union of all decodes */
-    uint64_t host_bytes;              /* that its threads now hold of the shares set aside for them */
-    uint64_t whole_bytes;             /* of reads of whole objects, whose length no plan knows */
-    uint64_t device_bytes;            /* now allocated on the device */
+    struct damacy_metric retry;           /* chunks that the device gave back to the CPU */
+    struct damacy_metric post_decode;     /* waves: from the device's end to the batches */
+    struct damacy_metric decode_gap;      /* the device had nothing to decode although a wave was due */
+    struct damacy_metric bind_wait;       /* threads had a chunk and no room in a wave */
+    struct damacy_metric direct_read;     /* reads that the device did itself: bytes, time */
+    struct damacy_metric direct_fallback; /* reads that it should have done */
+    uint64_t device_decode_busy_ns;       /* of the union of all decodes */
+    uint64_t host_bytes;                  /* that its threads now hold of the shares set aside for them */
+    uint64_t whole_bytes;                 /* of reads of whole objects, whose length no plan knows */
+    uint64_t device_bytes;                /* now allocated on the device */
     uint64_t device_bytes_limit;
 };
 

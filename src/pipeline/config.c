@@ -128,6 +128,10 @@ static enum damacy_status check(const struct damacy_config *config, struct damac
         return invalid(error, "decode is %d, expected auto, gpu or cpu", (int)config->decode);
     if ((unsigned)config->numa > DAMACY_NUMA_NODE)
         return invalid(error, "numa is %d, expected auto, off or a node", (int)config->numa);
+    if (config->gpu_direct_storage > 1)
+        return invalid(error, "gpu_direct_storage is %u, expected 0 or 1", config->gpu_direct_storage);
+    if (config->gpu_direct_storage && config->device == DAMACY_CPU)
+        return invalid(error, "gpu_direct_storage is on, but device is cpu, which has no memory of its own to read into");
     const struct damacy_tuning *tuning = &config->tuning;
     if (tuning->worker_count > WORKERS_MAX)
         return invalid(error, "worker_count is %u, at most %u are allowed", tuning->worker_count, WORKERS_MAX);

@@ -40,8 +40,29 @@ static void lower_slots(struct damacy *pipeline, uint64_t device_limit)
         tuning->batch_slots = (uint32_t)dmc_min_u64(tuning->batch_slots, dmc_max_u64(least, fit));
 }
 
-static enum damacy_status create_on(struct damacy *pipeline, struct dmc_cuda_device *device, uint32_t reader_count,
-                                    struct damacy_error *error)
+/* Files kept open for GPUDirect Storage; the file store has open_files_max of its own. */
+#define DIRECT_FILES_MAX 256u
+
+static enum damacy_status create_cufile(const struct damacy *pipeline, const struct dmc_pipeline_extras *extras,
+                                        struct dmc_cuda_device *device, uint32_t reader_count, struct dmc_cufile **cufile,
+                                        struct damacy_error *error)
+{
+    const struct dmc_cufile_library *library = extras->cuda_cufile;
+    const uint32_t open_files_max = pipeline->config.tuning.open_files_max;
+    uint64_t files_max = open_files_max ? open_files_max / 4 : DIRECT_FILES_MAX;
+    enum damacy_status status = DAMACY_OK;
+    if (!pipeline->config.gpu_direct_storage)
+        return DAMACY_OK;
+    if (!library)
+        status = dmc_cufile_load(&library, error);
+    if (status == DAMACY_OK)
+        status = dmc_cufile_create(
+            library, device, (uint32_t)dmc_max_u64(reader_count, dmc_min_u64(files_max, DIRECT_FILES_MAX)), cufile, error);
+    return status;
+}
+
+static enum damacy_status create_on(struct damacy *pipeline, const struct dmc_pipeline_extras *extras,
+                                    struct dmc_cuda_device *device, uint32_t reader_count, struct damacy_error *error)
 {
     lower_slots(pipeline, device->budget.limit_bytes);
     const struct damacy_tuning *tuning = &pipeline->config.tuning;
@@ -56,10 +77,16 @@ static enum damacy_status create_on(struct damacy *pipeline, struct dmc_cuda_dev
         .bypass_decode = tuning->bypass_decode == 1,
         .io_uring_never = tuning->io_uring == 2,
     };
-    uint64_t limit = device->budget.limit_bytes, batches = tuning->batch_slots * pipeline->layout.batch_bytes;
+    enum damacy_status status = create_cufile(pipeline, extras, device, reader_count, &options.cufile, error);
+    if (status != DAMACY_OK)
+        return status;
+    uint64_t limit = device->budget.limit_bytes - dmc_budget_used(&device->budget); /* libcufile's part is set aside */
+    uint64_t batches = tuning->batch_slots * pipeline->layout.batch_bytes;
     uint64_t pinned = pipeline->layout.pinned_bytes;
-    if (batches > limit || !dmc_cuda_choose_waves(limit - batches, pinned, &options.wave_count, &options.wave))
+    if (batches > limit || !dmc_cuda_choose_waves(limit - batches, pinned, &options.wave_count, &options.wave)) {
+        dmc_cufile_destroy(options.cufile);
         return too_small(pipeline, limit, batches, pinned, error);
+    }
     dmc_log(DMC_PIPELINE, DAMACY_LOG_INFO,
             "CUDA device %d: %u waves of %llu decoded bytes, %llu bytes each on the device, %llu pinned", device->ordinal,
             options.wave_count, (unsigned long long)options.wave.decoded_bytes,
@@ -88,7 +115,7 @@ enum damacy_status dmc_pipeline_create_cuda(struct damacy *pipeline, const struc
     /* Threads and pinned memory are made from here on: on the device's node. */
     struct dmc_numa_place place;
     uint32_t reader_count = dmc_pipeline_numa_enter(pipeline, extras, device->numa_node, &place);
-    status = create_on(pipeline, device, reader_count, error);
+    status = create_on(pipeline, extras, device, reader_count, error);
     dmc_numa_leave(&place);
     dmc_cuda_device_release(device); /* the backend has its own reference */
     return status;

@@ -176,6 +176,7 @@ struct dmc_pipeline_extras {
     const void *cuda_driver;        /* struct dmc_cuda_driver instead of the machine's, with its module; not owned */
     const void *cuda_image;
     const void *cuda_nvcomp; /* struct dmc_cuda_nvcomp; NULL with a driver of one's own: none */
+    const void *cuda_cufile; /* struct dmc_cufile_library instead of the machine's; not owned */
     const char *sysfs;       /* the files of another machine instead of /sys, for its NUMA nodes */
     bool want_layout;
     bool streamed; /* write batches around the cache, however small */

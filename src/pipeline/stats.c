@@ -29,6 +29,8 @@ static void collect(struct damacy *pipeline, struct damacy_stats *stats)
     stats->decode_gap = backend.decode_gap;
     stats->bind_wait = backend.bind_wait;
     stats->gpu_decode_busy_ns = backend.device_decode_busy_ns;
+    stats->gpu_direct_read = backend.direct_read;
+    stats->gpu_direct_fallback = backend.direct_fallback;
     stats->gpu_bytes_committed = backend.device_bytes;
     stats->gpu_bytes_limit = backend.device_bytes_limit;
     stats->array_meta_hits = prefetch.array_meta.hits;
@@ -73,6 +75,8 @@ static void subtract(struct damacy_stats *stats, const struct damacy_stats *base
     subtract_metric(&stats->gpu_retry, &base->gpu_retry);
     subtract_metric(&stats->post_decode, &base->post_decode);
     subtract_metric(&stats->decode_gap, &base->decode_gap);
+    subtract_metric(&stats->gpu_direct_read, &base->gpu_direct_read);
+    subtract_metric(&stats->gpu_direct_fallback, &base->gpu_direct_fallback);
     subtract_metric(&stats->bind_wait, &base->bind_wait);
     stats->gpu_decode_busy_ns -= base->gpu_decode_busy_ns;
     stats->bytes_needed -= base->bytes_needed;

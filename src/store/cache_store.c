@@ -478,6 +478,7 @@ static enum damacy_status cache_list(struct dmc_store *store, const char *prefix
 static void cache_hint(struct dmc_store *store, struct dmc_store_hint *hint)
 {
     *hint = dmc_store_hint_of(of(store)->inner);
+    hint->files = false;
 }
 
 static void cache_store_destroy(struct dmc_store *store)

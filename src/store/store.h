@@ -145,6 +145,7 @@ struct dmc_store_hint {
     uint64_t coalesce_gap_bytes;      /* reading that much in vain costs less than another request */
     uint64_t coalesce_read_bytes_max; /* a longer request gains nothing */
     bool remote;                      /* there is a network in between: requests are worth saving */
+    bool files;                       /* keys are paths of files of this machine, which hold the objects as they are */
 };
 
 /* One child of a prefix: an object, or a prefix of further ones. The name is valid during the call. false: enough. */

@@ -337,6 +337,12 @@ static enum damacy_status file_list(struct dmc_store *store, const char *prefix,
     return status;
 }
 
+static void file_hint(struct dmc_store *store, struct dmc_store_hint *hint)
+{
+    (void)store;
+    hint->files = true;
+}
+
 static void file_destroy(struct dmc_store *store)
 {
     if (dmc_file_handles_destroy(of(store)->handles))
@@ -350,6 +356,7 @@ static const struct dmc_store_ops file_ops = {.scheme = "file",
                                               .resume = file_resume,
                                               .cancel = file_cancel,
                                               .list = file_list,
+                                              .hint = file_hint,
                                               .destroy = file_destroy};
 
 struct dmc_file_handles *dmc_store_file_handles(struct dmc_store *store)

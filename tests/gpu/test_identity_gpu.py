@@ -134,3 +134,18 @@ def test_any_limit_and_place(tmp_path: Path, decode: str, megabytes: int) -> Non
     write(tmp_path / "a", "u2", rng, chunks=(16, 32, 64), shards=(32, 64, 128), compressors=CODECS["blosc-zstd-shuffle"][0])
     decoded = compare(tmp_path / "a", rng, ("bf16",), decode=decode, max_gpu_memory_bytes=megabytes << 20, batch_slots=2)
     assert (decoded == 0) == (decode == "cpu")
+
+
+@pytest.mark.parametrize("sharded", [False, True], ids=["chunks", "shards"])
+def test_gpu_direct_storage(tmp_path: Path, sharded: bool) -> None:
+    """Where libcufile is, in whatever mode it runs: the same bits, and what it did not read is counted."""
+    rng = np.random.default_rng([SEED, 400 + sharded])
+    write(tmp_path / "a", "u2", rng, chunks=(16, 64, 100), shards=(32, 128, 200) if sharded else None, compressors=[])
+    begins = [(0, 0, 0), (3, 50, 71), (20, 110, 123), (40, 11, 2)] * 4
+    expected, _ = read("cpu", tmp_path / "a", begins, "f32", False)
+    try:
+        found, stats = read("cuda", tmp_path / "a", begins, "f32", False, gpu_direct_storage=True, max_gpu_memory_bytes=512 << 20)
+    except damacy.Unsupported as error:
+        pytest.skip(str(error))
+    assert np.array_equal(expected, found)
+    assert stats.gpu_direct_read.count + stats.gpu_direct_fallback.count > 0

@@ -5,7 +5,9 @@ from __future__ import annotations
 import copy
 import os
 import pickle
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -189,6 +191,8 @@ def test_describe_adds_up_before_anything_is_allocated() -> None:
         {"sample_shape": (4,), "dtype": "f32", "bypass_decode": 2},
         {"sample_shape": (4,), "dtype": "f32", "numa": "on"},
         {"sample_shape": (4,), "dtype": "f32", "numa": -1},
+        {"sample_shape": (4,), "dtype": "f32", "gpu_direct_storage": "on"},
+        {"sample_shape": (4,), "dtype": "f32", "gpu_direct_storage": True},
         {"sample_shape": (4,), "dtype": "f32", "device": "tpu"},
         {"sample_shape": (4,), "dtype": "f32", "device": "cuda:x"},
         {"fields": {}},
@@ -209,6 +213,32 @@ def test_wrong_configurations(settings: dict[str, object]) -> None:
 def test_cuda_is_not_there_yet() -> None:
     with pytest.raises(damacy.Unsupported, match="CUDA"):
         damacy.Pipeline(Config(samples_per_batch=1, sample_shape=(1,), dtype="f32", device="cuda:0"))
+
+
+@pytest.mark.skipif(not ON_CPU, reason="there is a GPU")
+def test_gpu_direct_storage_without_a_gpu() -> None:
+    config = Config(samples_per_batch=1, sample_shape=(1,), dtype="f32", device="auto", gpu_direct_storage=True)
+    assert config.replace(device="auto") == config and "gpu_direct_storage=True" in repr(config)
+    with damacy.Pipeline(config) as pipeline:
+        assert pipeline.stats().gpu_direct_read.count == pipeline.stats().gpu_direct_fallback.count == 0
+    with pytest.raises(damacy.InvalidArgument, match="gpu_direct_storage is on, but device is cpu"):
+        config.replace(device="cpu")
+
+
+@pytest.mark.skipif(ON_CPU, reason="wants a GPU")
+def test_gpu_direct_storage_names_what_is_missing(run_python: Callable[..., Any]) -> None:
+    done = run_python(
+        """
+import os
+os.environ["DAMACY_CUFILE"] = "/nowhere/libcufile.so.0"
+import damacy
+try:
+    damacy.Pipeline(damacy.Config(samples_per_batch=1, sample_shape=(4,), dtype="f32", device="cuda", gpu_direct_storage=True))
+except damacy.Unsupported as error:
+    print(error)
+"""
+    )
+    assert "/nowhere/libcufile.so.0" in done.stdout and "pip install nvidia-cufile" in done.stdout, done.stderr
 
 
 def test_a_pipeline_wants_a_config() -> None:

@@ -81,7 +81,8 @@ static bool close_wanted_locked(const struct dmc_cuda_engine *engine)
     if (busy == 0)
         return true;
     return busy == 1 && copying == 0 &&
-           (wave->stored_used >= wave->limits.stored_bytes / 4 || wave->decoded_used >= wave->limits.decoded_bytes / 4);
+           (dmc_wave_stored_taken_locked(wave) >= wave->limits.stored_bytes / 4 ||
+            wave->decoded_used >= wave->limits.decoded_bytes / 4);
 }
 
 /* A chunk that the device gave back: a reader shall read it again. */
@@ -331,6 +332,7 @@ static void free_engine(struct dmc_cuda_engine *engine)
         dmc_wave_deinit(&engine->waves[i], entered);
     if (engine->rows && entered)
         engine->device->driver->stream_destroy(engine->rows);
+    dmc_cufile_destroy(engine->options.cufile);
     if (entered)
         dmc_cuda_leave(engine->device);
     for (uint32_t i = 0; engine->readers && i < engine->options.reader_count; i++)
@@ -387,6 +389,8 @@ static void cuda_stats(const struct dmc_backend *backend, struct dmc_backend_sta
         dmc_counter_sum(&stats->fill, &reader->fill);
         dmc_counter_sum(&stats->worker_idle, &reader->idle_time);
         dmc_counter_sum(&stats->bind_wait, &reader->bind_wait);
+        dmc_counter_sum(&stats->direct_read, &reader->direct_read);
+        dmc_counter_sum(&stats->direct_fallback, &reader->direct_fallback);
         stats->whole_bytes += atomic_load_explicit(&reader->whole_bytes, memory_order_relaxed);
     }
     dmc_counter_sum(&stats->input_transfer, &engine->transfer);
@@ -604,6 +608,7 @@ static enum damacy_status allocate(struct dmc_cuda_engine *engine, struct damacy
     for (uint32_t i = 0; status == DAMACY_OK && i < options->wave_count; i++) {
         engine->waves[i].number = i;
         engine->waves[i].fills_only = options->bypass_decode;
+        engine->waves[i].cufile = options->cufile;
         status = dmc_wave_init(&engine->waves[i], engine->device, engine->budget, &options->wave, error);
     }
     dmc_cuda_leave(engine->device);
@@ -643,6 +648,8 @@ enum damacy_status dmc_cuda_create(const struct dmc_cuda_options *options, const
                                    struct damacy_error *error)
 {
     struct dmc_cuda_engine *engine = dmc_calloc(1, sizeof *engine);
+    if (!engine)
+        dmc_cufile_destroy(options->cufile);
     if (!engine)
         return dmc_error_set(error, DAMACY_OOM, "config", "no memory for the CUDA backend");
     engine->base = (struct dmc_backend){&cuda_ops, device->ordinal};

@@ -14,6 +14,7 @@
 #define DMC_CUDA_BACKEND_H
 
 #include "backend/backend.h"
+#include "backend/cuda/cuda_cufile.h"
 #include "backend/cuda/cuda_device.h"
 #include "backend/cuda/cuda_wave.h"
 
@@ -31,6 +32,8 @@ struct dmc_cuda_options {
     bool verify_full;
     bool bypass_decode; /* chunks that were read are copied to the device, and their pieces get the fill value */
     bool io_uring_never;
+    struct dmc_cufile
+        *cufile; /* gpu_direct_storage; the backend's from dmc_cuda_create() on, whatever that returns; NULL: off */
 };
 
 /* How large waves should be within these bounds: as many and as large as gains anything, fewer and smaller where memory is

@@ -37,7 +37,10 @@ struct dmc_cuda_held {
     bool aside; /* not straight into a wave */
     uint64_t bytes;
     bool cores; /* as in the job */
+    bool host;  /* not by the device itself: that was tried */
 };
+
+#define DMC_CUDA_REFUSALS 16u
 
 struct dmc_cuda_reader {
     /* constant */
@@ -57,7 +60,7 @@ struct dmc_cuda_reader {
     uint32_t held_count;
     uint64_t memory_bytes; /* of all jobs */
     bool remote;           /* the read started last goes over a network */
-    const struct dmc_codec_chain *refused[16];
+    const struct dmc_codec_chain *refused[DMC_CUDA_REFUSALS], *direct_refused[DMC_CUDA_REFUSALS];
     uint64_t batch_cursor;
     struct damacy_error error;
     /* shared_ : engine->lock */
@@ -65,6 +68,7 @@ struct dmc_cuda_reader {
     _Atomic bool computing; /* for destroy: decoding, not in a call that may hang */
     /* counters */
     struct dmc_counter read, read_wait, decode, fill, idle_time, bind_wait;
+    struct dmc_counter direct_read, direct_fallback;
     _Atomic uint64_t whole_bytes;
 };
 

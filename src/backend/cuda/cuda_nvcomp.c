@@ -1,12 +1,12 @@
 /* See cuda_nvcomp.h. */
 #include "backend/cuda/cuda_nvcomp.h"
+#include "backend/cuda/cuda_library.h"
 #include "base/log.h"
 
 #include <dlfcn.h>
 #include <pthread.h>
 #include <stdio.h>
 #include <stdlib.h>
-#include <string.h>
 
 #define LIBRARY "libnvcomp.so.6"
 
@@ -20,12 +20,9 @@ static struct {
 
 bool dmc_cuda_nvcomp_load_file(const char *path, struct dmc_cuda_nvcomp *table, char *text, size_t text_bytes)
 {
-    void *library = dlopen(path, RTLD_NOW | RTLD_LOCAL);
-    if (!library) {
-        const char *why = dlerror();
-        snprintf(text, text_bytes, "%s", why ? why : path);
+    void *library = dmc_cuda_library_open(path, text, text_bytes);
+    if (!library)
         return false;
-    }
     const char *missing = NULL;
 #define FIND(member, symbol, arguments)                                                                                        \
     *(void **)&table->member = dlsym(library, #symbol);                                                                        \
@@ -46,26 +43,6 @@ bool dmc_cuda_nvcomp_load_file(const char *path, struct dmc_cuda_nvcomp *table, 
     return false;
 }
 
-/* site-packages/nvidia/libnvcomp/lib64 if this code is in site-packages/damacy. */
-static bool beside_package(char *path, size_t path_bytes)
-{
-    Dl_info here;
-    if (!dladdr((void *)&loaded, &here) || !here.dli_fname)
-        return false;
-    int written = snprintf(path, path_bytes, "%s", here.dli_fname);
-    if (written < 0 || (size_t)written >= path_bytes)
-        return false;
-    for (int level = 0; level < 2; level++) {
-        char *slash = strrchr(path, '/');
-        if (!slash)
-            return false;
-        *slash = 0;
-    }
-    size_t used = strlen(path);
-    written = snprintf(path + used, path_bytes - used, "/nvidia/libnvcomp/lib64/" LIBRARY);
-    return written > 0 && (size_t)written < path_bytes - used;
-}
-
 static void load(void)
 {
     const char *named = getenv(DMC_NVCOMP_VARIABLE);
@@ -73,9 +50,9 @@ static void load(void)
     if (named && *named)
         loaded.found = dmc_cuda_nvcomp_load_file(named, &loaded.table, loaded.reason, sizeof loaded.reason);
     else
-        loaded.found =
-            (beside_package(path, sizeof path) && dmc_cuda_nvcomp_load_file(path, &loaded.table, ignored, sizeof ignored)) ||
-            dmc_cuda_nvcomp_load_file(LIBRARY, &loaded.table, loaded.reason, sizeof loaded.reason);
+        loaded.found = (dmc_cuda_library_beside("nvidia/libnvcomp/lib64/" LIBRARY, path, sizeof path) &&
+                        dmc_cuda_nvcomp_load_file(path, &loaded.table, ignored, sizeof ignored)) ||
+                       dmc_cuda_nvcomp_load_file(LIBRARY, &loaded.table, loaded.reason, sizeof loaded.reason);
     if (!loaded.found)
         dmc_log(DMC_BACKEND, DAMACY_LOG_DEBUG, "nvcomp is not here (%s): gzip and zlib chunks are decoded on the CPU; %s",
                 loaded.reason, DMC_NVCOMP_MEND);

@@ -374,9 +374,9 @@ static enum dmc_cuda_reader_step place_job(struct dmc_cuda_reader *reader, struc
 
 /* Chains whose chunks the decoder did not take, though their codec is one of its: blosc with zlib inside, ... Only a hint: a
  * chain that was freed may leave its address to another. */
-static const struct dmc_codec_chain **refusal(struct dmc_cuda_reader *reader, const struct dmc_codec_chain *chain)
+static const struct dmc_codec_chain **refusal(const struct dmc_codec_chain **refused, const struct dmc_codec_chain *chain)
 {
-    return &reader->refused[((uintptr_t)chain >> 6) % (sizeof reader->refused / sizeof reader->refused[0])];
+    return &refused[((uintptr_t)chain >> 6) % DMC_CUDA_REFUSALS];
 }
 
 /* Could this read go straight into an empty wave, and what would it take there? */
@@ -390,7 +390,7 @@ static bool landing_room(struct dmc_cuda_reader *reader, const struct dmc_cuda_h
     const struct dmc_codec_chain *chain = array->chain;
     if (read->whole || wanted->cpu || wanted->cores || wanted->aside || dmc_store_hint_of(array->store).remote)
         return false;
-    if (!chain->raw && (*refusal(reader, chain) == chain || !device_codec(reader->engine, chain)))
+    if (!chain->raw && (*refusal(reader->refused, chain) == chain || !device_codec(reader->engine, chain)))
         return false;
     *room = (struct dmc_wave_room){.stored_bytes = wanted->bytes + LANDING_ALIGN,
                                    .entries = wanted->chunk_end - wanted->chunk_begin};
@@ -456,7 +456,7 @@ static bool place_landed(struct dmc_cuda_reader *reader, struct dmc_cuda_job *jo
             job->landing.entry++;
         } else if (!place_landed_chunk(&placing, verdict, full)) {
             if (!*full)
-                *refusal(reader, placing.array->chain) = placing.array->chain;
+                *refusal(reader->refused, placing.array->chain) = placing.array->chain;
             return false;
         }
     }
@@ -568,26 +568,43 @@ static void hold_rest(struct dmc_cuda_reader *reader, struct dmc_cuda_job *job, 
     reader->idle[reader->idle_count++] = job_index(reader, job);
 }
 
+/* Room in the filling wave for a job's read. */
+static bool begin_landing(struct dmc_cuda_reader *reader, const struct dmc_wave_room *room, struct dmc_cuda_job *job)
+{
+    if (!reserve(reader, room, &job->landing))
+        return false;
+    job->landing_end = job->landing;
+    job->landing_end.record += room->records_bytes;
+    job->landing_end.tile_begin += room->tiles;
+    job->landing_end.piece += room->pieces;
+    return true;
+}
+
+/* What is left of it gets nothing. */
+static void end_landing(struct dmc_cuda_reader *reader, struct dmc_cuda_job *job, bool full)
+{
+    const struct dmc_wave_room left = {
+        .records_bytes = job->landing_end.record - job->landing.record,
+        .tiles = job->landing_end.tile_begin - job->landing.tile_begin,
+        .pieces = job->landing_end.piece - job->landing.piece,
+    };
+    dmc_wave_write_nothing(&job->landing, &left);
+    job->landed = false;
+    written(reader, &job->landing, full);
+}
+
 /* The bytes of a job are in a wave: place the chunks there. What finds no place is copied out, and goes on as if it had been
  * read into memory of our own; without memory it is read again. A wave must not wait for what comes after. */
 static void finish_landed(struct dmc_cuda_reader *reader, struct dmc_cuda_job *job)
 {
     bool full = false, whole = place_landed(reader, job, &full), copied = false;
-    const struct dmc_wave_place *end = &job->landing_end;
     const uint64_t bytes = job->batch->plan.reads[job->read].length;
-    const struct dmc_wave_room left = {
-        .records_bytes = end->record - job->landing.record,
-        .tiles = end->tile_begin - job->landing.tile_begin,
-        .pieces = end->piece - job->landing.piece,
-    };
     if (!whole && job_memory(reader, job, bytes) == DAMACY_OK) {
         memcpy(job->memory, job->data, job->request.bytes_read);
         job->data = job->memory;
         copied = true;
     }
-    dmc_wave_write_nothing(&job->landing, &left);
-    job->landed = false;
-    written(reader, &job->landing, full);
+    end_landing(reader, job, full);
     if (whole || copied)
         finish_or_park(reader, job);
     else
@@ -652,15 +669,104 @@ static enum damacy_status find_place(struct dmc_cuda_reader *reader, const struc
         job->landed = false;
         return status;
     }
-    if (!reserve(reader, &room, &job->landing))
+    if (!begin_landing(reader, &room, job))
         return DAMACY_AGAIN;
-    job->landing_end = job->landing;
-    job->landing_end.record += room.records_bytes;
-    job->landing_end.tile_begin += room.tiles;
-    job->landing_end.piece += room.pieces;
     job->data = dmc_wave_stored(&job->landing) + landing_skew(wanted->batch->plan.reads[wanted->read].offset);
     job->landed = true;
     return DAMACY_OK;
+}
+
+/* --- reads that the device does itself (gpu_direct_storage) ---
+ *
+ * Of a file of this machine, bytes that the host need not look at: chunks that are not compressed and carry no checksum (the
+ * headers of all others are walked here). They go to where the copy of the wave would have brought them. Whatever is in the
+ * way, a missing or short file among it, is left to an ordinary read, which knows the answer or the words for it. */
+
+enum direct_answer { DIRECT_DONE, DIRECT_NO_ROOM, DIRECT_CANNOT };
+
+/* A range of a file, widened so that nothing has to be moved on the way. */
+struct direct_range {
+    uint64_t begin, bytes;
+};
+static struct direct_range direct_range_of(uint64_t offset, uint64_t bytes)
+{
+    const uint64_t begin = offset - offset % DMC_CUFILE_ALIGN;
+    return (struct direct_range){begin, dmc_round_up(offset + bytes, DMC_CUFILE_ALIGN) - begin};
+}
+
+/* Could the device do this read, and what would it take of an empty wave? */
+static bool direct_room(struct dmc_cuda_reader *reader, const struct dmc_cuda_held *wanted, struct dmc_wave_room *room)
+{
+    const struct dmc_read *read = &wanted->batch->plan.reads[wanted->read];
+    const struct dmc_backend_array *array = wanted->batch->plan.objects[read->object].array->user;
+    if (!reader->engine->options.cufile || wanted->host || !array->chain->raw || !dmc_store_hint_of(array->store).files ||
+        wanted->bytes == 0 || read->offset > INT64_MAX / 2 || wanted->bytes > INT64_MAX / 2 ||
+        !landing_room(reader, wanted, room))
+        return false;
+    room->direct = true;
+    room->stored_bytes = direct_range_of(read->offset, wanted->bytes).bytes + DMC_WAVE_DIRECT_ALIGN - 1;
+    return dmc_wave_fits(&reader->engine->options.wave, room);
+}
+
+/* The read's file; arrays of which one file was refused are not tried again. */
+static bool direct_file(struct dmc_cuda_reader *reader, const struct dmc_backend_object *object,
+                        const struct dmc_codec_chain *chain, struct dmc_cufile_file **file)
+{
+    const struct dmc_codec_chain **refused = refusal(reader->direct_refused, chain);
+    enum dmc_cufile_answer answer = DMC_CUFILE_NEVER;
+    if (*refused != chain)
+        answer = dmc_cufile_acquire(reader->engine->options.cufile, object->key, object->key_hash, file);
+    if (answer == DMC_CUFILE_NEVER)
+        *refused = chain;
+    if (answer == DMC_CUFILE_NEVER || answer == DMC_CUFILE_NOT_NOW)
+        dmc_counter_add(&reader->direct_fallback, 1, 0, 0);
+    return answer == DMC_CUFILE_OK;
+}
+
+static enum direct_answer read_direct(struct dmc_cuda_reader *reader, const struct dmc_cuda_held *wanted)
+{
+    struct dmc_cufile *cufile = reader->engine->options.cufile;
+    const struct dmc_read *read = &wanted->batch->plan.reads[wanted->read];
+    const struct dmc_backend_array *array = wanted->batch->plan.objects[read->object].array->user;
+    struct dmc_wave_room room;
+    struct dmc_cufile_file *file;
+    if (!direct_room(reader, wanted, &room) || !direct_file(reader, &wanted->batch->objects[read->object], array->chain, &file))
+        return DIRECT_CANNOT;
+    if (!begin_landing(reader, &room, &reader->jobs[reader->idle[reader->idle_count - 1]])) {
+        dmc_cufile_release(cufile, file);
+        return DIRECT_NO_ROOM;
+    }
+    struct dmc_cuda_job *job = begin_job(reader, wanted);
+    const struct direct_range range = direct_range_of(read->offset, wanted->bytes);
+    const struct dmc_wave *wave = job->landing.wave;
+    const uint64_t object_bytes = file->object_bytes, begin_ns = dmc_clock_ns();
+    dmc_nvtx_push("direct_read", reader->index);
+    uint64_t found =
+        dmc_cufile_read(cufile, file, range.begin, range.bytes, wave->memory, wave->stored_at + job->landing.stored);
+    dmc_nvtx_pop();
+    const uint64_t end_ns = dmc_clock_ns();
+    dmc_trace_span("direct_read", begin_ns, end_ns, reader->index);
+    dmc_cufile_release(cufile, file);
+    if (found < read->offset - range.begin + wanted->bytes) {
+        end_landing(reader, job, false);
+        reader->idle[reader->idle_count++] = job_index(reader, job);
+        dmc_counter_add(&reader->direct_fallback, 1, 0, 0);
+        if (found == 0)
+            *refusal(reader->direct_refused, array->chain) = array->chain;
+        return DIRECT_CANNOT;
+    }
+    dmc_counter_add(&reader->read, 1, wanted->bytes, end_ns - begin_ns);
+    dmc_counter_add(&reader->direct_read, 1, wanted->bytes, end_ns - begin_ns);
+    job->request = (struct dmc_request){
+        .outcome = DMC_OUTCOME_OK,
+        .bytes_read = wanted->bytes,
+        .object_bytes = object_bytes,
+    };
+    /* Only an address, from which the one on the device follows; the bytes are not here. */
+    job->data = dmc_wave_stored(&job->landing) + (read->offset - range.begin);
+    job->landed = true;
+    finish_landed(reader, job);
+    return DIRECT_DONE;
 }
 
 /* Start a read; false: there is no place for it now, and it waits. */
@@ -670,7 +776,14 @@ static bool start_read(struct dmc_cuda_reader *reader, struct dmc_cuda_held want
     const struct dmc_read *read = &batch->plan.reads[wanted.read];
     const struct dmc_backend_array *array = batch->plan.objects[read->object].array->user;
     reader->remote = dmc_store_hint_of(array->store).remote;
-    enum damacy_status status = find_place(reader, &wanted, &reader->jobs[reader->idle[reader->idle_count - 1]]);
+    enum direct_answer direct = read_direct(reader, &wanted);
+    if (direct == DIRECT_DONE)
+        return true;
+    enum damacy_status status = DAMACY_AGAIN;
+    if (direct == DIRECT_CANNOT) {
+        wanted.host = true;
+        status = find_place(reader, &wanted, &reader->jobs[reader->idle[reader->idle_count - 1]]);
+    }
     if (status == DAMACY_AGAIN) {
         reader->held[reader->held_count++] = wanted;
         return false;
@@ -736,25 +849,36 @@ static bool start_next(struct dmc_cuda_reader *reader)
         return false;
     if (reader->held_count)
         return start_read(reader, reader->held[--reader->held_count]);
+    struct dmc_cuda_held next = {0};
     struct dmc_cuda_retry retry;
-    if (take_retry(reader, &retry))
-        return start_read(
-            reader, (struct dmc_cuda_held){retry.batch, retry.read, retry.chunk, retry.chunk + 1, true, true,
-                                           dmc_read_first_guess(retry.batch, &retry.batch->plan.reads[retry.read]), false});
+    if (take_retry(reader, &retry)) {
+        next.batch = retry.batch;
+        next.read = retry.read;
+        next.chunk_begin = retry.chunk;
+        next.chunk_end = retry.chunk + 1;
+        next.cpu = next.aside = true;
+        next.bytes = dmc_read_first_guess(retry.batch, &retry.batch->plan.reads[retry.read]);
+        return start_read(reader, next);
+    }
     struct dmc_backend_batch *batch;
     uint32_t task;
     if (!dmc_claim_task(&engine->ring, &reader->batch_cursor, &batch, &task))
         return false;
+    next.batch = batch;
     if (task < batch->plan.read_count) {
         const struct dmc_read *read = &batch->plan.reads[task];
-        return start_read(reader,
-                          (struct dmc_cuda_held){batch, task, read->chunk_begin, read->chunk_end, false, false,
-                                                 dmc_read_first_guess(batch, read), placed_on_cores(reader, batch, read)});
+        next.read = task;
+        next.chunk_begin = read->chunk_begin;
+        next.chunk_end = read->chunk_end;
+        next.bytes = dmc_read_first_guess(batch, read);
+        next.cores = placed_on_cores(reader, batch, read);
+        return start_read(reader, next);
     }
-    uint32_t begin = batch->plan.absent_begin + (task - batch->plan.read_count) * DMC_FILLS_PER_TASK;
-    uint32_t end = (uint32_t)dmc_min_u64((uint64_t)begin + DMC_FILLS_PER_TASK, batch->plan.chunk_count);
-    finish_or_park(reader,
-                   begin_job(reader, &(struct dmc_cuda_held){batch, DMC_WAVE_READ_NONE, begin, end, false, true, 0, false}));
+    next.read = DMC_WAVE_READ_NONE;
+    next.chunk_begin = batch->plan.absent_begin + (task - batch->plan.read_count) * DMC_FILLS_PER_TASK;
+    next.chunk_end = (uint32_t)dmc_min_u64((uint64_t)next.chunk_begin + DMC_FILLS_PER_TASK, batch->plan.chunk_count);
+    next.aside = true;
+    finish_or_park(reader, begin_job(reader, &next));
     return true;
 }
 

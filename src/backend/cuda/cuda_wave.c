@@ -86,6 +86,9 @@ enum damacy_status dmc_wave_init(struct dmc_wave *wave, struct dmc_cuda_device *
         wave->decoded = wave->memory + layout.decoded;
         wave->scratch = wave->memory + layout.scratch;
     }
+    if (status == DAMACY_OK && wave->cufile)
+        wave->registered = dmc_cufile_memory_register(
+            wave->cufile, wave->memory, dmc_round_up(layout.stored + limits->stored_bytes, DMC_WAVE_DIRECT_ALIGN));
     if (status != DAMACY_OK)
         return status;
     dmc_cu_result result = make_streams(wave);
@@ -105,6 +108,8 @@ static void free_on_device(struct dmc_wave *wave)
     for (int i = 0; i < 5; i++)
         if (events[i])
             driver->event_destroy(events[i]);
+    if (wave->registered)
+        dmc_cufile_memory_deregister(wave->cufile, wave->memory);
     dmc_cuda_memory_free(wave->device, wave->memory, wave->device_bytes);
     dmc_cuda_pinned_free(wave->device, wave->host_budget, wave->pinned, wave->pinned_bytes);
 }
@@ -129,6 +134,7 @@ void dmc_wave_open_locked(struct dmc_wave *wave)
     wave->full = false;
     wave->stored_used = wave->decoded_used = wave->records_used = wave->tile_count = wave->target_bytes = 0;
     wave->piece_count = wave->entry_count = 0;
+    wave->direct_begin = wave->limits.stored_bytes;
     dmc_cuda_wave_begin(wave->decode, wave->pinned + wave->table_at, wave->limits.table_bytes, wave->limits.scratch_bytes);
 }
 
@@ -141,7 +147,7 @@ bool dmc_wave_fits(const struct dmc_wave_limits *limits, const struct dmc_wave_r
 bool dmc_wave_reserve_locked(struct dmc_wave *wave, const struct dmc_wave_room *room, struct dmc_wave_place *place)
 {
     const struct dmc_wave_limits *limits = &wave->limits;
-    if (wave->full || room->stored_bytes > limits->stored_bytes - wave->stored_used ||
+    if (wave->full || room->stored_bytes > wave->direct_begin - wave->stored_used ||
         room->decoded_bytes > limits->decoded_bytes - wave->decoded_used ||
         room->records_bytes > limits->records_bytes - wave->records_used ||
         room->pieces > limits->piece_max - wave->piece_count) {
@@ -155,7 +161,13 @@ bool dmc_wave_reserve_locked(struct dmc_wave *wave, const struct dmc_wave_room *
                                      wave->tile_count,
                                      wave->piece_count,
                                      wave->entry_count};
-    wave->stored_used = dmc_min_u64(dmc_round_up(wave->stored_used + room->stored_bytes, STORED_ALIGN), limits->stored_bytes);
+    if (room->direct) {
+        const uint64_t base = wave->memory + wave->stored_at;
+        place->stored = dmc_round_up(base + wave->direct_begin - room->stored_bytes, DMC_WAVE_DIRECT_ALIGN) - base;
+        wave->direct_begin = place->stored;
+    } else {
+        wave->stored_used = dmc_min_u64(dmc_round_up(wave->stored_used + room->stored_bytes, STORED_ALIGN), wave->direct_begin);
+    }
     wave->decoded_used =
         dmc_min_u64(dmc_round_up(wave->decoded_used + room->decoded_bytes, DECODED_ALIGN), limits->decoded_bytes);
     wave->records_used += room->records_bytes;

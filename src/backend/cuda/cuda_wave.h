@@ -18,11 +18,16 @@
  *
  * Layout, the same in pinned and in device memory so that offsets are shared; one copy of the stored bytes, and one of each of
  * the three descriptions as far as they are used: | pad | stored, packed | pad | index | records | table |     on the host also
- * | statuses |, on the device | decoded | scratch | */
+ * | statuses |, on the device | decoded | scratch |
+ *
+ * With gpu_direct_storage the device reads some of the stored bytes itself, to where they belong there. They fill the same
+ * space from its end downwards, so that what is to be copied stays one piece:   | copied --> | free | <-- read by the device |
+ */
 #ifndef DMC_CUDA_WAVE_H
 #define DMC_CUDA_WAVE_H
 
 #include "backend/cuda/assemble_tile.h"
+#include "backend/cuda/cuda_cufile.h"
 #include "backend/cuda/cuda_device.h"
 
 /* Sizes of a slot. */
@@ -45,7 +50,12 @@ struct dmc_wave_room {
     uint64_t target_bytes; /* that its pieces will write */
     uint32_t pieces;
     uint32_t entries; /* chunks; each has at least one piece */
+    bool direct;      /* the device reads the stored bytes itself (gpu_direct_storage): nothing is to be copied */
 };
+
+/* Stored bytes that the device reads begin at an address that is a multiple of this; for so many bytes less one more is to be
+ * asked. */
+#define DMC_WAVE_DIRECT_ALIGN DMC_CUFILE_ALIGN
 
 /* Where it goes. Offsets are multiples of 64 (stored) and 256 (decoded). Whoever fills a place with several chunks moves it on
  * from chunk to chunk. */
@@ -79,7 +89,9 @@ struct dmc_wave {
     uint64_t stored_at, index_at, records_at, table_at, host_statuses_at; /* offsets, see above */
     dmc_cu_address decoded, scratch;
     struct dmc_cuda_wave *decode;
-    bool fills_only; /* bypass_decode: pieces get the fill value, whatever was read */
+    bool fills_only;           /* bypass_decode: pieces get the fill value, whatever was read */
+    struct dmc_cufile *cufile; /* set before init; NULL: the device reads nothing itself */
+    bool registered;           /* the device's stored bytes, with cufile */
     dmc_cu_stream stream, side;
     dmc_cu_event begun, copied, decoded_event, done, order;
     /* shared_ : the backend's lock */
@@ -88,6 +100,7 @@ struct dmc_wave {
     uint32_t written; /* reservations whose writers have finished */
     bool full;        /* somebody found no room: close it */
     uint64_t stored_used, decoded_used, records_used, tile_count, target_bytes;
+    uint64_t direct_begin; /* of what the device reads itself, up to limits.stored_bytes */
     uint32_t piece_count, entry_count;
     /* entries[i] is written by the reader that reserved it; read by the submitter once writers == 0 */
     struct dmc_wave_entry *entries; /* piece_max of them */
@@ -123,6 +136,12 @@ static inline uint64_t dmc_wave_decoded_bytes(uint64_t chunk_bytes)
  * entries that finish nobody until they are set. */
 void dmc_wave_open_locked(struct dmc_wave *wave);
 bool dmc_wave_reserve_locked(struct dmc_wave *wave, const struct dmc_wave_room *room, struct dmc_wave_place *place);
+
+/* How much of its space for stored bytes is taken. */
+static inline uint64_t dmc_wave_stored_taken_locked(const struct dmc_wave *wave)
+{
+    return wave->stored_used + wave->limits.stored_bytes - wave->direct_begin;
+}
 
 static inline uint8_t *dmc_wave_stored(const struct dmc_wave_place *place)
 {

@@ -65,6 +65,8 @@ static void test_config_errors(void **state)
     WRONG(field.name = long_name, DAMACY_INVAL, "79 bytes, at most 63");
     WRONG(config.on_error = 3, DAMACY_INVAL, "on_error is 3");
     WRONG(config.numa = 3, DAMACY_INVAL, "numa is 3");
+    WRONG(config.gpu_direct_storage = 2, DAMACY_INVAL, "gpu_direct_storage is 2");
+    WRONG(config.gpu_direct_storage = 1, DAMACY_INVAL, "device is cpu");
     WRONG(config.verify = 2, DAMACY_INVAL, "verify is 2");
     if (dmc_config_device(DAMACY_AUTO_DEVICE) == DAMACY_CPU) {
         WRONG(config.device = DAMACY_CUDA_DEVICE, DAMACY_UNSUPPORTED, "CUDA");
