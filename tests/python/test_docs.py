@@ -152,25 +152,57 @@ def test_the_example_that_describes() -> None:
     assert "(4, 1, 8, 32, 32) at a scale of (1.0, 4.0, 1.0, 1.0)" in done.stdout
 
 
-def test_quickstart_in_c(tmp_path: Path) -> None:
-    import zarr
-
+def built_library() -> Path:
+    """The shared library in the folder where it was built."""
     libraries = [Path(os.environ["DAMACY_LIBRARY"])] if "DAMACY_LIBRARY" in os.environ else []
     libraries += [PROJECT / "build" / name / "libdamacy.so" for name in ("release", "main")]
     library = next((path for path in libraries if path.exists()), None)
     if library is None or shutil.which("cc") is None:
         pytest.skip("the C library is not built (make build), or there is no compiler")
-    program = tmp_path / "quickstart"
-    command = ["cc", "-std=c11", "-Wall", "-Wextra", "-Werror", PROJECT / "examples" / "quickstart.c", "-I", PROJECT / "include"]
-    subprocess.run([*command, f"-L{library.parent}", "-ldamacy", f"-Wl,-rpath,{library.parent}", "-o", program], check=True)
-    array = zarr.create_array(tmp_path / "array", shape=(16, 128, 160), chunks=(8, 32, 32), dtype="u2")
+    return library
+
+
+STRICT = ["-std=c11", "-Wall", "-Wextra", "-Werror"]
+
+
+def quickstart_works(program: Path, folder: Path) -> None:
+    import zarr
+
+    array = zarr.create_array(folder / "array", shape=(16, 128, 160), chunks=(8, 32, 32), dtype="u2")
     array[...] = np.arange(array.size).reshape(array.shape) % 60000
-    done = subprocess.run([program, tmp_path / "array"], capture_output=True, text=True, timeout=60)
+    done = subprocess.run([program, folder / "array"], capture_output=True, text=True, timeout=60)
     firsts = [array[0, 2 * i, 3 * i] for i in (0, 8, 16, 24)]
     assert done.returncode == 0, done.stderr
     assert done.stdout == "".join(f"batch {i}: 8 crops, the first begins with {first}\n" for i, first in enumerate(firsts))
-    failed = subprocess.run([program, tmp_path / "none"], capture_output=True, text=True, timeout=60)
+    failed = subprocess.run([program, folder / "none"], capture_output=True, text=True, timeout=60)
     assert failed.returncode == 1 and "zarr.json" in failed.stderr
+
+
+def test_quickstart_in_c(tmp_path: Path) -> None:
+    library, program = built_library(), tmp_path / "quickstart"
+    command = ["cc", *STRICT, PROJECT / "examples" / "quickstart.c", "-I", PROJECT / "include"]
+    subprocess.run([*command, f"-L{library.parent}", "-ldamacy", f"-Wl,-rpath,{library.parent}", "-o", program], check=True)
+    quickstart_works(program, tmp_path)
+
+
+def test_quickstart_against_what_was_installed(tmp_path: Path) -> None:
+    """As the guide says: installed under a prefix, found by pkg-config."""
+    build, prefix, program = built_library().parent, tmp_path / "prefix", tmp_path / "quickstart"
+    if not (build / "cmake_install.cmake").exists() or shutil.which("pkg-config") is None:
+        pytest.skip("the folder of the build is not here, or there is no pkg-config")
+    subprocess.run(["cmake", "--install", build, "--prefix", prefix], check=True, capture_output=True, timeout=100)
+    (description,) = prefix.rglob("damacy.pc")
+    environment = os.environ | {"PKG_CONFIG_PATH": str(description.parent)}
+
+    def ask(*what: str) -> list[str]:
+        return subprocess.run(["pkg-config", *what, "damacy"], env=environment, check=True, capture_output=True, text=True).stdout.split()
+
+    (where,) = ask("--variable=libdir")
+    flags = [*ask("--cflags", "--libs"), f"-Wl,-rpath,{where}"]
+    assert ask("--modversion") == [damacy.__version__]
+    subprocess.run(["cc", *STRICT, PROJECT / "examples" / "quickstart.c", *flags, "-o", program], check=True)
+    quickstart_works(program, tmp_path)
+    assert subprocess.run([prefix / "bin" / "damacy", "--version"], capture_output=True, text=True).stdout.strip().endswith(damacy.__version__)
 
 
 def read_png(path: Path) -> np.ndarray:
