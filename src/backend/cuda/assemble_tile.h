@@ -386,8 +386,8 @@ DMC_KERNEL void dmc_tile_units(const struct dmc_tile_piece *piece, const struct 
         int64_t from, to;
         dmc_tile_row(dims, piece->dim_count, tile.row_begin + row, &from, &to);
         uint64_t target = piece->target + (uint64_t)to + tile.column_begin * item_bytes;
-        uint32_t shift = (uint32_t)(target / item_bytes) % unit;
-        int64_t begin = (int64_t)((at - row * units) * unit) - shift; /* column of the unit's item 0 */
+        uint32_t shift = ((uint32_t)target & (unit * item_bytes - 1)) / item_bytes; /* powers of 2: no 64-bit division */
+        int64_t begin = (int64_t)((at - row * units) * unit) - shift;               /* column of the unit's item 0 */
         if (begin >= columns)
             continue;
         int64_t at_source = from + ((int64_t)tile.column_begin + begin) * piece->source_step, step = piece->source_step;
