@@ -52,8 +52,12 @@ static enum dmc_net_prepared http_prepare(struct dmc_net_store *store, const str
     bool ours = true;
     if (ask->redirect) {
         struct dmc_http_url from, to;
-        ours = !dmc_http_url_parse(http->origin, &from) && !dmc_http_url_parse(ask->redirect, &to) &&
-               strcmp(from.host, to.host) == 0 && (from.port == to.port || (from.port == 80 && to.port == 443));
+        ours = !dmc_http_url_parse(http->origin, &from) && !dmc_http_url_parse(ask->redirect, &to);
+        if (ours && !from.tls && from.port == 80 && to.tls && to.port == 443) { /* the same server, from now on encrypted */
+            from.tls = true;
+            from.port = 443;
+        }
+        ours = ours && dmc_http_same_origin(&from, &to);
         dmc_text_bytes(url, ask->redirect, strcspn(ask->redirect, "#"));
     } else {
         const char *key = ask->key + (ask->key[0] == '/');

@@ -315,4 +315,12 @@ static inline void pw_nap(uint64_t ns)
     nanosleep(&pause, NULL);
 }
 
+static inline struct damacy_stats pw_stats(struct damacy *pipeline)
+{
+    struct damacy_stats stats = DAMACY_STATS_INIT;
+    struct damacy_error error;
+    pw_ok(damacy_stats_get(pipeline, &stats, &error), &error);
+    return stats;
+}
+
 #endif

@@ -66,14 +66,6 @@ static struct dmc_store *make_memory(void)
     return memory;
 }
 
-static struct damacy_stats get(struct damacy *pipeline)
-{
-    struct damacy_stats stats = DAMACY_STATS_INIT;
-    struct damacy_error error;
-    pw_ok(damacy_stats_get(pipeline, &stats, &error), &error);
-    return stats;
-}
-
 static struct damacy_stats read_all(bool bypass, uint32_t array_count, bool verify_full)
 {
     struct dmc_store *memory = make_memory();
@@ -100,7 +92,7 @@ static struct damacy_stats read_all(bool bypass, uint32_t array_count, bool veri
         assert_true(pw_batch_matches(popped, samples, SAMPLES));
         damacy_release(popped);
     }
-    struct damacy_stats stats = get(pipeline);
+    struct damacy_stats stats = pw_stats(pipeline);
     assert_int_equal(stats.samples_delivered, 3 * SAMPLES);
     assert_int_equal(stats.samples_failed, 0);
     damacy_destroy(pipeline);

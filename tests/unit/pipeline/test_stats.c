@@ -35,14 +35,6 @@ static struct dmc_store *make_memory(void)
     return memory;
 }
 
-static struct damacy_stats get(struct damacy *pipeline)
-{
-    struct damacy_stats stats = DAMACY_STATS_INIT;
-    struct damacy_error error;
-    pw_ok(damacy_stats_get(pipeline, &stats, &error), &error);
-    return stats;
-}
-
 static uint64_t stored_bytes(const struct zw_array *array, uint64_t y, uint64_t x)
 {
     size_t bytes;
@@ -58,7 +50,7 @@ static void test_counts(void **state)
     struct damacy_config config = pw_config(&field, 4, 2, sample_shape, DAMACY_F32);
     config.tuning.coalesce_gap_bytes = 1;
     struct damacy *pipeline = pw_create(&config, memory);
-    struct damacy_stats stats = get(pipeline);
+    struct damacy_stats stats = pw_stats(pipeline);
     assert_int_equal(stats.samples_pushed, 0);
     assert_int_equal(stats.bottleneck, DAMACY_BOTTLENECK_NONE);
     assert_int_equal(stats.host_bytes_limit, config.max_host_memory_bytes);
@@ -73,7 +65,7 @@ static void test_counts(void **state)
         pw_push(pipeline, "memory://", &samples[i]);
     struct damacy_batch *batch = pw_pop(pipeline);
     assert_true(pw_batch_matches(batch, samples, 4));
-    stats = get(pipeline);
+    stats = pw_stats(pipeline);
     assert_int_equal(stats.samples_pushed, 4);
     assert_int_equal(stats.samples_delivered, 4);
     assert_int_equal(stats.samples_failed, 0);
@@ -101,13 +93,13 @@ static void test_counts(void **state)
     assert_true(stats.elapsed_ns > 0);
     assert_int_not_equal(stats.bottleneck, DAMACY_BOTTLENECK_NONE);
     damacy_release(batch);
-    assert_int_equal(get(pipeline).batches_held, 0);
+    assert_int_equal(pw_stats(pipeline).batches_held, 0);
 
     /* Reset: counts begin anew, states stay. */
     pw_push(pipeline, "memory://", &samples[0]);
     struct damacy_error error;
     pw_ok(damacy_stats_reset(pipeline, &error), &error);
-    struct damacy_stats after = get(pipeline);
+    struct damacy_stats after = pw_stats(pipeline);
     assert_true(after.elapsed_ns < stats.elapsed_ns + 1000000000);
     assert_int_equal(after.samples_pushed, 0);
     assert_int_equal(after.batches_delivered, 0);
@@ -124,7 +116,7 @@ static void test_counts(void **state)
     pw_push(pipeline, "memory://", &none);
     pw_flush(pipeline);
     assert_int_equal(damacy_pop(pipeline, PW_LONG, &batch, &error), DAMACY_NOTFOUND);
-    after = get(pipeline);
+    after = pw_stats(pipeline);
     assert_int_equal(after.samples_pushed, 2);
     assert_int_equal(after.samples_failed, 2);
     assert_int_equal(after.samples_delivered, 0);
@@ -185,7 +177,7 @@ static void test_bottlenecks(void **state)
         pw_push_wait(pipeline, "memory://", &sample);
     for (int i = 0; i < 6; i++)
         damacy_release(pw_pop(pipeline));
-    struct damacy_stats stats = get(pipeline);
+    struct damacy_stats stats = pw_stats(pipeline);
     assert_true(stats.read_wait.count > 0);
     assert_int_equal(stats.bottleneck, DAMACY_BOTTLENECK_STORAGE);
     damacy_destroy(pipeline);
@@ -198,7 +190,7 @@ static void test_bottlenecks(void **state)
             pw_push_wait(pipeline, "memory://", &sample);
         damacy_release(pw_pop(pipeline));
     }
-    assert_int_equal(get(pipeline).bottleneck, DAMACY_BOTTLENECK_PRODUCER);
+    assert_int_equal(pw_stats(pipeline).bottleneck, DAMACY_BOTTLENECK_PRODUCER);
 
     pw_ok(damacy_stats_reset(pipeline, &error), &error);
     for (int i = 0; i < 40; i++)
@@ -208,7 +200,7 @@ static void test_bottlenecks(void **state)
         pw_nap(40000000);
         damacy_release(batch);
     }
-    stats = get(pipeline);
+    stats = pw_stats(pipeline);
     assert_true(stats.slot_wait.time_ns > 0);
     assert_int_equal(stats.bottleneck, DAMACY_BOTTLENECK_CONSUMER);
     damacy_destroy(pipeline);

@@ -1,53 +1,11 @@
 /* Goal: kerchunk references are a store like any other; what is wrong with them is said by name, and secrets in urls are not.
  * Method: the conformance suite over ranges, whole files and inline bytes; tables of documents; every allocation fails once. */
-#include "support/store_conformance.h"
+#include "support/container_suite.h"
 
 #include "base/budget.h"
 #include "store/kerchunk_refs.h"
 
-static void write_bytes(const char *path, const void *data, size_t bytes)
-{
-    int fd = open(path, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0600);
-    assert_true(fd >= 0);
-    for (size_t done = 0; done < bytes;) {
-        ssize_t now = write(fd, (const char *)data + done, bytes - done);
-        assert_true(now > 0);
-        done += (size_t)now;
-    }
-    close(fd);
-}
-
 /* --- the suite --- */
-
-enum { OBJECTS_MAX = 64 };
-struct subject {
-    struct conformance suite; /* first */
-    struct dmc_stores *stores;
-    struct dmc_store *file, *delay;
-    uint32_t count, generation;
-    struct {
-        char name[64];
-        unsigned char *data;
-        uint64_t bytes;
-    } objects[OBJECTS_MAX];
-};
-
-static void put(struct conformance *suite, const char *name, const void *data, uint64_t bytes)
-{
-    struct subject *subject = (struct subject *)suite;
-    uint32_t i = 0;
-    while (i < subject->count && strcmp(subject->objects[i].name, name) != 0)
-        i++;
-    assert_true(i < OBJECTS_MAX);
-    if (i == subject->count)
-        subject->count++;
-    snprintf(subject->objects[i].name, sizeof subject->objects[i].name, "%s", name);
-    free(subject->objects[i].data);
-    subject->objects[i].data = malloc(bytes + 1);
-    assert_non_null(subject->objects[i].data);
-    memcpy(subject->objects[i].data, data, bytes);
-    subject->objects[i].bytes = bytes;
-}
 
 static void write_base64(FILE *file, const unsigned char *data, uint64_t bytes)
 {
@@ -63,7 +21,7 @@ static void write_base64(FILE *file, const unsigned char *data, uint64_t bytes)
 /* All objects so far: in one file behind one another, in files of their own, or in the text. */
 static void sync_references(struct conformance *suite)
 {
-    struct subject *subject = (struct subject *)suite;
+    struct container_suite *subject = (struct container_suite *)suite;
     char name[64], path[400], prefix[512];
     uint32_t generation = subject->generation++;
     snprintf(name, sizeof name, "suite%u.bin", generation);
@@ -95,38 +53,13 @@ static void sync_references(struct conformance *suite)
     fprintf(text, "}}\n");
     assert_int_equal(fclose(text) | fclose(blob), 0);
     snprintf(name, sizeof name, "suite%u.json/in/side", generation);
-    struct damacy_error error;
-    enum damacy_status status = dmc_stores_resolve(subject->stores, in_folder(prefix, sizeof prefix, name), &suite->store,
-                                                   suite->folder, sizeof suite->folder, &error);
-    if (status)
-        fail_msg("%s", error.message);
-    assert_string_equal(suite->store->ops->scheme, "kerchunk");
-}
-
-static uint64_t small_delay(void *user, const char *key)
-{
-    (void)user;
-    (void)key;
-    return 100000;
+    container_opened(subject, in_folder(prefix, sizeof prefix, name), "kerchunk");
 }
 
 static void run_suite(const char *name, bool delayed)
 {
-    struct subject subject = {.suite = {.name = name, .put = put, .sync = sync_references}};
-    assert_int_equal(dmc_stores_create(NULL, &subject.stores, NULL), DAMACY_OK);
-    if (delayed) {
-        assert_int_equal(dmc_store_file_create(NULL, &subject.file, NULL), DAMACY_OK);
-        assert_int_equal(dmc_store_delay_create(subject.file, small_delay, NULL, &subject.delay, NULL), DAMACY_OK);
-        dmc_stores_set(subject.stores, "file", subject.delay);
-    }
-    subject.suite.io = io_make(64, delayed);
-    conformance_run(&subject.suite, test_seed());
-    io_end(subject.suite.io);
-    dmc_stores_destroy(subject.stores);
-    dmc_store_destroy(subject.delay);
-    dmc_store_destroy(subject.file);
-    for (uint32_t i = 0; i < subject.count; i++)
-        free(subject.objects[i].data);
+    struct container_suite subject = {.suite = {.name = name, .sync = sync_references}};
+    container_suite_run(&subject, delayed, delayed);
 }
 
 static void test_suite(void **state)

@@ -1,7 +1,7 @@
 /* Goal: a zip file is a store like any other, whatever tool wrote it; a damaged or hostile one is an error that says what is
  * wrong. Method: the conformance suite over stored and deflated entries, with and without decorators; zip files made by hand
  * for each oddity; every allocation fails once; threads that want the same entries through little memory. */
-#include "support/store_conformance.h"
+#include "support/container_suite.h"
 #include "support/zip_writer.h"
 
 #include "base/budget.h"
@@ -12,66 +12,21 @@
 
 /* --- the suite --- */
 
-enum { OBJECTS_MAX = 64 };
 struct subject {
-    struct conformance suite; /* first */
-    bool deflate, pool, delayed;
-    struct dmc_stores *stores;
-    struct dmc_store *file, *delay;
-    uint32_t count, generation;
-    struct {
-        char name[64];
-        unsigned char *data;
-        uint64_t bytes;
-    } objects[OBJECTS_MAX];
+    struct container_suite container; /* first */
+    bool deflate;
 };
-
-static void put(struct conformance *suite, const char *name, const void *data, uint64_t bytes)
-{
-    struct subject *subject = (struct subject *)suite;
-    uint32_t i = 0;
-    while (i < subject->count && strcmp(subject->objects[i].name, name) != 0)
-        i++;
-    assert_true(i < OBJECTS_MAX);
-    if (i == subject->count)
-        subject->count++;
-    snprintf(subject->objects[i].name, sizeof subject->objects[i].name, "%s", name);
-    free(subject->objects[i].data);
-    subject->objects[i].data = malloc(bytes + 1);
-    assert_non_null(subject->objects[i].data);
-    memcpy(subject->objects[i].data, data, bytes);
-    subject->objects[i].bytes = bytes;
-}
-
-static void write_bytes(const char *path, const void *data, size_t bytes)
-{
-    int fd = open(path, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0600);
-    assert_true(fd >= 0);
-    for (size_t done = 0; done < bytes;) {
-        ssize_t now = write(fd, (const char *)data + done, bytes - done);
-        assert_true(now > 0);
-        done += (size_t)now;
-    }
-    close(fd);
-}
-
-static uint64_t small_delay(void *user, const char *key)
-{
-    (void)user;
-    (void)key;
-    return 100000;
-}
 
 /* A zip file of all objects so far, in a new file. */
 static void sync_zip(struct conformance *suite)
 {
-    struct subject *subject = (struct subject *)suite;
+    struct container_suite *subject = (struct container_suite *)suite;
+    bool deflate = ((struct subject *)suite)->deflate;
     struct zip_writer zip = {0};
     char inner[600], name[64], path[400], prefix[512];
     for (uint32_t i = 0; i < subject->count; i++) {
         snprintf(inner, sizeof inner, "in/side/%s", subject->objects[i].name);
-        struct zip_odd odd = {
-            .deflate = subject->deflate && i % 4 != 3, .extra = (uint16_t)(i % 3 * 7), .descriptor = i % 5 == 0};
+        struct zip_odd odd = {.deflate = deflate && i % 4 != 3, .extra = (uint16_t)(i % 3 * 7), .descriptor = i % 5 == 0};
         zip_put(&zip, inner, strlen(inner), subject->objects[i].data, subject->objects[i].bytes, odd);
     }
     zip_finish(&zip, "");
@@ -80,34 +35,14 @@ static void sync_zip(struct conformance *suite)
     write_bytes(path, zip.file.data, zip.file.bytes);
     zip_free(&zip);
     snprintf(prefix, sizeof prefix, "%s/in//side/./", path);
-    struct damacy_error error;
-    enum damacy_status status =
-        dmc_stores_resolve(subject->stores, prefix, &suite->store, suite->folder, sizeof suite->folder, &error);
-    if (status)
-        fail_msg("%s", error.message);
+    container_opened(subject, prefix, "zip");
     assert_string_equal(suite->folder, "in/side");
-    assert_string_equal(suite->store->ops->scheme, "zip");
 }
 
 static void run_suite(const char *name, bool deflate, bool pool, bool delayed)
 {
-    struct subject subject = {
-        .suite = {.name = name, .put = put, .sync = sync_zip}, .deflate = deflate, .pool = pool, .delayed = delayed};
-    assert_int_equal(dmc_stores_create(NULL, &subject.stores, NULL), DAMACY_OK);
-    if (delayed) {
-        assert_int_equal(dmc_store_file_create(&(struct dmc_store_file_options){.open_files_max = 2}, &subject.file, NULL),
-                         DAMACY_OK);
-        assert_int_equal(dmc_store_delay_create(subject.file, small_delay, NULL, &subject.delay, NULL), DAMACY_OK);
-        dmc_stores_set(subject.stores, "file", subject.delay);
-    }
-    subject.suite.io = io_make(64, pool);
-    conformance_run(&subject.suite, test_seed());
-    io_end(subject.suite.io);
-    dmc_stores_destroy(subject.stores);
-    dmc_store_destroy(subject.delay);
-    dmc_store_destroy(subject.file);
-    for (uint32_t i = 0; i < subject.count; i++)
-        free(subject.objects[i].data);
+    struct subject subject = {.container.suite = {.name = name, .sync = sync_zip}, .deflate = deflate};
+    container_suite_run(&subject.container, pool, delayed);
 }
 
 static void test_suite_stored(void **state)
@@ -611,7 +546,7 @@ static void test_threads(void **state)
     struct dmc_stores_options options = {.container_bytes_max = 4 * 400000};
     assert_int_equal(dmc_stores_create(&options, &stores, NULL), DAMACY_OK);
     assert_int_equal(dmc_store_file_create(NULL, &file, NULL), DAMACY_OK);
-    assert_int_equal(dmc_store_delay_create(file, small_delay, NULL, &delay, NULL), DAMACY_OK);
+    assert_int_equal(dmc_store_delay_create(file, container_delay, NULL, &delay, NULL), DAMACY_OK);
     assert_int_equal(dmc_store_fault_create(delay, no_fault, NULL, &fault, NULL), DAMACY_OK);
     dmc_stores_set(stores, "file", fault);
     assert_int_equal(dmc_stores_resolve(stores, path, &store, prefix, sizeof prefix, NULL), DAMACY_OK);
@@ -666,7 +601,7 @@ static void test_inner_faults(void **state)
             struct dmc_store *file, *delay, *fault, *store;
             assert_int_equal(dmc_stores_create(NULL, &stores, NULL), DAMACY_OK);
             assert_int_equal(dmc_store_file_create(NULL, &file, NULL), DAMACY_OK);
-            assert_int_equal(dmc_store_delay_create(file, small_delay, NULL, &delay, NULL), DAMACY_OK);
+            assert_int_equal(dmc_store_delay_create(file, container_delay, NULL, &delay, NULL), DAMACY_OK);
             assert_int_equal(dmc_store_fault_create(delayed ? delay : file, choose, NULL, &fault, NULL), DAMACY_OK);
             dmc_stores_set(stores, "file", fault);
             assert_int_equal(dmc_stores_resolve(stores, path, &store, prefix, sizeof prefix, NULL), DAMACY_OK);

@@ -1,0 +1,89 @@
+/* The conformance suite over stores that are a container in a file (zip files, kerchunk references): the objects are collected
+ * here, and the test writes a new container of all of them whenever the suite asks. */
+#ifndef CONTAINER_SUITE_H
+#define CONTAINER_SUITE_H
+
+#include "support/store_conformance.h"
+
+enum { CONTAINER_OBJECTS_MAX = 64 };
+
+struct container_suite {
+    struct conformance suite; /* first */
+    struct dmc_stores *stores;
+    struct dmc_store *file, *delay;
+    uint32_t count, generation; /* objects so far; containers written */
+    struct {
+        char name[64];
+        unsigned char *data;
+        uint64_t bytes;
+    } objects[CONTAINER_OBJECTS_MAX];
+};
+
+static inline void write_bytes(const char *path, const void *data, size_t bytes)
+{
+    int fd = open(path, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0600);
+    assert_true(fd >= 0);
+    for (size_t done = 0; done < bytes;) {
+        ssize_t now = write(fd, (const char *)data + done, bytes - done);
+        assert_true(now > 0);
+        done += (size_t)now;
+    }
+    close(fd);
+}
+
+static inline void container_put(struct conformance *suite, const char *name, const void *data, uint64_t bytes)
+{
+    struct container_suite *subject = (struct container_suite *)suite;
+    uint32_t i = 0;
+    while (i < subject->count && strcmp(subject->objects[i].name, name) != 0)
+        i++;
+    assert_true(i < CONTAINER_OBJECTS_MAX);
+    if (i == subject->count)
+        subject->count++;
+    snprintf(subject->objects[i].name, sizeof subject->objects[i].name, "%s", name);
+    free(subject->objects[i].data);
+    subject->objects[i].data = malloc(bytes + 1);
+    assert_non_null(subject->objects[i].data);
+    memcpy(subject->objects[i].data, data, bytes);
+    subject->objects[i].bytes = bytes;
+}
+
+/* The suite goes on with what `uri` leads to. */
+static inline void container_opened(struct container_suite *subject, const char *uri, const char *scheme)
+{
+    struct conformance *suite = &subject->suite;
+    struct damacy_error error;
+    if (dmc_stores_resolve(subject->stores, uri, &suite->store, suite->folder, sizeof suite->folder, &error))
+        fail_msg("%s", error.message);
+    assert_string_equal(suite->store->ops->scheme, scheme);
+}
+
+static inline uint64_t container_delay(void *user, const char *key)
+{
+    (void)user;
+    (void)key;
+    return 100000;
+}
+
+/* `delayed`: every read of the container's file takes a while, and few files are open at once. `pool`: without io_uring. */
+static inline void container_suite_run(struct container_suite *subject, bool pool, bool delayed)
+{
+    subject->suite.put = container_put;
+    assert_int_equal(dmc_stores_create(NULL, &subject->stores, NULL), DAMACY_OK);
+    if (delayed) {
+        const struct dmc_store_file_options options = {.open_files_max = 2};
+        assert_int_equal(dmc_store_file_create(&options, &subject->file, NULL), DAMACY_OK);
+        assert_int_equal(dmc_store_delay_create(subject->file, container_delay, NULL, &subject->delay, NULL), DAMACY_OK);
+        dmc_stores_set(subject->stores, "file", subject->delay);
+    }
+    subject->suite.io = io_make(64, pool);
+    conformance_run(&subject->suite, test_seed());
+    io_end(subject->suite.io);
+    dmc_stores_destroy(subject->stores);
+    dmc_store_destroy(subject->delay);
+    dmc_store_destroy(subject->file);
+    for (uint32_t i = 0; i < subject->count; i++)
+        free(subject->objects[i].data);
+}
+
+#endif
