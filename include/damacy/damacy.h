@@ -444,8 +444,7 @@ struct damacy_stats {
     struct damacy_metric decode_gap;  /* times that the device decoded nothing although a wave was due; how long in all */
     struct damacy_metric bind_wait;   /* times a worker had read a chunk and found no room in a wave; time until there was */
     uint64_t gpu_decode_busy_ns;      /* time in which the device decoded: less than gpu_decode's where waves overlap */
-    struct damacy_metric
-        gpu_direct_read; /* reads that the device did itself, also in `read`: bytes, time in which they blocked */
+    struct damacy_metric gpu_direct_read;     /* reads that the device did itself, also in `read`: bytes, time */
     struct damacy_metric gpu_direct_fallback; /* reads that it was to do, and that were done as usual */
 };
 #define DAMACY_STATS_INIT                                                                                                      \
