@@ -39,10 +39,12 @@ static bool act(struct server *server, int fd, const struct question *question)
     keep(question, "x-amz-request-payer", play->payer, sizeof play->payer);
     keep(question, "x-amz-date", play->date, sizeof play->date);
     keep(question, "Proxy-Authorization", play->proxy, sizeof play->proxy);
-    const char *answer = play->once;
+    char answer[1000] = ""; /* a copy: the test may write its next one while this is still being sent */
+    if (play->once)
+        snprintf(answer, sizeof answer, "%s", play->once);
     if (!play->always)
         play->once = NULL;
-    return answer ? send_text(fd, answer) : answer_well(fd, question, SEED, OBJECT_BYTES, "ETag: \"v1\"\r\n");
+    return answer[0] ? send_text(fd, answer) : answer_well(fd, question, SEED, OBJECT_BYTES, "ETag: \"v1\"\r\n");
 }
 
 static void clean_environment(void)
