@@ -56,8 +56,14 @@ static enum damacy_status load_kernels(struct dmc_cuda_device *device, const voi
     if (result != DMC_CU_SUCCESS) {
         device->module = NULL;
         enum damacy_status status = dmc_cuda_error(driver, result, "cuModuleLoadData", error);
+        int version = 0;
+        driver->driver_version(&version);
         if (status == DAMACY_CUDA)
-            dmc_error_hint(error, "the kernels of this build need a GPU of compute capability 8.0 or newer and its driver");
+            dmc_error_hint(
+                error,
+                "the kernels of this build need a GPU of compute capability 8.0 or newer, and a driver as new as the "
+                "toolkit that they were built with; this one is of CUDA %d.%d: update it, or use device=\"cpu\"",
+                version / 1000, version % 1000 / 10);
         return status;
     }
     result = driver->module_function(&device->assemble, device->module, "dmc_assemble");

@@ -203,6 +203,30 @@ static void test_every_function_fails(void **state)
     dmc_store_destroy(memory);
 }
 
+/* The message says what such kernels need, and what is here. */
+static void test_kernels_are_refused(void **state)
+{
+    (void)state;
+    struct damacy_field field;
+    struct damacy_config config = pw_config(&field, 3, 2, shape, DAMACY_F32);
+    struct damacy *pipeline = NULL;
+    struct damacy_error error;
+    fake.only = "fake_module_load";
+    fake.calls = 0;
+    fake.failed = NULL;
+    fake.fail_once = true;
+    fake.fail_with = FAKE_ERROR;
+    fake.fail_at = 1;
+    assert_int_equal(create(&config, NULL, &pipeline, &error), DAMACY_CUDA);
+    fake.fail_at = 0;
+    fake.only = NULL;
+    assert_null(pipeline);
+    assert_non_null(strstr(error.message, "cuModuleLoadData: CUDA_ERROR_LAUNCH_FAILED"));
+    assert_non_null(strstr(error.hint, "compute capability 8.0"));
+    assert_non_null(strstr(error.hint, "CUDA 13.0"));
+    assert_true(fake_is_clean());
+}
+
 /* --- memory --- */
 
 static void test_budget(void **state)
@@ -472,8 +496,13 @@ static void test_fences(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_every_call_fails), cmocka_unit_test(test_every_function_fails),  cmocka_unit_test(test_budget),
-        cmocka_unit_test(test_local_rank),       cmocka_unit_test(test_one_slot_is_held_back), cmocka_unit_test(test_fences),
+        cmocka_unit_test(test_every_call_fails),
+        cmocka_unit_test(test_every_function_fails),
+        cmocka_unit_test(test_kernels_are_refused),
+        cmocka_unit_test(test_budget),
+        cmocka_unit_test(test_local_rank),
+        cmocka_unit_test(test_one_slot_is_held_back),
+        cmocka_unit_test(test_fences),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -534,8 +534,8 @@ static bool zstd_reference(const struct item *item, uint8_t *out)
     return ZSTD_decompress(out, item->bytes, item->stored, item->stored_bytes) == item->bytes;
 }
 
-/* Frames with random damage: whatever comes out, nothing outside is touched, everything ends, and what is said to be good and
- * what libzstd says is good agrees. (Where libzstd refuses, we may not: an lz4 or zstd stream has no checksum.) */
+/* Frames with random damage: nothing outside is touched, everything ends, and what is said to be good libzstd finds good, too,
+ * and gives the same bytes; so no chunk is bad on one backend alone. */
 static void test_zstd_damaged(void **state)
 {
     (void)state;
@@ -570,8 +570,8 @@ static void test_zstd_damaged(void **state)
                 assert_in_range(items[i].status, 1, DMC_CUDA_STATUS_CHECKSUM);
             } else {
                 accepted++;
-                if (good)
-                    assert_memory_equal(reference, items[i].target, items[i].bytes);
+                assert_true(good);
+                assert_memory_equal(reference, items[i].target, items[i].bytes);
             }
         }
         items_free();
@@ -663,6 +663,49 @@ static void test_lz4(void **state)
     free(out);
 }
 
+/* Bare lz4 blocks, and such behind their size: the same as for frames, by liblz4. */
+static void test_lz4_damaged(void **state)
+{
+    (void)state;
+    uint32_t accepted = 0, refused = 0;
+    uint8_t *data = malloc(30000), *out = malloc(40000), *reference = malloc(30000);
+    for (int round = 0; round < 10; round++) {
+        for (int i = 0; i < 50; i++) {
+            bool sized = below(2);
+            uint32_t bytes = 1 + below(below(4) ? 2000 : 30000), head = sized ? 4 : 0;
+            fill(data, bytes, (enum content)below(CONTENTS));
+            memcpy(out, &bytes, head);
+            size_t stored = head + (size_t)LZ4_compress_fast((const char *)data, (char *)out + head, (int)bytes, 39000, 1);
+            for (uint32_t f = 1 + below(3); f > 0; f--) {
+                uint32_t at = below(3) ? below((uint32_t)stored) : below(stored < 20 ? (uint32_t)stored : 20);
+                out[at] = below(2) ? (uint8_t)rnd() : out[at] ^ (uint8_t)(1u << below(8));
+            }
+            if (below(10) == 0)
+                stored = 1 + below((uint32_t)stored);
+            item_add(sized ? DMC_CUDA_LZ4_SIZED : DMC_CUDA_LZ4, out, stored, NULL, bytes);
+        }
+        decode_all(8 << 20);
+        for (uint32_t i = 0; i < item_count; i++) {
+            if (items[i].verdict || items[i].status) {
+                refused++;
+                continue;
+            }
+            size_t head = items[i].format == DMC_CUDA_LZ4_SIZED ? 4 : 0;
+            accepted++;
+            assert_int_equal(LZ4_decompress_safe((const char *)items[i].stored + head, (char *)reference,
+                                                 (int)(items[i].stored_bytes - head), (int)items[i].bytes),
+                             items[i].bytes);
+            assert_memory_equal(reference, items[i].target, items[i].bytes);
+        }
+        items_free();
+    }
+    print_message("damaged lz4: %u refused, %u decoded\n", refused, accepted);
+    assert_true(refused > 100 && accepted > 50);
+    free(data);
+    free(out);
+    free(reference);
+}
+
 static void test_blosc_damaged(void **state)
 {
     (void)state;
@@ -693,9 +736,9 @@ static void test_blosc_damaged(void **state)
                 accepted++;
                 size_t nbytes, cbytes, blocksize;
                 blosc_cbuffer_sizes(items[i].stored, &nbytes, &cbytes, &blocksize);
-                if (nbytes == items[i].bytes && cbytes == items[i].stored_bytes &&
-                    blosc_decompress_ctx(items[i].stored, reference, items[i].bytes, 1) == (int)items[i].bytes)
-                    assert_memory_equal(reference, items[i].target, items[i].bytes);
+                assert_true(nbytes == items[i].bytes && cbytes == items[i].stored_bytes);
+                assert_int_equal(blosc_decompress_ctx(items[i].stored, reference, items[i].bytes, 1), items[i].bytes);
+                assert_memory_equal(reference, items[i].target, items[i].bytes);
             }
         }
         items_free();
@@ -751,6 +794,30 @@ static void test_waves(void **state)
     assert_int_equal(info.table_bytes, 0);
     assert_int_equal(dmc_cuda_wave_enqueue(wave, &launcher, 0, 0, wave, NULL), 0);
     dmc_cuda_wave_destroy(wave);
+    free(data);
+    free(out);
+}
+
+/* What decoding takes besides its result: every coded literal, and four bytes a sequence. Where nothing repeats that is all of
+ * it; a sequence has a match of three bytes, so it is never more than four thirds. */
+static void test_scratch(void **state)
+{
+    (void)state;
+    static const struct {
+        enum content content;
+        double share;
+    } most[] = {{IMAGE, 0.95}, {SHUFFLED, 0.55}, {FLOATS, 1.02}, {LABELS, 0.1}, {TEXT, 0.25}};
+    uint8_t *data = malloc(1 << 20), *out = malloc(2 << 20);
+    for (uint32_t i = 0; i < sizeof most / sizeof most[0]; i++)
+        for (size_t bytes = 16 << 10; bytes <= 1 << 20; bytes *= 8) {
+            struct dmc_cuda_cost cost;
+            fill(data, bytes, most[i].content);
+            size_t stored = ZSTD_compress(out, 2 << 20, data, bytes, 3);
+            struct dmc_cuda_chunk chunk = {
+                .format = DMC_CUDA_ZSTD, .stored = out, .stored_bytes = stored, .chunk_bytes = bytes, .need_end = bytes};
+            assert_int_equal(dmc_cuda_inspect(&chunk, &cost), DMC_CUDA_OK);
+            assert_true((double)cost.scratch_bytes <= most[i].share * (double)bytes);
+        }
     free(data);
     free(out);
 }
@@ -839,7 +906,9 @@ int main(void)
         TEST(test_zstd_damaged),
         TEST(test_blosc),
         TEST(test_lz4),
+        TEST(test_lz4_damaged),
         TEST(test_blosc_damaged),
+        TEST(test_scratch),
         TEST(test_waves),
         TEST(test_launch_errors_and_advice),
     };
