@@ -65,6 +65,18 @@ static void plan_commit(struct damacy *pipeline, struct dmc_batch_slot *slot, ui
     dmc_prefetcher_again(pipeline->prefetcher);
 }
 
+/* Tell networks what will be asked for, so that bytes which come for an earlier batch need not come again. */
+static void announce_reads(const struct dmc_backend_batch *run)
+{
+    for (uint32_t i = 0; i < run->plan.read_count; i++) {
+        const struct dmc_read *read = &run->plan.reads[i];
+        const struct dmc_backend_object *object = &run->objects[read->object];
+        const struct dmc_backend_array *array = run->plan.objects[read->object].array->user;
+        if (array->store->ops->expect && !read->whole)
+            array->store->ops->expect(array->store, object->key, object->key_hash, read->offset, read->length);
+    }
+}
+
 void dmc_scheduler_step_locked(struct damacy *pipeline)
 {
     while (!pipeline->planning && !pipeline->shutting_down && dmc_scheduler_batch_full_ready(pipeline)) {
@@ -104,6 +116,7 @@ void dmc_scheduler_step_locked(struct damacy *pipeline)
         pipeline->totals.plan.bytes += slot->run.plan.bytes_needed;
         pipeline->totals.bytes_needed += slot->run.plan.bytes_needed;
         dmc_mutex_unlock(&pipeline->home->lock);
+        announce_reads(&slot->run);
         pipeline->backend->ops->submit(pipeline->backend, &slot->run); /* may call dmc_scheduler_done at once */
         dmc_mutex_lock(&pipeline->home->lock);
         pipeline->planning = false;

@@ -25,6 +25,10 @@
 /* With HTTP/2 so many requests share a connection, not all: a lost packet holds up everything behind it on the same one. */
 #define STREAMS_MAX 32L
 #define DESTROY_WAIT_NS 3000000000ull
+/* Of bodies that a later batch will ask for again: crops of 2 MiB, 7 batches of 8 of them under way, had up to 2 MiB of them.
+ */
+#define HOLD_BYTES_MIN (1ull << 20)
+#define HOLD_BYTES_MAX (16ull << 20)
 
 /* --- timers: a heap by due_ns --- */
 
@@ -205,6 +209,14 @@ enum dmc_start dmc_net_start(struct dmc_store *store, struct dmc_io *io, struct 
 {
     (void)io;
     return start((struct dmc_net_store *)store, request, NULL);
+}
+
+void dmc_net_expect(struct dmc_store *store, const char *key, uint64_t key_hash, uint64_t offset, uint64_t bytes)
+{
+    const struct dmc_net_store *net = (const struct dmc_net_store *)store;
+    if (!key_hash)
+        key_hash = dmc_hash_bytes(key, strlen(key), 0);
+    dmc_hold_expect(net->engine->hold, dmc_hash_u64(key_hash, net->seed), offset, offset + bytes);
 }
 
 /* The request is pending with us, or just came back: the lock tells, since completion clears shared_request under it. */
@@ -535,6 +547,7 @@ void dmc_net_engine_free(struct dmc_net_engine *engine)
     }
     dmc_free(engine->shared_heap);
     dmc_free(engine->heap);
+    dmc_hold_destroy(engine->hold);
     dmc_pages_unmap(engine->versions, engine->version_sets * sizeof *engine->versions);
     if (engine->epoll_fd >= 0)
         close(engine->epoll_fd);
@@ -544,7 +557,8 @@ void dmc_net_engine_free(struct dmc_net_engine *engine)
     dmc_free(engine);
 }
 
-/* Share the memory out: a sixteenth for the versions of objects, the rest for what is under way. */
+/* Share the memory out: a sixteenth for the versions of objects, another for bodies that are kept for a while where that is
+ * worth it, the rest for what is under way. */
 static void divide(struct dmc_net_engine *engine, uint64_t memory_bytes)
 {
     engine->version_sets = DMC_VERSION_SETS_MIN;
@@ -552,7 +566,9 @@ static void divide(struct dmc_net_engine *engine, uint64_t memory_bytes)
            2ull * engine->version_sets * sizeof *engine->versions <= memory_bytes / 16)
         engine->version_sets *= 2;
     uint64_t versions_bytes = engine->version_sets * sizeof *engine->versions;
-    uint64_t attempts = (memory_bytes - dmc_min_u64(memory_bytes, versions_bytes)) / ATTEMPT_BYTES;
+    engine->hold_bytes = memory_bytes / 16 >= HOLD_BYTES_MIN ? dmc_min_u64(memory_bytes / 16, HOLD_BYTES_MAX) : 0;
+    uint64_t hold_bytes = engine->hold_bytes ? engine->hold_bytes + dmc_hold_table_bytes() : 0;
+    uint64_t attempts = (memory_bytes - dmc_min_u64(memory_bytes, versions_bytes + hold_bytes)) / ATTEMPT_BYTES;
     engine->attempts_max = (uint32_t)dmc_max_u64(ATTEMPTS_MIN, dmc_min_u64(attempts, ATTEMPTS_MAX));
 }
 
@@ -579,7 +595,8 @@ enum damacy_status dmc_net_engine_create(const struct dmc_curl *curl, uint64_t m
     }
     engine->versions =
         dmc_pages_map(engine->version_sets * sizeof *engine->versions); /* pages are touched as objects are seen */
-    if (!engine->versions || !make_multi(engine)) {
+    engine->hold = engine->hold_bytes ? dmc_hold_create(engine->hold_bytes) : NULL;
+    if (!engine->versions || (engine->hold_bytes && !engine->hold) || !make_multi(engine)) {
         dmc_net_engine_free(engine);
         return dmc_error_set(error, DAMACY_OOM, "config", "no memory for the network engine");
     }

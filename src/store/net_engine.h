@@ -5,7 +5,8 @@
  * +--transient failure--> BACKOFF --time--+
  *                                 +------------------------------------------------------------------------- +
  *
- * A request whose range lies inside one under way takes its bytes from there (net_share.c).
+ * A request whose range lies inside one under way takes its bytes from there (net_share.c), and what is expected to be asked
+ * for when it arrives for another one is kept until then (net_hold.c).
  *
  * An endpoint is a scheme, host and port. Each has two lanes, metadata and bulk, so that metadata never queue behind chunks;
  * how many transfers a lane has under way adapts to how the endpoint bears it. Bodies go straight into the parts of the
@@ -115,6 +116,7 @@ enum damacy_status dmc_net_engine_endpoint(struct dmc_net_engine *engine, const 
 /* For dmc_store_ops of network stores. */
 enum dmc_start dmc_net_start(struct dmc_store *store, struct dmc_io *io, struct dmc_request *request);
 void dmc_net_cancel(struct dmc_store *store, struct dmc_io *io, struct dmc_request *request);
+void dmc_net_expect(struct dmc_store *store, const char *key, uint64_t key_hash, uint64_t offset, uint64_t bytes);
 void dmc_net_hint(struct dmc_store *store, struct dmc_store_hint *hint);
 
 /* Fetch a small object whole, with a query; blocks. ABSENT and the rest as for a request. */

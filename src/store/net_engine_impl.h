@@ -118,6 +118,8 @@ struct dmc_net_engine {
     const struct dmc_curl *curl;
     uint32_t attempts_max; /* what memory allows */
     uint32_t version_sets; /* a power of two */
+    uint64_t hold_bytes;   /* of bodies; 0: none are kept */
+    struct dmc_net_hold *hold;
     uint64_t fork_generation;
     int epoll_fd, wake_fd;
     pthread_t thread;
@@ -179,8 +181,23 @@ bool dmc_share_follow(struct dmc_net_engine *engine, struct dmc_transfer *transf
 void dmc_share_unfollow(struct dmc_transfer *transfer);
 /* No one follows it any more from now on. Those that do are still in transfer->followers. */
 void dmc_share_close(struct dmc_net_engine *engine, struct dmc_transfer *transfer);
+/* From `skip` bytes into some parts to the beginning of others. */
+void dmc_share_copy_parts(const struct iovec *from, uint64_t skip, const struct iovec *to, uint64_t bytes);
 /* The leader has its answer, and its parts are still there: give the follower its bytes. How many it has is returned. */
 uint64_t dmc_share_copy(const struct dmc_transfer *leader, uint64_t bytes_read, const struct dmc_transfer *follower);
+
+/* --- net_hold.c: see there --- */
+struct dmc_net_hold;
+/* What it takes besides the bodies that it keeps. */
+uint64_t dmc_hold_table_bytes(void);
+/* NULL: no memory. */
+struct dmc_net_hold *dmc_hold_create(uint64_t body_bytes);
+void dmc_hold_destroy(struct dmc_net_hold *hold); /* NULL allowed, here and below: keeps nothing */
+void dmc_hold_expect(struct dmc_net_hold *hold, uint64_t object_hash, uint64_t begin, uint64_t end); /* any thread */
+/* A request has come: it is expected no longer. true: its bytes, tag and size were here. */
+bool dmc_hold_take(struct dmc_net_hold *hold, struct dmc_transfer *transfer);
+/* Those `bytes` from the beginning of its range are there: keep what else is expected of them. */
+void dmc_hold_offer(struct dmc_net_hold *hold, const struct dmc_transfer *transfer, uint64_t bytes);
 
 /* --- net_attempt.c --- */
 /* NULL: no memory. */

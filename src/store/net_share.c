@@ -1,11 +1,12 @@
 /* One transfer for several requests that want the same bytes at the same time. Crops of neighbouring batches touch the same
  * chunks, and several batches are under way at once: without this each of them reads such a chunk for itself.
  *
- *     new request -- its range lies inside that of a transfer under way --> FOLLOWING --leader has its answer--> a copy of its
- * part
- *                 \_ else: QUEUED, and others may follow it                    |\--leader failed--> the same error
- *                                                                              | \-leader cancelled, or out of time--> QUEUED
- *                                                                              \--its own deadline, or cancelled--> its own end
+ *     new request: does its range lie inside that of a transfer under way?
+ *       no  -> QUEUED, and others may follow it
+ *       yes -> FOLLOWING --leader has its answer------------------> a copy of its part
+ *                        --leader failed--------------------------> the same error
+ *                        --leader was cancelled, or out of time---> QUEUED
+ *                        --its own deadline, or cancelled---------> its own end
  *
  * Bytes are copied out of the leader's parts before the leader's owner has them back, so following takes no memory. Only ranges
  * of known place are shared, and only among bulk transfers: metadata wait for nobody, and are read once anyway. */
@@ -103,22 +104,20 @@ void dmc_share_close(struct dmc_net_engine *engine, struct dmc_transfer *transfe
     transfer->share_previous = transfer->share_next = NULL;
 }
 
-/* From `skip` bytes into the parts of one request to the beginning of the other's. */
-static void copy_parts(const struct dmc_request *from, uint64_t skip, const struct dmc_request *to, uint64_t bytes)
+void dmc_share_copy_parts(const struct iovec *from, uint64_t skip, const struct iovec *to, uint64_t bytes)
 {
-    uint32_t source = 0, target = 0;
     uint64_t source_offset = skip, target_offset = 0;
     while (bytes > 0) {
-        if (source_offset >= from->parts[source].iov_len) {
-            source_offset -= from->parts[source++].iov_len;
-        } else if (target_offset == to->parts[target].iov_len) {
+        if (source_offset >= from->iov_len) {
+            source_offset -= from->iov_len;
+            from++;
+        } else if (target_offset == to->iov_len) {
             target_offset = 0;
-            target++;
+            to++;
         } else {
-            uint64_t count = dmc_min_u64(bytes, from->parts[source].iov_len - source_offset);
-            count = dmc_min_u64(count, to->parts[target].iov_len - target_offset);
-            memcpy((char *)to->parts[target].iov_base + target_offset,
-                   (const char *)from->parts[source].iov_base + source_offset, count);
+            uint64_t count = dmc_min_u64(bytes, from->iov_len - source_offset);
+            count = dmc_min_u64(count, to->iov_len - target_offset);
+            memcpy((char *)to->iov_base + target_offset, (const char *)from->iov_base + source_offset, count);
             source_offset += count;
             target_offset += count;
             bytes -= count;
@@ -130,6 +129,6 @@ uint64_t dmc_share_copy(const struct dmc_transfer *leader, uint64_t bytes_read, 
 {
     uint64_t skip = follower->absolute - leader->absolute;
     uint64_t bytes = bytes_read > skip ? dmc_min_u64(bytes_read - skip, follower->capacity) : 0;
-    copy_parts(leader->request, skip, follower->request, bytes);
+    dmc_share_copy_parts(leader->request->parts, skip, follower->request->parts, bytes);
     return bytes;
 }

@@ -130,8 +130,12 @@ static void http_destroy(struct dmc_store *store)
     dmc_free(http);
 }
 
-static const struct dmc_store_ops http_ops = {
-    .scheme = "http", .start = dmc_net_start, .cancel = dmc_net_cancel, .hint = dmc_net_hint, .destroy = http_destroy};
+static const struct dmc_store_ops http_ops = {.scheme = "http",
+                                              .start = dmc_net_start,
+                                              .cancel = dmc_net_cancel,
+                                              .expect = dmc_net_expect,
+                                              .hint = dmc_net_hint,
+                                              .destroy = http_destroy};
 
 static int hex_value(char c)
 {

@@ -81,19 +81,6 @@ void dmc_transfer_queue(struct dmc_net_engine *engine, struct dmc_transfer *tran
         dmc_engine_pump(engine, transfer->endpoint);
 }
 
-void dmc_transfer_enter(struct dmc_net_engine *engine, struct dmc_transfer *transfer)
-{
-    if (dmc_share_follow(engine, transfer)) {
-        transfer->state = DMC_TRANSFER_FOLLOWING;
-        dmc_engine_timer(engine, transfer, transfer->deadline_ns);
-        return;
-    }
-    dmc_net_endpoint_request(transfer->endpoint);
-    if (!transfer->ask_size && transfer->kind != DMC_RANGE_WHOLE)
-        dmc_net_count(&transfer->endpoint->bytes_asked, transfer->capacity);
-    dmc_transfer_queue(engine, transfer);
-}
-
 static void wait_for_credentials(struct dmc_net_engine *engine, struct dmc_transfer *transfer)
 {
     transfer->state = DMC_TRANSFER_CREDENTIALS;
@@ -178,6 +165,12 @@ static void answer(struct dmc_transfer *transfer, const struct dmc_transfer *sou
     dmc_net_count(&transfer->endpoint->bytes_used, bytes_read);
 }
 
+static void count_shared(struct dmc_net_endpoint *endpoint, uint64_t bytes)
+{
+    dmc_net_count(&endpoint->shared, 1);
+    dmc_net_count(&endpoint->shared_bytes, bytes);
+}
+
 /* Those that follow it have what it has. */
 static void end_followers(struct dmc_net_engine *engine, struct dmc_transfer *transfer, enum dmc_outcome outcome,
                           uint64_t bytes_read)
@@ -192,8 +185,7 @@ static void end_followers(struct dmc_net_engine *engine, struct dmc_transfer *tr
         }
         stop_running(engine, follower);
         answer(follower, transfer, its_outcome, its_bytes);
-        dmc_net_count(&transfer->endpoint->shared, 1);
-        dmc_net_count(&transfer->endpoint->shared_bytes, its_bytes);
+        count_shared(transfer->endpoint, its_bytes);
         dmc_engine_complete(engine, follower);
     }
 }
@@ -205,10 +197,43 @@ static void end(struct dmc_net_engine *engine, struct dmc_transfer *transfer, en
     stop_running(engine, transfer);
     dmc_share_close(engine, transfer);
     end_followers(engine, transfer, outcome, bytes_read); /* before its own parts are the caller's again */
+    if (outcome == DMC_OUTCOME_OK)
+        dmc_hold_offer(engine->hold, transfer, bytes_read);
     answer(transfer, transfer, outcome, bytes_read);
     dmc_net_endpoint_success(endpoint, transfer->lane, transfer->lane_was_full, now_ns - transfer->first_run_ns);
     dmc_engine_complete(engine, transfer);
     dmc_engine_pump(engine, endpoint);
+}
+
+/* It came for another one shortly before. Bytes of a version that has passed meanwhile are not delivered: asking finds out. */
+static bool end_held(struct dmc_net_engine *engine, struct dmc_transfer *transfer)
+{
+    if (!dmc_hold_take(engine->hold, transfer))
+        return false;
+    if (transfer->settings->check_versions && !dmc_engine_version(engine, transfer->object_hash, transfer->version_tag)) {
+        transfer->version_tag = 0;
+        transfer->object_bytes = UINT64_MAX;
+        return false;
+    }
+    answer(transfer, transfer, DMC_OUTCOME_OK, transfer->capacity);
+    count_shared(transfer->endpoint, transfer->capacity);
+    dmc_engine_complete(engine, transfer);
+    return true;
+}
+
+void dmc_transfer_enter(struct dmc_net_engine *engine, struct dmc_transfer *transfer)
+{
+    if (!transfer->handed_over && end_held(engine, transfer))
+        return;
+    if (dmc_share_follow(engine, transfer)) {
+        transfer->state = DMC_TRANSFER_FOLLOWING;
+        dmc_engine_timer(engine, transfer, transfer->deadline_ns);
+        return;
+    }
+    dmc_net_endpoint_request(transfer->endpoint);
+    if (!transfer->ask_size && transfer->kind != DMC_RANGE_WHOLE)
+        dmc_net_count(&transfer->endpoint->bytes_asked, transfer->capacity);
+    dmc_transfer_queue(engine, transfer);
 }
 
 static void answer_failed(struct dmc_net_engine *engine, struct dmc_transfer *transfer, const struct damacy_error *error)

@@ -328,6 +328,7 @@ static const struct dmc_store_ops s3_ops = {.scheme = "s3",
                                             .start = dmc_net_start,
                                             .cancel = dmc_net_cancel,
                                             .list = s3_list,
+                                            .expect = dmc_net_expect,
                                             .hint = dmc_net_hint,
                                             .destroy = s3_store_destroy};
 

@@ -165,6 +165,9 @@ struct dmc_store_ops {
     /* See dmc_store_list. NULL: cannot. */
     enum damacy_status (*list)(struct dmc_store *store, const char *prefix, dmc_store_child_fn child, void *user,
                                struct damacy_error *error);
+    /* Someone will ask for [offset, offset + bytes) of an object soon. Any thread. What comes of it is the store's. NULL:
+     * nothing. */
+    void (*expect)(struct dmc_store *store, const char *key, uint64_t key_hash, uint64_t offset, uint64_t bytes);
     /* Any thread, at any time: networks learn. NULL: no opinion. */
     void (*hint)(struct dmc_store *store, struct dmc_store_hint *hint);
     void (*destroy)(struct dmc_store *store);

@@ -1,5 +1,5 @@
-/* Goal: requests for bytes that are on their way for another request get them from there, exactly, and each keeps its own end:
- * deadline, cancellation, error.
+/* Goal: requests for bytes that are on their way for another request, or came for one after they were announced, get them from
+ * there, exactly; each keeps its own end (deadline, cancellation, error), and what is kept stays within its memory.
  * Method: a server in this process that holds answers back until the test opens the gate, and counts what it is asked; a
  * request for "now", which is answered at once, tells that all requests started before it have been taken in. */
 #include "net_server.h"
@@ -52,7 +52,7 @@ static void settle(struct world *world)
     assert_int_equal(read.request.outcome, DMC_OUTCOME_OK);
 }
 
-static void world_make(struct world *world, const char *options)
+static void world_make_in(struct world *world, const char *options, uint64_t memory_bytes)
 {
     memset(world, 0, sizeof *world);
     world->gate.headers = "ETag: \"v1\"\r\n";
@@ -60,11 +60,16 @@ static void world_make(struct world *world, const char *options)
     struct damacy_error error = {0};
     char uri[100], prefix[100];
     snprintf(uri, sizeof uri, "http://127.0.0.1:%u/", world->server.port);
-    if (dmc_net_create(options, DMC_NETWORK_BYTES_DEFAULT, &world->net, &error) != DAMACY_OK ||
+    if (dmc_net_create(options, memory_bytes, &world->net, &error) != DAMACY_OK ||
         dmc_net_resolve(world->net, uri, &world->store, prefix, sizeof prefix, &error) != DAMACY_OK)
         fail_msg("%s", error.message);
     world->io = io_make(64, true);
     world->others = io_make(64, true);
+}
+
+static void world_make(struct world *world, const char *options)
+{
+    world_make_in(world, options, DMC_NETWORK_BYTES_DEFAULT);
 }
 
 static void world_end(struct world *world)
@@ -362,6 +367,89 @@ static void test_deadlines(void **state)
     world_end(&world);
 }
 
+/* --- announced before they are asked for --- */
+
+static void expect_soon(struct world *world, const char *key, uint64_t offset, uint64_t bytes)
+{
+    world->store->ops->expect(world->store, key, 0, offset, bytes);
+}
+
+/* Read to the end: how many questions did that take? */
+static uint32_t questions_of(struct world *world, const char *key, uint64_t offset, size_t bytes)
+{
+    uint32_t asked = atomic_load(&world->gate.asked);
+    start(world, &reads[0], key, offset, bytes);
+    finish_all(world);
+    expect_bytes(&reads[0], bytes);
+    return atomic_load(&world->gate.asked) - asked;
+}
+
+static void test_announced(void **state)
+{
+    (void)state;
+    struct world world;
+    world_make(&world, "{\"hedge_share\": 0}");
+    atomic_store(&world.gate.open, true);
+    expect_soon(&world, "a", 2000, 1000);
+    expect_soon(&world, "a", 2000, 1000);
+    expect_soon(&world, "a", 4500, 1000); /* sticks out of what comes */
+    expect_soon(&world, "b", 2000, 1000);
+    assert_int_equal(questions_of(&world, "a", 1000, 4000), 1);
+    assert_int_equal(questions_of(&world, "a", 2000, 999), 1); /* nobody announced that one */
+    assert_int_equal(questions_of(&world, "a", 2000, 1000), 0);
+    assert_int_equal(questions_of(&world, "a", 2000, 1000), 0);
+    assert_int_equal(questions_of(&world, "a", 2000, 1000), 1); /* announced twice */
+    assert_int_equal(questions_of(&world, "a", 4500, 1000), 1);
+    assert_int_equal(questions_of(&world, "b", 2000, 1000), 1); /* the announced one itself: nothing came before */
+    assert_int_equal(questions_of(&world, "b", 2000, 1000), 1);
+    struct damacy_remote_stats stats = stats_of(&world);
+    assert_int_equal(stats.shared_requests, 2);
+    assert_int_equal(stats.shared_bytes, 2000);
+    /* The object is another one now: what came before belongs to the version that everything else was read from. */
+    expect_soon(&world, "a", 100, 50);
+    assert_int_equal(questions_of(&world, "a", 0, 1000), 1);
+    world.gate.headers = "ETag: \"v2\"\r\n";
+    assert_int_equal(questions_of(&world, "a", 100, 50), 0);
+    start(&world, &reads[0], "a", 100, 50);
+    finish_all(&world);
+    assert_int_equal(reads[0].one.request.outcome, DMC_OUTCOME_FAILED);
+    /* Nothing tells whether it is the same object: nothing is kept. */
+    world.gate.headers = "";
+    expect_soon(&world, "c", 100, 50);
+    assert_int_equal(questions_of(&world, "c", 0, 1000), 1);
+    assert_int_equal(questions_of(&world, "c", 100, 50), 1);
+    world_end(&world);
+}
+
+/* More is announced, and comes, than there is room for: the oldest goes, and is asked for. */
+static void test_announced_too_much(void **state)
+{
+    (void)state;
+    enum { MEMORY = 16 << 20, KEPT = MEMORY / 16, OBJECTS = 6, RANGES = 15, BYTES = 20000 };
+    static const char *const keys[OBJECTS] = {"a", "b", "c", "d", "e", "f"};
+    static unsigned char large[OBJECT_BYTES];
+    struct world world;
+    world_make_in(&world, "{\"hedge_share\": 0}", MEMORY);
+    atomic_store(&world.gate.open, true);
+    for (uint32_t round = 0; round < 3; round++) { /* the second and the third one begin somewhere in the memory */
+        for (uint32_t i = 0; i < OBJECTS * RANGES; i++)
+            expect_soon(&world, keys[i / RANGES], i % RANGES * BYTES, BYTES - i % 7);
+        for (uint32_t i = 0; i < OBJECTS; i++)
+            read_span(&reads[0].one, world.io, world.store, keys[i], 0, large, OBJECT_BYTES);
+        uint32_t asked = 0;
+        for (uint32_t i = OBJECTS * RANGES; i-- > 0;)
+            asked += questions_of(&world, keys[i / RANGES], i % RANGES * BYTES, BYTES - i % 7);
+        assert_in_range(OBJECTS * RANGES - asked, KEPT / BYTES - RANGES, KEPT / (BYTES - 7));
+    }
+    /* Announcements are bounded, too. */
+    for (uint32_t i = 0; i < 20000; i++)
+        expect_soon(&world, "a", i, 10);
+    read_span(&reads[0].one, world.io, world.store, "a", 0, large, OBJECT_BYTES);
+    assert_int_equal(questions_of(&world, "a", 12000, 10), 0); /* of the last 8192 those that were announced first */
+    assert_int_equal(questions_of(&world, "a", 0, 10), 1);
+    world_end(&world);
+}
+
 /* Random ranges of few objects, random cancellations: every request comes back once, with its bytes or cancelled. The end comes
  * with everything under way. */
 static void test_random(void **state)
@@ -375,8 +463,10 @@ static void test_random(void **state)
     for (uint32_t round = 0; round < ROUNDS; round++) {
         atomic_store(&world.gate.open, round % 2);
         for (uint32_t i = 0; i < READS; i++) {
-            uint64_t random = dmc_hash_u64(seed, round * 1000 + i);
+            uint64_t random = dmc_hash_u64(seed, round * 1000 + i), later = dmc_hash_u64(seed, round * 1000 + 1000 + i);
             start(&world, &many[i], random & 1 ? "a" : "b", (random >> 1) % 8 * 1000, 500 + (random >> 4) % 8 * 1000);
+            if (later % 3 == 0)
+                expect_soon(&world, later & 1 ? "a" : "b", (later >> 1) % 8 * 1000, 500 + (later >> 4) % 8 * 1000);
         }
         for (uint32_t i = 0; i < READS; i++)
             if (dmc_hash_u64(seed, ~(uint64_t)i - round * 1000) % 4 == 0)
@@ -408,6 +498,8 @@ int main(void)
         cmocka_unit_test(test_leader_cancelled),
         cmocka_unit_test(test_follower_cancelled),
         cmocka_unit_test(test_deadlines),
+        cmocka_unit_test(test_announced),
+        cmocka_unit_test(test_announced_too_much),
         cmocka_unit_test(test_random),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

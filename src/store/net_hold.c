@@ -1,0 +1,220 @@
+/* Bodies that were read for one request and will be asked for by another: kept for as long as it takes.
+ *
+ * The reads of a batch are announced when it is planned, several batches before they are started. So when bytes arrive it is
+ * known whether anyone else will want them, and only those are kept: a few in a hundred, and nothing is copied in vain.
+ *
+ *     announced --asked for-------------------------------------------> forgotten
+ *        \--another transfer brings its bytes--> body --asked for------> a copy, without a request
+ *                                                 \--room is needed----> announced, without a body
+ *
+ * Both tables are rings whose oldest entry goes: announcements of batches that never came to be read need no withdrawal. Bodies
+ * lie one behind the other in a ring of memory, each behind its object's key. */
+#include "base/bytes.h"
+#include "base/hash.h"
+#include "base/mem.h"
+#include "base/thread.h"
+#include "store/net_engine_impl.h"
+
+#include <string.h>
+
+#define EXPECTED_MAX 8192u /* powers of two */
+#define BUCKETS 2048u
+#define HELD_MAX 1024u
+/* As in net_share.c: an announcement stands in the bucket of the block where its range begins. */
+#define BLOCK_SHIFT 20
+#define OFFERED_BYTES_MAX (32ull << BLOCK_SHIFT)
+#define NONE UINT32_MAX
+
+struct expected {
+    uint64_t object_hash; /* 0: free */
+    uint64_t begin, end;
+    uint64_t held; /* number of its body; 0: none, or gone when it is not in the ring any more */
+    uint32_t previous, next;
+};
+
+struct held {
+    uint64_t place, bytes; /* in the memory, with the key */
+    uint64_t tag, object_bytes;
+    uint64_t key_bytes; /* with its zero */
+    bool taken;
+};
+
+struct dmc_net_hold {
+    struct dmc_mutex lock;
+    uint64_t memory_bytes;
+    unsigned char *memory; /* touched as bodies come */
+    struct expected shared_expected[EXPECTED_MAX] DMC_GUARDED_BY(lock);
+    uint32_t shared_expected_next DMC_GUARDED_BY(lock);
+    uint32_t shared_buckets[BUCKETS] DMC_GUARDED_BY(lock);
+    struct held shared_held[HELD_MAX] DMC_GUARDED_BY(lock);
+    uint64_t shared_held_first, shared_held_end DMC_GUARDED_BY(lock); /* numbers from 1 on */
+    uint64_t shared_place DMC_GUARDED_BY(lock);                       /* of the next body */
+};
+
+uint64_t dmc_hold_table_bytes(void)
+{
+    return sizeof(struct dmc_net_hold);
+}
+
+struct dmc_net_hold *dmc_hold_create(uint64_t body_bytes)
+{
+    struct dmc_net_hold *hold = dmc_calloc(1, sizeof *hold);
+    if (!hold)
+        return NULL;
+    hold->memory_bytes = body_bytes;
+    hold->memory = dmc_pages_map(body_bytes);
+    if (!hold->memory) {
+        dmc_free(hold);
+        return NULL;
+    }
+    dmc_mutex_init(&hold->lock);
+    dmc_mutex_lock(&hold->lock);
+    memset(hold->shared_buckets, 0xff, sizeof hold->shared_buckets);
+    hold->shared_held_first = hold->shared_held_end = 1;
+    dmc_mutex_unlock(&hold->lock);
+    return hold;
+}
+
+void dmc_hold_destroy(struct dmc_net_hold *hold)
+{
+    if (!hold)
+        return;
+    dmc_mutex_deinit(&hold->lock);
+    dmc_pages_unmap(hold->memory, hold->memory_bytes);
+    dmc_free(hold);
+}
+
+/* --- what is expected --- */
+
+static uint32_t *bucket_locked(struct dmc_net_hold *hold, uint64_t object_hash, uint64_t block) DMC_REQUIRES(hold->lock)
+{
+    return &hold->shared_buckets[dmc_hash_u64(object_hash, block) & (BUCKETS - 1)];
+}
+
+static void forget_locked(struct dmc_net_hold *hold, uint32_t index) DMC_REQUIRES(hold->lock)
+{
+    struct expected *expected = &hold->shared_expected[index];
+    if (expected->previous != NONE)
+        hold->shared_expected[expected->previous].next = expected->next;
+    else
+        *bucket_locked(hold, expected->object_hash, expected->begin >> BLOCK_SHIFT) = expected->next;
+    if (expected->next != NONE)
+        hold->shared_expected[expected->next].previous = expected->previous;
+    expected->object_hash = 0;
+}
+
+void dmc_hold_expect(struct dmc_net_hold *hold, uint64_t object_hash, uint64_t begin, uint64_t end)
+{
+    if (!hold || end <= begin || end - begin > hold->memory_bytes / 4)
+        return;
+    dmc_mutex_lock(&hold->lock);
+    uint32_t index = hold->shared_expected_next++ % EXPECTED_MAX;
+    if (hold->shared_expected[index].object_hash)
+        forget_locked(hold, index);
+    uint32_t *first = bucket_locked(hold, object_hash, begin >> BLOCK_SHIFT);
+    hold->shared_expected[index] =
+        (struct expected){.object_hash = object_hash, .begin = begin, .end = end, .previous = NONE, .next = *first};
+    if (*first != NONE)
+        hold->shared_expected[*first].previous = index;
+    *first = index;
+    dmc_mutex_unlock(&hold->lock);
+}
+
+/* --- bodies --- */
+
+static bool has_body_locked(const struct dmc_net_hold *hold, const struct expected *expected) DMC_REQUIRES(hold->lock)
+{
+    return expected->held >= hold->shared_held_first;
+}
+
+/* Room for so many bytes in a row, at the cost of the oldest. */
+static uint64_t make_room_locked(struct dmc_net_hold *hold, uint64_t bytes) DMC_REQUIRES(hold->lock)
+{
+    if (hold->shared_held_first == hold->shared_held_end) /* pages that are in use already */
+        hold->shared_place = 0;
+    if (bytes > hold->memory_bytes - hold->shared_place) {
+        /* What lies between here and the end goes, as it is older than what lies at the beginning. */
+        while (hold->shared_held_first < hold->shared_held_end &&
+               hold->shared_held[hold->shared_held_first % HELD_MAX].place >= hold->shared_place)
+            hold->shared_held_first++;
+        hold->shared_place = 0;
+    }
+    uint64_t place = hold->shared_place;
+    while (hold->shared_held_first < hold->shared_held_end) {
+        const struct held *oldest = &hold->shared_held[hold->shared_held_first % HELD_MAX];
+        bool apart = oldest->place >= place + bytes || oldest->place + oldest->bytes <= place;
+        if (apart && hold->shared_held_end - hold->shared_held_first < HELD_MAX)
+            break;
+        hold->shared_held_first++;
+    }
+    hold->shared_place = place + bytes;
+    return place;
+}
+
+void dmc_hold_offer(struct dmc_net_hold *hold, const struct dmc_transfer *transfer, uint64_t bytes)
+{
+    if (!hold || transfer->kind != DMC_RANGE_SPAN || transfer->lane != DMC_NET_BULK || transfer->version_tag == 0 ||
+        bytes > OFFERED_BYTES_MAX)
+        return;
+    const char *key = transfer->request->key;
+    uint64_t begin = transfer->absolute, end = begin + bytes, key_bytes = strlen(key) + 1;
+    dmc_mutex_lock(&hold->lock);
+    for (uint64_t block = begin >> BLOCK_SHIFT; block << BLOCK_SHIFT < end; block++) {
+        uint32_t index = *bucket_locked(hold, transfer->object_hash, block);
+        for (; index != NONE; index = hold->shared_expected[index].next) {
+            struct expected *expected = &hold->shared_expected[index];
+            uint64_t body_bytes = expected->end - expected->begin;
+            if (expected->object_hash != transfer->object_hash || expected->begin < begin || expected->end > end ||
+                has_body_locked(hold, expected) || key_bytes + body_bytes > hold->memory_bytes)
+                continue;
+            uint64_t place = make_room_locked(hold, key_bytes + body_bytes);
+            memcpy(hold->memory + place, key, key_bytes);
+            struct iovec body = {hold->memory + place + key_bytes, body_bytes};
+            dmc_share_copy_parts(transfer->request->parts, expected->begin - begin, &body, body_bytes);
+            expected->held = hold->shared_held_end++;
+            hold->shared_held[expected->held % HELD_MAX] = (struct held){.place = place,
+                                                                         .bytes = key_bytes + body_bytes,
+                                                                         .tag = transfer->version_tag,
+                                                                         .object_bytes = transfer->object_bytes,
+                                                                         .key_bytes = key_bytes};
+        }
+    }
+    dmc_mutex_unlock(&hold->lock);
+}
+
+bool dmc_hold_take(struct dmc_net_hold *hold, struct dmc_transfer *transfer)
+{
+    if (!hold || transfer->kind != DMC_RANGE_SPAN || transfer->lane != DMC_NET_BULK || transfer->ask_size)
+        return false;
+    uint64_t begin = transfer->absolute, end = begin + transfer->capacity;
+    uint32_t found = NONE;
+    bool taken = false;
+    dmc_mutex_lock(&hold->lock);
+    uint32_t index = *bucket_locked(hold, transfer->object_hash, begin >> BLOCK_SHIFT);
+    for (; index != NONE; index = hold->shared_expected[index].next) {
+        const struct expected *expected = &hold->shared_expected[index];
+        if (expected->object_hash != transfer->object_hash || expected->begin != begin || expected->end != end)
+            continue;
+        found = index;
+        if (has_body_locked(hold, expected))
+            break;
+    }
+    if (found != NONE && has_body_locked(hold, &hold->shared_expected[found])) {
+        struct held *held = &hold->shared_held[hold->shared_expected[found].held % HELD_MAX];
+        const unsigned char *memory = hold->memory + held->place;
+        taken = strcmp((const char *)memory, transfer->request->key) == 0;
+        struct iovec body = {hold->memory + held->place + held->key_bytes, transfer->capacity};
+        if (taken) {
+            dmc_share_copy_parts(&body, 0, transfer->request->parts, transfer->capacity);
+            transfer->version_tag = held->tag;
+            transfer->object_bytes = held->object_bytes;
+        }
+        held->taken = true;
+        while (hold->shared_held_first < hold->shared_held_end && hold->shared_held[hold->shared_held_first % HELD_MAX].taken)
+            hold->shared_held_first++;
+    }
+    if (found != NONE)
+        forget_locked(hold, found);
+    dmc_mutex_unlock(&hold->lock);
+    return taken;
+}
