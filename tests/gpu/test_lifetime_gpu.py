@@ -181,14 +181,34 @@ class DriverConsumer:
                 self.driver.cuMemFree_v2(address)
 
 
-class TorchConsumer:
+class LibraryConsumer:
+    """What torch and cupy do alike: arrays on the device that are compared there, and counted at the end."""
+
+    def __init__(self, cuda: Any, synchronize: Callable[[], None]) -> None:
+        self.cuda, self.synchronize = cuda, synchronize
+        self.wrong: list[Any] = []
+        synchronize()
+
+    def look(self, values: Any, expected: Any) -> None:
+        self.wrong.append((values != expected).sum())
+
+    def event(self, side: Any) -> Any:
+        event = self.cuda.Event()
+        event.record(side)
+        return event
+
+    def finish(self) -> int:
+        self.synchronize()
+        return sum(int(count) for count in self.wrong)
+
+
+class TorchConsumer(LibraryConsumer):
     def __init__(self) -> None:
         self.torch = pytest.importorskip("torch")
         if not self.torch.cuda.is_available():
             pytest.skip("torch has no CUDA device")
         self.ballast = self.torch.zeros(1 << 26, device="cuda")
-        self.wrong: list[Any] = []
-        self.torch.cuda.synchronize()
+        super().__init__(self.torch.cuda, self.torch.cuda.synchronize)
 
     def stream(self) -> Any:
         return self.torch.cuda.Stream()
@@ -209,24 +229,12 @@ class TorchConsumer:
     def raw(self, batch: Any) -> Any:
         return self.torch.as_tensor(Raw(batch), device="cuda")
 
-    def look(self, values: Any, expected: Any) -> None:
-        self.wrong.append((values != expected).sum())
-
-    def event(self, side: Any) -> Any:
-        event = self.torch.cuda.Event()
-        event.record(side)
-        return event
-
-    def finish(self) -> int:
-        self.torch.cuda.synchronize()
-        return sum(int(count) for count in self.wrong)
-
     def close(self) -> None:
         del self.ballast
         self.torch.cuda.empty_cache()
 
 
-class CupyConsumer:
+class CupyConsumer(LibraryConsumer):
     def __init__(self) -> None:
         self.cupy = pytest.importorskip("cupy")
         try:
@@ -234,8 +242,7 @@ class CupyConsumer:
             self.busy()
         except Exception as reason:  # of many kinds: no driver, no device, no compiler
             pytest.skip(f"cupy cannot use the device: {reason}")
-        self.wrong: list[Any] = []
-        self.cupy.cuda.Device().synchronize()
+        super().__init__(self.cupy.cuda, self.cupy.cuda.Device().synchronize)
 
     def stream(self) -> Any:
         return self.cupy.cuda.Stream(non_blocking=True)
@@ -255,18 +262,6 @@ class CupyConsumer:
 
     def raw(self, batch: Any) -> Any:
         return self.cupy.asarray(Raw(batch))
-
-    def look(self, values: Any, expected: Any) -> None:
-        self.wrong.append((values != expected).sum())
-
-    def event(self, side: Any) -> Any:
-        event = self.cupy.cuda.Event()
-        event.record(side)
-        return event
-
-    def finish(self) -> int:
-        self.cupy.cuda.Device().synchronize()
-        return sum(int(count) for count in self.wrong)
 
     def close(self) -> None:
         del self.ballast
