@@ -535,6 +535,29 @@ def test_too_small_a_limit_is_told_with_a_breakdown(limit: int) -> None:
     assert caught.value.status is damacy.Status.BUDGET and caught.value.stage == "config"
 
 
+@pytest.mark.skipif("DAMACY_TEST_FAKE" not in os.environ, reason="a real driver does not fail when asked to")
+@pytest.mark.parametrize("once", [True, False], ids=["once", "for ever"])
+def test_calls_that_fail(planes: str, once: bool) -> None:
+    """Whichever call of the driver fails: CudaError, and nothing else, and whatever was delivered before is right."""
+    driver = ctypes.CDLL("libcuda.so.1")
+    fail_at = driver.fake_fail_at
+    fail_at.argtypes = [ctypes.c_uint64, ctypes.c_bool]
+    failures = 0
+    for n in [*range(1, 60, 4), *range(60, 400, 17)]:
+        fail_at(n, once)
+        try:
+            for batch in stream(planes, 3, seed=n):
+                assert values_are(on_host(batch), batch.info.tags)
+                batch.release()
+        except damacy.CudaError as error:
+            assert error.status is damacy.Status.CUDA and "CUDA_ERROR_LAUNCH_FAILED" in str(error)
+            failures += 1
+        finally:
+            gc.collect()
+            fail_at(0, False)
+    assert failures > 10
+
+
 # --- several pipelines, several devices, processes ---
 
 
