@@ -543,6 +543,8 @@ def test_calls_that_fail(planes: str, once: bool) -> None:
     fail_at = driver.fake_fail_at
     fail_at.argtypes = [ctypes.c_uint64, ctypes.c_bool]
     failures = 0
+    with damacy.Pipeline(config()):
+        pass  # the driver is looked for once a process
     for n in [*range(1, 60, 4), *range(60, 400, 17)]:
         fail_at(n, once)
         try:
