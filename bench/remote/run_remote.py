@@ -23,6 +23,7 @@ import statistics
 import subprocess
 import sys
 import time
+import zipfile
 from pathlib import Path
 from typing import Any
 
@@ -44,10 +45,10 @@ REPLY_SECONDS = 240
 class Child:
     """A process that answers lines with lines of JSON."""
 
-    def __init__(self, command: list[Any], log: Path) -> None:
+    def __init__(self, command: list[Any], log: Path, **variables: str) -> None:
         log.parent.mkdir(parents=True, exist_ok=True)
         self.log = log
-        environment = os.environ | {"AWS_EC2_METADATA_DISABLED": "true"}
+        environment = os.environ | {"AWS_EC2_METADATA_DISABLED": "true"} | variables
         self.process = subprocess.Popen(
             [str(word) for word in command],
             stdin=subprocess.PIPE,
@@ -94,8 +95,15 @@ class Child:
 class Setup:
     """Programs, data and servers."""
 
+    libraries = ""  # where damacy finds its own; "" this machine's
+
     def __init__(self, args: argparse.Namespace) -> None:
         self.args = args
+        self.root = PROJECT / "data" / "bench"
+        self.work = self.root / "work-remote"
+        if args.carry:
+            self.unpack(args.carry.resolve())
+            return
         self.python = make_environment(PROJECT / ".venv-bench")
         stamp, wanted = PROJECT / ".venv-bench" / "remote.txt", HERE / "requirements_remote.txt"
         if not stamp.exists() or stamp.read_text() != wanted.read_text():
@@ -108,8 +116,17 @@ class Setup:
         compiler = os.environ.get("CC", "cc")
         for name, libraries in (("latency_proxy", ["-lm"]), ("range_loop", ["-lcurl"])):
             run([compiler, "-std=gnu11", "-D_GNU_SOURCE", "-O2", "-o", self.programs / name, HERE / f"{name}.c", *libraries])
-        self.root = PROJECT / "data" / "bench"
-        self.work = self.root / "work-remote"
+
+    def unpack(self, carry: Path) -> None:
+        """What bench/remote/carry.sh put together: nothing is built or installed, numpy and tensorstore are this Python's."""
+        site = PROJECT / "build" / "remote-bench" / "site"
+        for wheel in sorted((carry / "wheels").glob("*.whl")):
+            with zipfile.ZipFile(wheel) as archive:
+                archive.extractall(site)
+        os.environ["PYTHONPATH"] = str(site)
+        os.environ["PATH"] = f"{carry / 'bin'}:{os.environ['PATH']}"
+        self.libraries = str(carry / "lib")
+        self.python, self.programs = Path(sys.executable), carry / "bin"
 
     def workload(self, name: str) -> Any:
         scenario = SCENARIOS[name]
@@ -120,7 +137,8 @@ class Setup:
     def reader(self, name: str, workload: Any, endpoint: str, label: str, ahead: int = 0) -> Child:
         log = self.work / "logs" / f"{label}-{name.replace('+', '_')}.log"
         command = [self.python, HERE / "remote_readers.py", name, workload.crops_path, workload.scenario.data, endpoint]
-        return Child([*command, "--ahead", ahead or self.args.ahead], log)
+        libraries = {"LD_LIBRARY_PATH": self.libraries} if self.libraries and name == "damacy" else {}
+        return Child([*command, "--ahead", ahead or self.args.ahead], log, **libraries)
 
     @contextlib.contextmanager
     def proxy(self, port: int, median_ms: float, tail: float):
@@ -323,7 +341,12 @@ def main() -> int:
     parser.add_argument("--no-curve", action="store_true")
     parser.add_argument("--no-bare", action="store_true")
     parser.add_argument("--no-install", action="store_true", help="take the damacy that is in the environment")
+    parser.add_argument("--carry", type=Path, help="a folder that carry.sh made: nothing is built or installed")
+    parser.add_argument("--quick", action="store_true", help="the table alone, 3 rounds of 128 samples: below 4 minutes")
+    parser.add_argument("--output", type=Path, help="write the report there, too")
     args = parser.parse_args()
+    if args.quick:
+        args.rounds, args.samples, args.no_curve, args.no_bare = 3, 128, True, True
     setup = Setup(args)
     workload = setup.workload("zstd")
     with Nginx(setup.root) as nginx:
@@ -332,6 +355,8 @@ def main() -> int:
     loops = {} if args.no_bare else {"uncompressed": bare(setup, setup.workload("raw")), "zstd": bare(setup, workload)}
     text = report(results, loops, line, args)
     print(text)
+    if args.output:
+        args.output.write_text(text)
     if sys.argv[1:] in ([], ["--no-install"]):
         (HERE.parent / "RESULTS-remote.md").write_text(text)
     return 0
