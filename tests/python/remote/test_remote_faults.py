@@ -303,7 +303,7 @@ def test_random_faults_before_s3(seaweed: SeaweedFS, web_root: Path, shards: np.
             {"fault": Fault.TRUNCATE, "at": 300},
         ]
         forever = Rule(Fault.STATUS, r"/c/1/0/0", status=403, body=DENIED)
-        proxy.rules = [forever] + [Rule(where="", chance=0.03, **kind) for kind in kinds]
+        proxy.rules = [forever] + [Rule(where="", chance=0.08, **kind) for kind in kinds]
         begins, shape = shard_begins(seed, 150), (1, 32, 32)
         options = QUICK | s3_options(proxy.endpoint, READER, retries=12)
         failed, row = [], 0
@@ -322,7 +322,7 @@ def test_random_faults_before_s3(seaweed: SeaweedFS, web_root: Path, shards: np.
         for _, error in failed:
             assert error.key == "c/1/0/0" and "403: AccessDenied" in str(error) and "missing_is_403" in str(error)
             assert READER.secret not in str(error)
-        assert len({each.fault for each in proxy.injected}) > 1
+        assert any(each.status != 403 for each in proxy.injected)
 
 
 def test_hedges_stay_below_their_share(proxy: FaultProxy, chunks: np.ndarray) -> None:
