@@ -7,6 +7,7 @@
 #include "support/fake_cuda.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <unistd.h>
 
 enum fake_cufile_call {
@@ -60,6 +61,8 @@ static struct dmc_cufile_error fake_cufile_file_register(void **handle, struct d
     struct dmc_cufile_error result = fake_cufile_begin(FAKE_CUFILE_FILE);
     assert(descr->type == DMC_CUFILE_FILE_FD && descr->handle.fd >= 0 && !descr->operations);
     *handle = (void *)1; /* what a failed call leaves is not to be used */
+    if (fcntl(descr->handle.fd, F_GETFL) & O_NONBLOCK)
+        result.error = 5019; /* as the real one */
     if (result.error == DMC_CUFILE_SUCCESS) {
         struct fake_cufile_handle *made = calloc(1, sizeof *made);
         assert(made);

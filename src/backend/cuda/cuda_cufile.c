@@ -163,7 +163,8 @@ static enum dmc_cufile_answer open_fd(struct dmc_cufile *cufile, const char *pat
             return refuse(cufile, path, "its file system has no O_DIRECT");
         return DMC_CUFILE_NOT_NOW;
     }
-    if (fstat(file->fd, &facts) < 0 || !S_ISREG(facts.st_mode))
+    /* O_NONBLOCK is for what might be a FIFO; libcufile refuses files opened with it (5019, seen with 1.14 and 1.20). */
+    if (fstat(file->fd, &facts) < 0 || !S_ISREG(facts.st_mode) || fcntl(file->fd, F_SETFL, O_DIRECT) < 0)
         return DMC_CUFILE_NOT_NOW;
     file->object_bytes = (uint64_t)facts.st_size;
     return DMC_CUFILE_OK;

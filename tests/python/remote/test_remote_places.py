@@ -141,7 +141,8 @@ def test_authority_from_the_environment(nginx: Nginx, certificates: Certificates
         crops_of(pipeline, uri, sharded.data, np.array([[0, 0, 0], [12, 50, 60]]), SHAPE)
 
 
-def test_http2_is_spoken_where_it_is_offered(certificates: Certificates, sharded: Remote, tmp_path: Path) -> None:
+def test_http2_is_spoken_where_it_is_offered(nginx: Nginx, certificates: Certificates, sharded: Remote, tmp_path: Path) -> None:
+    """With a server of its own, whose log says what was spoken."""
     (tmp_path / "x.zarr").symlink_to(sharded.folder)
     os.chmod(tmp_path, 0o755)
     begins = random_begins(np.random.default_rng(4), sharded.data.shape, SHAPE, 40)
