@@ -16,10 +16,10 @@
  * every four of them add one: with four slots 16 workers reached 0.87 of the bare loop on uncompressed data, 0.96 to 1.10
  * elsewhere (bench/scaling.py). */
 #define BATCH_SLOTS 4u
-/* A GPU decodes fastest in full waves, and three are under way at once: one being read, one copied, one decoded. So as many
- * batches as hold that much are in work where device memory allows: aligned crops of 128 KiB zstd chunks, batches of 128 MiB:
- * with 7 slots waves were half full and readers idle for a quarter of their time. */
-#define CUDA_FLIGHT_BYTES (3 * 512 * MIB)
+/* A GPU decodes fastest in full waves, and several are under way at once: read, copied, decoded. So as many batches as hold
+ * that much are in work where device memory allows: aligned crops of 128 KiB zstd chunks, batches of 128 MiB on an H100: with 7
+ * slots waves were half full and readers idle for a quarter of their time; 14, 20 and 28 slots gave 66, 70 and 69 GB/s. */
+#define CUDA_FLIGHT_BYTES (9 * 256 * MIB)
 #define CUDA_BATCH_SLOTS_MAX 32u
 #define CUDA_PLAN_BYTES (8 * MIB)
 /* Enough to keep an NVMe disk busy from two workers: 64 reads in flight gave its full rate, 128 no more. */

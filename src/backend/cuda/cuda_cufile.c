@@ -92,6 +92,7 @@ static const struct {
     {5020, "the file was not opened for direct I/O"},
     {5022, "invalid arguments"},
     {5025, "permission denied"},
+    {5027, "the handle is not registered: seen where the file's disk is unknown to it"},
     {5030, "internal error"},
     {5033, "the kernel's module nvidia-fs could not be set up"},
     {5034, "switched off for this file in cufile.json"},
