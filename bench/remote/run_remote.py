@@ -118,7 +118,7 @@ class Setup:
             run([compiler, "-std=gnu11", "-D_GNU_SOURCE", "-O2", "-o", self.programs / name, HERE / f"{name}.c", *libraries])
 
     def unpack(self, carry: Path) -> None:
-        """What bench/remote/carry.sh put together: nothing is built or installed, numpy and tensorstore are this Python's."""
+        """What bench/remote/carry_remote.sh put together: nothing is built or installed, numpy and tensorstore are this Python's."""
         site = PROJECT / "build" / "remote-bench" / "site"
         for wheel in sorted((carry / "wheels").glob("*.whl")):
             with zipfile.ZipFile(wheel) as archive:
@@ -341,7 +341,7 @@ def main() -> int:
     parser.add_argument("--no-curve", action="store_true")
     parser.add_argument("--no-bare", action="store_true")
     parser.add_argument("--no-install", action="store_true", help="take the damacy that is in the environment")
-    parser.add_argument("--carry", type=Path, help="a folder that carry.sh made: nothing is built or installed")
+    parser.add_argument("--carry", type=Path, help="a folder that carry_remote.sh made: nothing is built or installed")
     parser.add_argument("--quick", action="store_true", help="the table alone, 3 rounds of 128 samples: below 4 minutes")
     parser.add_argument("--output", type=Path, help="write the report there, too")
     args = parser.parse_args()

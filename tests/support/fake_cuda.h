@@ -309,7 +309,9 @@ static dmc_cu_result fake_context_current(dmc_cu_context *context)
 static dmc_cu_result fake_context_push(dmc_cu_context context)
 {
     (void)context;
+    pthread_mutex_lock(&fake.lock);
     bool was_broken = fake.broken; /* a lost context can still be entered, one that is gone cannot */
+    pthread_mutex_unlock(&fake.lock);
     dmc_cu_result result = fake_begin(false);
     if (was_broken)
         result = DMC_CU_SUCCESS;

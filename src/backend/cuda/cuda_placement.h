@@ -8,9 +8,10 @@
  *     copy     (1 - s) * stored + s * decoded   over the bus, taken to move 54 GB/s
  *
  * and of the shares where two of them meet, 0 and 1, the one with the least of that is taken; the device alone, or the cores
- * alone, if that loses little. Rates begin as measured once on an H100 with 16 cores, and follow what the pipeline's own
- * counters tell, a window at a time. Sparse exploration keeps those of the side that is not used. Where a chunk is decoded
- * changes no bit of it. */
+ * alone, if that loses little. Kinds whose chunks the device decodes one serial step after the other for tens of milliseconds
+ * are not shared: every batch would wait for such a chunk; of them the device's rate stays as it begins. Rates begin as
+ * measured once on an H100 with 16 cores, and follow what the pipeline's own counters tell, a window at a time. Sparse
+ * exploration keeps those of the side that is not used. Where a chunk is decoded changes no bit of it. */
 #ifndef DMC_CUDA_PLACEMENT_H
 #define DMC_CUDA_PLACEMENT_H
 
@@ -32,8 +33,8 @@ struct dmc_placement_rates {
     double copy_decoded; /* of one that comes decoded */
 };
 
-/* The share of the cores, 0 to 1. Pure. */
-double dmc_placement_share(const struct dmc_placement_rates *rates, uint32_t cores);
+/* The share of the cores, 0 to 1; `whole`: 0 or 1. Pure. */
+double dmc_placement_share(const struct dmc_placement_rates *rates, uint32_t cores, bool whole);
 
 struct dmc_placement_kind {
     /* any thread, relaxed */
@@ -43,6 +44,7 @@ struct dmc_placement_kind {
     /* the observer's */
     struct dmc_placement_rates rates;
     uint64_t cores_bytes_seen, cores_ns_seen, device_bytes_seen;
+    bool whole;         /* constant: not to be shared */
     double wanted;      /* the share before damping and exploration */
     uint32_t one_sided; /* windows since both sides were measured */
 };

@@ -54,23 +54,31 @@ static double least_time(const struct dmc_placement_rates *rates, double cores)
     return least;
 }
 
+static double lesser(double a, double b)
+{
+    return a < b ? a : b;
+}
+
 static void test_share(void **unused)
 {
     (void)unused;
     for (int i = 0; i < 3000; i++) {
         uint32_t cores = 1 + (uint32_t)uniform(0, 64);
         struct dmc_placement_rates rates = rates_draw();
-        double share = dmc_placement_share(&rates, cores);
+        double share = dmc_placement_share(&rates, cores, false);
         assert_true(share >= 0 && share <= 1);
         assert_true(time_of(&rates, cores, share) <= 1.055 * least_time(&rates, cores));
+        share = dmc_placement_share(&rates, cores, true);
+        assert_true(share == 0 || share == 1);
+        assert_true(time_of(&rates, cores, share) <= 1.055 * lesser(time_of(&rates, cores, 0), time_of(&rates, cores, 1)));
     }
     struct dmc_placement_rates slow_cores = {
         .read = 0.1, .decode = 5, .device = 0.001, .copy_stored = 0.01, .copy_decoded = 0.02};
-    assert_true(dmc_placement_share(&slow_cores, 4) == 0);
+    assert_true(dmc_placement_share(&slow_cores, 4, false) == 0);
     struct dmc_placement_rates slow_device = {
         .read = 0.1, .decode = 0.01, .device = 3, .copy_stored = 0.01, .copy_decoded = 0.02};
-    assert_true(dmc_placement_share(&slow_device, 4) == 1);
-    assert_true(dmc_placement_share(&slow_device, 0) <= 1);
+    assert_true(dmc_placement_share(&slow_device, 4, false) == 1);
+    assert_true(dmc_placement_share(&slow_device, 0, false) <= 1);
 }
 
 /* A pipeline of numbers: in each window so many bytes as the slower side manages, or as the consumer wants. */
@@ -131,6 +139,34 @@ static void test_pipelines(void **unused)
     }
 }
 
+/* Large chunks of a serial codec are all given to one side: to the better one, if the device is what it is taken for. */
+static void test_not_shared(void **unused)
+{
+    (void)unused;
+    static struct dmc_placement placement;
+    for (int i = 0; i < 200; i++) {
+        uint32_t kind = dmc_placement_kind_of(i & 1 ? DMC_CUDA_LZ4_SIZED : DMC_CUDA_GZIP, i & 2 ? 1 << 20 : 4 << 20);
+        struct world world = {.cores = 1 + (uint32_t)uniform(0, 32), .rates = rates_draw()};
+        dmc_placement_init(&placement, world.cores, 0);
+        const struct dmc_placement_rates *known = &placement.kinds[kind].rates;
+        world.rates.device = known->device;
+        world.rates.copy_stored = known->copy_stored;
+        world.rates.copy_decoded = known->copy_decoded;
+        double sum = 0;
+        for (int w = 0; w < 40 + 64; w++) {
+            uint32_t share = atomic_load(&placement.kinds[kind].share);
+            assert_true(share == 0 || share == 65536);
+            double rate = run_window(&placement, &world, kind);
+            sum += w < 40 ? 0 : rate;
+        }
+        double alone = lesser(time_of(&world.rates, world.cores, 0), time_of(&world.rates, world.cores, 1));
+        if (sum / 64 < 0.9 / alone)
+            print_error("world %d: %u cores, read %g decode %g device %g: %g of the better side\n", i, world.cores,
+                        world.rates.read, world.rates.decode, world.rates.device, sum / 64 * alone);
+        assert_true(sum / 64 >= 0.9 / alone);
+    }
+}
+
 static void test_spares_cores(void **unused)
 {
     (void)unused;
@@ -184,10 +220,8 @@ int main(void)
     state = seed ? strtoull(seed, NULL, 0) : (uint64_t)time(NULL) * 1000003u + 1;
     printf("DAMACY_TEST_SEED=%llu\n", (unsigned long long)state);
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_share),
-        cmocka_unit_test(test_pipelines),
-        cmocka_unit_test(test_spares_cores),
-        cmocka_unit_test(test_spread),
+        cmocka_unit_test(test_share),        cmocka_unit_test(test_pipelines), cmocka_unit_test(test_not_shared),
+        cmocka_unit_test(test_spares_cores), cmocka_unit_test(test_spread),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
