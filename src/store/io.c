@@ -44,7 +44,8 @@ struct dmc_io {
     struct dmc_ring *ring;
     struct dmc_pool *pool;
     bool ring_refused;
-    struct request_queue done; /* finished, not yet handed out */
+    struct request_queue done; /* finished, not yet handed out; those started first come first */
+    uint64_t started;
     uint32_t pending;
     struct dmc_request *table[]; /* the pending ones */
 };
@@ -57,6 +58,20 @@ static void queue_append(struct request_queue *queue, struct dmc_request *reques
     else
         queue->first = request;
     queue->last = request;
+}
+
+/* Behind those that were started before it. */
+static void queue_insert(struct request_queue *queue, struct dmc_request *request)
+{
+    if (!queue->last || queue->last->start_number < request->start_number) {
+        queue_append(queue, request);
+        return;
+    }
+    struct dmc_request **link = &queue->first;
+    while ((*link)->start_number < request->start_number)
+        link = &(*link)->next;
+    request->next = *link;
+    *link = request;
 }
 
 static struct dmc_request *queue_take(struct request_queue *queue)
@@ -173,6 +188,7 @@ enum dmc_start dmc_store_start(struct dmc_io *io, struct dmc_request *request)
     dmc_request_reset(request);
     request->next = NULL;
     request->io = io;
+    request->start_number = io->started++;
     request->holder = store;
     request->cancelled = false;
     request->fault = DMC_FAULT_NONE;
@@ -217,7 +233,7 @@ static void finish(struct dmc_io *io, struct dmc_request *request)
     if (request->store->ops->finish)
         request->store->ops->finish(request->store, request);
     atomic_store_explicit(&request->state, DMC_REQUEST_DONE, memory_order_relaxed);
-    queue_append(&io->done, request);
+    queue_insert(&io->done, request);
 }
 
 static void resume(struct dmc_io *io, struct dmc_request *request)
@@ -265,12 +281,10 @@ static void collect(struct dmc_io *io)
 struct dmc_request *dmc_io_wait(struct dmc_io *io, uint64_t deadline_ns)
 {
     for (;;) {
+        collect(io);
         struct dmc_request *request = take_done(io);
         if (request)
             return request;
-        collect(io);
-        if (io->done.first)
-            continue;
         if (deadline_ns == 0 || atomic_exchange_explicit(&io->wake_wanted, false, memory_order_acq_rel))
             return NULL;
         if (deadline_ns != UINT64_MAX && dmc_clock_ns() >= deadline_ns)

@@ -7,6 +7,7 @@
 #include <pthread.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
 
 #define VERSION_MIN                                                                                                            \
     0x074000u /* 7.64: what is used below is in it, and older ones are gone from every distribution in support */
@@ -83,4 +84,9 @@ enum damacy_status dmc_curl_load(const struct dmc_curl **curl, struct damacy_err
     }
     *curl = &loaded.curl;
     return DAMACY_OK;
+}
+
+const char *dmc_curl_reason(const struct dmc_curl *curl, const char *buffer, CURLcode code)
+{
+    return buffer[0] && !strchr(buffer, '@') ? buffer : curl->easy_strerror(code);
 }

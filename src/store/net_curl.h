@@ -40,4 +40,8 @@ struct dmc_curl {
 /* Loaded once for the process and kept. UNSUPPORTED, with what is missing and how to mend it. */
 enum damacy_status dmc_curl_load(const struct dmc_curl **curl, struct damacy_error *error);
 
+/* Why a transfer failed: what libcurl wrote into its error buffer, or its general words where it wrote nothing, or where an '@'
+ * shows that it quotes a url, of a proxy for instance, with a name and password. */
+const char *dmc_curl_reason(const struct dmc_curl *curl, const char *buffer, CURLcode code);
+
 #endif

@@ -531,10 +531,8 @@ static bool shows_overload(CURLcode code)
 static void curl_error(struct dmc_net_engine *engine, struct dmc_transfer *transfer, const struct dmc_attempt *attempt,
                        CURLcode code)
 {
-    /* An '@' is not in what libcurl says, unless it quotes a url, of a proxy for instance, with a name and password. */
-    bool told = attempt->curl_error[0] && !strchr(attempt->curl_error, '@');
-    const char *text = told ? attempt->curl_error : engine->curl->easy_strerror(code);
-    dmc_error_set(&transfer->error, code == CURLE_OUT_OF_MEMORY ? DAMACY_OOM : DAMACY_IO, "read", "%s", text);
+    dmc_error_set(&transfer->error, code == CURLE_OUT_OF_MEMORY ? DAMACY_OOM : DAMACY_IO, "read", "%s",
+                  dmc_curl_reason(engine->curl, attempt->curl_error, code));
     if (code == CURLE_PEER_FAILED_VERIFICATION || code == CURLE_SSL_CACERT_BADFILE)
         dmc_error_hint(&transfer->error,
                        "if the server's certificate is your own organisation's, give its CA as ca_bundle in storage_options");

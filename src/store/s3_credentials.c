@@ -240,8 +240,7 @@ static long ask(struct dmc_s3_credentials *credentials, const char *method, cons
         if (code == CURLE_OK)
             curl->easy_getinfo(easy, CURLINFO_RESPONSE_CODE, &status);
         else
-            dmc_error_set(error, DAMACY_IO, "config", "%s", /* with an '@' it quotes a url and who may use it */
-                          text[0] && !strchr(text, '@') ? text : curl->easy_strerror(code));
+            dmc_error_set(error, DAMACY_IO, "config", "%s", dmc_curl_reason(curl, text, code));
         if (status && status < 500 && status != 429)
             break;
         if (code == CURLE_COULDNT_CONNECT || code == CURLE_ABORTED_BY_CALLBACK) /* nobody is there */

@@ -77,6 +77,7 @@ struct dmc_request {
     /* private to the stores and dmc_io (io_internal.h tells who may touch what when); set by dmc_store_start */
     struct dmc_request *next;
     struct dmc_io *io;
+    uint64_t start_number;    /* of all that its dmc_io started */
     struct dmc_store *holder; /* of a chain of decorators, the store that works on it now */
     _Atomic uint32_t state;
     uint32_t pending_index; /* its place in the dmc_io's table */
@@ -128,8 +129,10 @@ bool dmc_io_destroy(struct dmc_io *io, uint64_t deadline_ns);
 
 uint32_t dmc_io_pending(const struct dmc_io *io);
 
-/* The next finished request, or NULL. Waits until one is finished, dmc_io_wake() was called, or the deadline (0 polls). A wake
- * is used up only by a wait with a deadline that returns NULL, so a poll or a finished request never hides one. */
+/* Of the finished requests the one that was started first, or NULL: they come back in any order, over a network far out of it,
+ * and a batch that is waited for next must not stand behind later ones. Waits until one is finished, dmc_io_wake() was called,
+ * or the deadline (0 polls). A wake is used up only by a wait with a deadline that returns NULL, so a poll or a finished
+ * request never hides one. */
 struct dmc_request *dmc_io_wait(struct dmc_io *io, uint64_t deadline_ns);
 
 /* Make the current or the next dmc_io_wait() return. Any thread. One system call, and none while the owner is awake. */

@@ -87,7 +87,6 @@ static void start_read(struct dmc_cpu_worker *worker, struct dmc_backend_batch *
     slot->buffer_begin = begin;
     slot->buffer_end = end;
     slot->in_use = true;
-    slot->done = false;
     slot->part = (struct iovec){worker->buffer.memory + begin, bytes};
     uint64_t begin_ns = dmc_clock_ns();
     slot->request = (struct dmc_request){
@@ -151,45 +150,21 @@ static struct dmc_request *wait_for_anything(struct dmc_cpu_worker *worker)
     return request;
 }
 
-static void note_done(struct dmc_cpu_worker *worker, struct dmc_request *request)
-{
-    struct dmc_read_slot *slot = request->user;
-    slot->done = true;
-    worker->done_count++;
-}
-
-/* Of the reads that are done the one that was started first, NULL if none is. Reads come back in any order, over a network far
- * out of it; the batch that is waited for next must not stand behind later ones. */
-static struct dmc_read_slot *take_done(struct dmc_cpu_worker *worker)
-{
-    struct dmc_request *request;
-    while (worker->buffer.outstanding && (request = dmc_io_wait(worker->io, 0)))
-        note_done(worker, request);
-    if (worker->done_count == 0)
-        return NULL;
-    const uint32_t ring = dmc_cpu_ring(&worker->backend->options);
-    uint64_t at = worker->slot_tail;
-    while (!worker->slots[at % ring].in_use || !worker->slots[at % ring].done)
-        at++;
-    worker->done_count--;
-    return &worker->slots[at % ring];
-}
-
 void *dmc_cpu_worker_run(void *argument)
 {
     struct dmc_cpu_worker *worker = argument;
     struct dmc_cpu_backend *backend = worker->backend;
     while (!atomic_load_explicit(&backend->stop, memory_order_relaxed)) {
-        struct dmc_read_slot *slot = take_done(worker);
-        if (slot) {
-            finish_read(worker, slot);
-            continue;
+        struct dmc_request *request = NULL;
+        if (worker->buffer.outstanding)
+            request = dmc_io_wait(worker->io, 0);
+        if (!request) {
+            if (start_next(worker))
+                continue;
+            request = wait_for_anything(worker);
         }
-        if (start_next(worker))
-            continue;
-        struct dmc_request *request = wait_for_anything(worker);
         if (request)
-            note_done(worker, request);
+            finish_read(worker, request->user);
     }
     return NULL;
 }

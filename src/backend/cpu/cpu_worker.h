@@ -29,7 +29,6 @@ struct dmc_read_slot {
     uint64_t buffer_begin;
     uint64_t buffer_end;
     bool in_use; /* false between slot_tail and slot_head: finished, but an older one holds the tail of the buffer */
-    bool done;   /* the store has answered; not used yet */
     struct damacy_error error;
 };
 
@@ -58,7 +57,6 @@ struct dmc_cpu_worker {
         oversize_bytes; /* the token is here, for what exceeds the share by so much; 0: it is not. Read by stats, too */
     struct dmc_read_slot *slots; /* a ring in the order of starting: [slot_tail, slot_head) */
     uint64_t slot_head, slot_tail;
-    uint32_t done_count;              /* slots that are done */
     struct dmc_waiting_read *waiting; /* dmc_cpu_ring + 1: one that found no room, and those that came back too long */
     uint32_t waiting_count;
     bool remote;           /* the read started last goes over a network */

@@ -33,7 +33,7 @@ static const double device_large[DMC_PLACEMENT_FORMATS][DMC_PLACEMENT_SIZES - LA
     [DMC_CUDA_COPY] = {1, 1, 1},       [DMC_CUDA_LZ4_SIZED] = {3, 5.5, 9}, [DMC_CUDA_GZIP] = {1.1, 1.8, 2.8},
     [DMC_CUDA_ZLIB] = {1.1, 1.8, 2.8},
 };
-/* Of these formats a chunk is one chain on the device: 5 ms for 128 KiB, 40 for 1 MiB, 170 for 4 MiB of lz4. Shared, every
+/* Of these formats a chunk is one chain on the device: 5 ms for 128 KiB of lz4, so some 170 for 4 MiB. Shared, every
  * batch waits for one, and less comes out than of either side alone: lz4, 4 MiB: 5.5 GB/s, the device 7.4, 16 cores 19.6. */
 static const bool serial[DMC_PLACEMENT_FORMATS] = {
     [DMC_CUDA_LZ4] = true, [DMC_CUDA_LZ4_SIZED] = true, [DMC_CUDA_GZIP] = true, [DMC_CUDA_ZLIB] = true};
