@@ -24,7 +24,8 @@ sys.path.insert(0, str(BENCH))
 from data import DATA_SETS, is_ready, write_sets  # noqa: E402
 from workload import SCENARIOS, make_workload  # noqa: E402
 
-ROUND_SECONDS = 0.2  # long enough that starting a round does not count, short enough for many of them
+ROUND_SECONDS = 0.15  # long enough that starting a round does not count, short enough for many of them
+PROCESS_ROUNDS = 3  # then both programs start anew: where a process's pages come to lie moves its speed by several percent
 
 
 class Reader:
@@ -52,24 +53,27 @@ def quartiles(values: list[float]) -> str:
     return f"{middle:.2f} [{low:.2f}, {high:.2f}]"
 
 
-def measure(bare: list[str], damacy: list[str], crops: int, rounds: int) -> tuple[str, str, float, float]:
+def measure(commands: dict[str, list[str]], crops: int, rounds: int) -> tuple[str, str, float, float]:
     """Median and quartiles of bare/damacy by wall and by CPU time, and both speeds in samples per second."""
-    readers = {"bare": Reader(bare), "damacy": Reader(damacy)}
-    try:
-        speed = max(reader.round(0, 64) and 64 / reader.round(0, 64)["wall"] for reader in readers.values())
-        count = max(64, min(crops, int(speed * ROUND_SECONDS)) // 8 * 8)
-        slices = max(1, crops // count)
-        wall: dict[str, list[float]] = {"bare": [], "damacy": []}
-        cpu: dict[str, list[float]] = {"bare": [], "damacy": []}
-        for number in range(-2, rounds):  # the first two warm caches and buffers
-            for name in random.sample(list(readers), 2):
-                answer = readers[name].round(number % slices * count, count)
-                if number >= 0:
-                    wall[name].append(answer["wall"])
-                    cpu[name].append(answer["cpu"])
-    finally:
-        for reader in readers.values():
-            reader.close()
+    wall: dict[str, list[float]] = {"bare": [], "damacy": []}
+    cpu: dict[str, list[float]] = {"bare": [], "damacy": []}
+    count, slices = 0, 1
+    for first in range(0, rounds, PROCESS_ROUNDS):
+        readers = {name: Reader(commands[name]) for name in commands}
+        try:
+            if not count:
+                speed = max(reader.round(0, 64) and 64 / reader.round(0, 64)["wall"] for reader in readers.values())
+                count = max(64, min(crops, int(speed * ROUND_SECONDS)) // 8 * 8)
+                slices = max(1, crops // count)
+            for number in range(first - 1, min(first + PROCESS_ROUNDS, rounds)):  # the first one warms caches and buffers
+                for name in random.sample(list(readers), 2):
+                    answer = readers[name].round(number % slices * count, count)
+                    if number >= first:
+                        wall[name].append(answer["wall"])
+                        cpu[name].append(answer["cpu"])
+        finally:
+            for reader in readers.values():
+                reader.close()
     by_wall = [a / b for a, b in zip(wall["bare"], wall["damacy"], strict=True)]
     by_cpu = [a / b for a, b in zip(cpu["bare"], cpu["damacy"], strict=True)]
     return (
@@ -121,7 +125,7 @@ def main() -> int:
         for threads in options.threads.split(","):
             loop = [str(bare), str(workload.chunks_path), "--threads", threads]
             reader = [str(options.damacy), str(workload.crops_path), "--threads", threads]
-            wall, cpu, bare_speed, damacy_speed = measure(loop, reader, len(workload.crops), options.rounds)
+            wall, cpu, bare_speed, damacy_speed = measure({"bare": loop, "damacy": reader}, len(workload.crops), options.rounds)
             line = f"| {SCENARIOS[name].title} | {threads} | {bare_speed:,.0f} | {damacy_speed:,.0f} | {wall} | {cpu} |"
             lines.append(line)
             print(line, flush=True)
