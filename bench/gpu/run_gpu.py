@@ -9,7 +9,7 @@ Parts, each a process of its own with a time limit, so that one that fails does 
     cpu        the CPU backend at 1, 4 and 16 threads beside tensorstore and (--bare PROGRAM) the bare loop
     timeline   a second of one row as a Chrome trace (--trace FILE), and how busy copies, decode and assemble were
     train      a training step beside the loader: how much each slows the other; needs torch
-    scaling    bench/scaling.py for the rows that bench/RESULTS-scaling.md lacks; needs --bare and --damacy (bench/gpu/carry.sh builds them)
+    scaling    bench/scaling.py for chunks of 1 MiB, arrays without shards and v2; needs --bare and --damacy (bench/gpu/carry.sh builds them)
 
 Data are written once to --root (bench/gpu/sets.py). Prints Markdown, progress goes to stderr. --stacks 1 --seconds 0.3 --device cpu tries
 it on a machine without a GPU.
