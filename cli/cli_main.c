@@ -1,10 +1,12 @@
 #include "cli.h"
 
 #include <errno.h>
+#include <poll.h>
 #include <signal.h>
 #include <stdarg.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 static const char help[] = "usage: damacy COMMAND [OPTIONS] ...\n"
                            "\n"
@@ -108,6 +110,22 @@ const char *cli_positional(struct cli_arguments *arguments)
     return (*arguments->at)[0] == '-' && (*arguments->at)[1] ? NULL : *arguments->at++;
 }
 
+/* Is help asked for behind a command, as most tools allow? */
+static bool wants_help(char **at)
+{
+    for (; *at && strcmp(*at, "--") != 0; at++)
+        if (strcmp(*at, "--help") == 0 || strcmp(*at, "-h") == 0)
+            return true;
+    return false;
+}
+
+/* `damacy info x | head`: whoever closes a pipe has what they wanted. Under Python there is no SIGPIPE that would end us. */
+static bool reader_left(void)
+{
+    struct pollfd out = {.fd = STDOUT_FILENO};
+    return poll(&out, 1, 0) == 1 && (out.revents & POLLERR);
+}
+
 int main(int argc, char **argv)
 {
     /* Not restarted: waits end, so that what was asked for can be given up in order. */
@@ -122,7 +140,8 @@ int main(int argc, char **argv)
     int status;
     if (strcmp(argv[1], "--version") == 0) {
         status = printf("damacy %d.%d.%d\n", DAMACY_VERSION_MAJOR, DAMACY_VERSION_MINOR, DAMACY_VERSION_PATCH) < 0;
-    } else if (strcmp(argv[1], "--help") == 0 || strcmp(argv[1], "-h") == 0 || strcmp(argv[1], "help") == 0) {
+    } else if (strcmp(argv[1], "--help") == 0 || strcmp(argv[1], "-h") == 0 || strcmp(argv[1], "help") == 0 ||
+               wants_help(argv + 2)) {
         status = fputs(help, stdout) < 0;
     } else if (strcmp(argv[1], "info") == 0) {
         status = cli_info(&arguments);
@@ -132,7 +151,9 @@ int main(int argc, char **argv)
         return cli_usage("there is no command '%s'", argv[1]);
     }
     if ((fflush(stdout) || ferror(stdout)) && status == CLI_OK) {
-        fprintf(stderr, "damacy: cannot write: %s\n", strerror(errno));
+        int reason = errno;
+        if (!reader_left())
+            fprintf(stderr, "damacy: cannot write: %s\n", strerror(reason));
         return CLI_FAILED;
     }
     return status;

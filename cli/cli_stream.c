@@ -33,6 +33,7 @@ struct source {
 struct sources {
     struct source *list;
     uint64_t count;
+    const struct damacy_node *misfit; /* an array that holds no such sample, or NULL */
 };
 
 static uint64_t now_ns(void)
@@ -71,10 +72,15 @@ static bool read_shape(const char *text, struct plan *plan)
     return false;
 }
 
+/* By its short name, or as NumPy calls it. */
 static bool read_dtype(const char *text, enum damacy_dtype *dtype)
 {
+    static const char *const long_names[DAMACY_DTYPE_COUNT] = {
+        "native", "bool",   "int8",   "int16",   "int32",    "int64",   "uint8",
+        "uint16", "uint32", "uint64", "float16", "bfloat16", "float32", "float64",
+    };
     for (int i = 0; i < DAMACY_DTYPE_COUNT; i++)
-        if (strcmp(text, damacy_dtype_str((enum damacy_dtype)i)) == 0) {
+        if (strcmp(text, damacy_dtype_str((enum damacy_dtype)i)) == 0 || strcmp(text, long_names[i]) == 0) {
             *dtype = (enum damacy_dtype)i;
             return true;
         }
@@ -116,10 +122,10 @@ static int read_arguments(struct cli_arguments *arguments, struct plan *plan, co
                 return cli_usage("--shape wants extents such as 16,128,128, not '%s'", value);
         } else if (cli_option(arguments, "--batches", &value)) {
             if (!read_count(value, UINT64_C(1) << 40, &plan->batches))
-                return cli_usage("--batches wants a number, not '%s'", value);
+                return cli_usage("--batches wants a number from 1 on, not '%s'", value);
         } else if (cli_option(arguments, "--batch", &value)) {
             if (!read_count(value, UINT32_MAX, &number))
-                return cli_usage("--batch wants a number, not '%s'", value);
+                return cli_usage("--batch wants a number from 1 on, not '%s'", value);
             plan->samples_per_batch = (uint32_t)number;
         } else if (cli_option(arguments, "--dtype", &value)) {
             if (!read_dtype(value, &plan->dtype))
@@ -132,11 +138,11 @@ static int read_arguments(struct cli_arguments *arguments, struct plan *plan, co
                 return cli_usage("--seed wants a number, not '%s'", value);
         } else if (cli_option(arguments, "--workers", &value)) {
             if (!read_count(value, 4096, &number))
-                return cli_usage("--workers wants a number, not '%s'", value);
+                return cli_usage("--workers wants a number from 1 to 4096, not '%s'", value);
             plan->config.tuning.worker_count = (uint32_t)number;
         } else if (cli_option(arguments, "--memory", &value)) {
             if (!read_count(value, UINT64_MAX, &plan->config.max_host_memory_bytes))
-                return cli_usage("--memory wants bytes, not '%s'", value);
+                return cli_usage("--memory wants a number of bytes such as 4000000000, not '%s'", value);
         } else if (cli_option(arguments, "--storage-options", &value)) {
             plan->config.storage_options = value;
         } else if (cli_option(arguments, "--json", NULL)) {
@@ -172,6 +178,14 @@ static void choose_shape(struct plan *plan, const struct damacy_array_info *arra
     }
 }
 
+static bool is_empty(const struct damacy_array_info *array)
+{
+    for (uint32_t axis = 0; axis < array->rank; axis++)
+        if (array->shape[axis] == 0)
+            return true;
+    return false;
+}
+
 static bool fits(const struct plan *plan, const struct damacy_array_info *array)
 {
     if (array->rank != plan->rank)
@@ -195,11 +209,14 @@ static bool take_node(struct plan *plan, struct sources *sources, const struct d
         const struct damacy_node *array = image ? node->levels[0] : node->arrays[i];
         if (array->status || !array->array || array->array->rank == 0)
             continue;
-        if (!plan->has_shape && plan->rank == 0)
+        if (!plan->has_shape && plan->rank == 0 && !is_empty(array->array))
             choose_shape(plan, array->array);
-        if (fits(plan, array->array))
-            /* the root by the uri it was opened with, since its fragment may pick a member */
-            sources->list[sources->count++] = (struct source){array == node ? node->uri : array->uri, array->array};
+        if (!fits(plan, array->array)) {
+            sources->misfit = array;
+            continue;
+        }
+        /* the root by the uri it was opened with, since its fragment may pick a member */
+        sources->list[sources->count++] = (struct source){array == node ? node->uri : array->uri, array->array};
     }
     return true;
 }
@@ -341,6 +358,31 @@ static int stream(const struct plan *plan, const struct sources *sources, struct
     return cli_interrupted() ? CLI_INTERRUPTED : CLI_OK;
 }
 
+/* Why there is nothing to stream. */
+static void explain(const struct plan *plan, const struct sources *sources, struct damacy_node *const *nodes)
+{
+    char shown[DAMACY_URI_BYTES_MAX + 1], has[DAMACY_RANK_MAX * 24], wanted[DAMACY_RANK_MAX * 24];
+    const struct damacy_node *misfit = sources->misfit;
+    if (misfit) {
+        uint64_t extents[DAMACY_RANK_MAX];
+        for (uint32_t axis = 0; axis < plan->rank; axis++)
+            extents[axis] = (uint64_t)plan->shape[axis];
+        damacy_uri_shown(misfit->uri, shown, sizeof shown);
+        cli_shape(misfit->array->shape, misfit->array->rank, has, sizeof has);
+        if (plan->rank)
+            fprintf(stderr,
+                    "damacy: RANK: no array there holds a sample of %s: %s is %s; --shape wants an extent for each axis\n",
+                    cli_shape(extents, plan->rank, wanted, sizeof wanted), shown, has);
+        else
+            fprintf(stderr, "damacy: RANK: there is nothing in %s: its shape is %s\n", shown, has);
+    } else if (plan->uri_count == 1 && nodes[0]->array && nodes[0]->status) {
+        damacy_uri_shown(nodes[0]->uri, shown, sizeof shown);
+        fprintf(stderr, "damacy: %s: %s: %s\n", damacy_status_str(nodes[0]->status), shown, nodes[0]->message);
+    } else {
+        fprintf(stderr, "damacy: NOTFOUND: no array there that can be read; see damacy info\n");
+    }
+}
+
 static int run(struct plan *plan, struct damacy_node **nodes)
 {
     struct damacy_error error;
@@ -359,13 +401,7 @@ static int run(struct plan *plan, struct damacy_node **nodes)
     if (!memory) {
         fputs("damacy: OOM: no memory\n", stderr);
     } else if (sources.count == 0) {
-        bool one = plan->uri_count == 1 && nodes[0]->array && nodes[0]->status;
-        char shown[DAMACY_URI_BYTES_MAX + 1];
-        damacy_uri_shown(nodes[0]->uri, shown, sizeof shown);
-        if (one)
-            fprintf(stderr, "damacy: %s: %s: %s\n", damacy_status_str(nodes[0]->status), shown, nodes[0]->message);
-        else
-            fprintf(stderr, "damacy: NOTFOUND: no array there that can be read and holds such a sample; see damacy info\n");
+        explain(plan, &sources, nodes);
     } else {
         struct damacy_field field = {.rank = plan->rank, .sample_shape = plan->shape, .dtype = plan->dtype};
         /* The memory of a batch of dtype NATIVE is decided before the first array is read, so it is told here. */

@@ -41,10 +41,20 @@ cat >"$folder/top/old/.zarray" <<'J'
 {"zarr_format":2,"shape":[10],"chunks":[5],"dtype":"<f4","compressor":null,"fill_value":"NaN","order":"C","filters":null}
 J
 
+mkdir "$folder/empty"
+echo '{"zarr_format":2,"shape":[0,4],"chunks":[1,4],"dtype":"<f4","compressor":null,"fill_value":0,"order":"C","filters":null}' \
+    >"$folder/empty/.zarray"
+
 expect 0 --version
 out "damacy "
 expect 0 --help
 out "damacy stream URI"
+expect 0 info --help
+out "damacy info URI"
+expect 0 stream a --shape 8,8 -h
+out "damacy stream URI"
+expect 1 info -- --help
+err "NOTFOUND: --help: "
 expect 2
 expect 2 dance
 err "no command 'dance'"
@@ -94,12 +104,28 @@ out '"samples":20'
 out '"arrays":2'
 expect 0 stream "$folder/top" --shape 8,8 --batch 2 --batches 2
 out "from 1 array"
+expect 0 stream "$folder/top/image" --shape 8,8 --batches 1 --dtype float32
 expect 1 stream "$folder/top/image" --shape 80,80
-err "no array there"
+err "no array there holds a sample of 80 x 80: $folder/top/image/0 is 64 x 64"
+expect 1 stream "$folder/empty"
+err "there is nothing in $folder/empty: its shape is 0 x 4"
 expect 1 stream "$folder/nothing"
 err "NOTFOUND"
 expect 1 stream "$folder/top/image" --memory 1000
 err "BUDGET"
+
+# Nobody reads: no complaint, also where SIGPIPE is ignored, as under Python.
+(
+    trap '' PIPE
+    sleep 0.2 # so that nobody is left when it writes
+    "$tool" info "$folder/top" 2>"$folder/err"
+) | true
+[ ! -s "$folder/err" ] || fail "a closed pipe is complained of"
+if [ -w /dev/full ]; then
+    "$tool" info "$folder/top" >/dev/full 2>"$folder/err"
+    [ $? = 1 ] || fail "a full disk is no failure"
+    err "cannot write"
+fi
 
 # A signal ends it in order, with the result so far.
 "$tool" stream "$folder/top/image" --shape 8,8 --batches 1000000000 >"$folder/out" 2>"$folder/err" &
