@@ -196,3 +196,16 @@ bool dmc_selection_needs_group(const struct dmc_selection *selection)
 {
     return selection->has_level || selection->has_field || selection->scale_count || selection->label[0] || selection->well[0];
 }
+
+const char *dmc_selection_doubt(const char *uri)
+{
+    const char *hash = strrchr(uri, '#');
+    if (uri[0] == '~')
+        return "; '~' is a folder's name here: only shells, and os.path.expanduser(), make your home of it";
+    if (hash && strchr(hash, '=') && !is_fragment(hash + 1))
+        return "; what follows '#' was taken for a part of the path, being none of level=, scale=, label=, well=, field=, "
+               "member=";
+    if (uri[0] != '/' && !strstr(uri, "://"))
+        return "; a path that does not begin with '/' is one from the folder in which the program runs";
+    return "";
+}

@@ -44,4 +44,8 @@ enum damacy_status dmc_selection_parse(const char *uri, struct dmc_selection *se
 /* Does it pick among arrays (level, scale, label, well, field), so that the uri names a group? */
 bool dmc_selection_needs_group(const struct dmc_selection *selection);
 
+/* For the hint of an error that says that nothing is at a uri: where the uri may not mean what its writer thinks, a text that
+ * begins with "; " and says so; else "". */
+const char *dmc_selection_doubt(const char *uri);
+
 #endif

@@ -411,7 +411,8 @@ void dmc_walk_list(struct dmc_work *work)
         dmc_walk_fail(work, NULL, &error);
     } else if (folder && !listing.any && root) {
         dmc_error_set(&error, DAMACY_NOTFOUND, "metadata", "there is no zarr.json, .zarray or .zgroup");
-        dmc_error_hint(&error, "the uri must name an array, a group, or a folder that holds some");
+        dmc_error_hint(&error, "the uri must name an array, a group, or a folder that holds some%s",
+                       dmc_selection_doubt(tree->place));
         dmc_walk_fail(work, NULL, &error);
     }
     if (listing.count > 1)

@@ -87,17 +87,20 @@ static enum damacy_status check_field(const struct damacy_config *config, uint32
     for (uint32_t i = 0; i < index; i++)
         if (strcmp(config->fields[i].name, name) == 0)
             return invalid(error, "two fields are called '%s'", name);
+    char place[96] = ""; /* the only field may have no name */
+    if (*name)
+        snprintf(place, sizeof place, "field '%s': ", name);
     if (field->rank < 1 || field->rank > DAMACY_RANK_MAX || !field->sample_shape)
-        return invalid(error, "field '%s': sample_shape has %u axes, expected 1 to %d", name, field->rank, DAMACY_RANK_MAX);
+        return invalid(error, "%ssample_shape has %u axes, expected 1 to %d", place, field->rank, DAMACY_RANK_MAX);
     for (uint32_t a = 0; a < field->rank; a++)
         if (field->sample_shape[a] < 1)
-            return invalid(error, "field '%s': sample_shape[%u] is %lld, expected at least 1", name, a,
+            return invalid(error, "%ssample_shape[%u] is %lld, expected at least 1", place, a,
                            (long long)field->sample_shape[a]);
     if ((unsigned)field->dtype >= DAMACY_DTYPE_COUNT)
-        return invalid(error, "field '%s': dtype %d is none of enum damacy_dtype", name, (int)field->dtype);
+        return invalid(error, "%sdtype %d is none of enum damacy_dtype", place, (int)field->dtype);
     uint64_t bytes = dmc_config_row_bytes(field);
     if (!bytes || !dmc_mul_u64(bytes, config->samples_per_batch, &bytes) || bytes >> 62)
-        return invalid(error, "field '%s': %u samples of this shape do not fit any memory", name, config->samples_per_batch);
+        return invalid(error, "%s%u samples of this shape do not fit any memory", place, config->samples_per_batch);
     return DAMACY_OK;
 }
 

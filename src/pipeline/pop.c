@@ -69,6 +69,18 @@ static enum damacy_status take_batch(struct damacy *pipeline, struct dmc_batch_s
     return DAMACY_OK;
 }
 
+/* Is the next batch late, or still open, so that waiting alone never ends? */
+static enum damacy_status not_ready(const struct damacy *pipeline, struct damacy_error *error)
+{
+    unsigned long long batch_id = pipeline->popped_count;
+    if (pipeline->popped_count < pipeline->closed_count)
+        return dmc_error_set(error, DAMACY_TIMEOUT, "pop", "batch %llu was not ready in time", batch_id);
+    dmc_error_set(error, DAMACY_TIMEOUT, "pop", "batch %llu was not ready in time: it has %u of %u samples", batch_id,
+                  pipeline->open_count, pipeline->config.samples_per_batch);
+    dmc_error_hint(error, "push more, or flush to have it as it is");
+    return DAMACY_TIMEOUT;
+}
+
 enum damacy_status damacy_pop(struct damacy *pipeline, uint64_t timeout_ns, struct damacy_batch **batch,
                               struct damacy_error *error)
 {
@@ -122,8 +134,7 @@ enum damacy_status damacy_pop(struct damacy *pipeline, uint64_t timeout_ns, stru
         dmc_error_hint(error, "release batches and drop their tensors, or raise batch_slots");
         break;
     default:
-        status = dmc_error_set(error, DAMACY_TIMEOUT, "pop", "batch %llu was not ready in time",
-                               (unsigned long long)pipeline->popped_count);
+        status = not_ready(pipeline, error);
         break;
     }
     dmc_pipeline_leave(pipeline);

@@ -381,7 +381,8 @@ static enum dmc_fetch_step fail_notfound(struct dmc_fetch *fetch, const struct d
         dmc_error_hint(&fetch->error,
                        "the uri leads there, but nothing is: check its fragment, and whether the data are complete");
     else
-        dmc_error_hint(&fetch->error, "the uri must name an array, that is, what holds its zarr.json or .zarray");
+        dmc_error_hint(&fetch->error, "the uri must name an array, that is, what holds its zarr.json or .zarray%s",
+                       dmc_selection_doubt(fetch->uri));
     return dmc_fetch_fail(fetch, 0, 0);
 }
 

@@ -175,11 +175,34 @@ static void test_random(void **state)
     }
 }
 
+/* What is said of a uri at which nothing is. */
+static void test_doubt(void **state)
+{
+    (void)state;
+    static const struct {
+        const char *uri, *says;
+    } cases[] = {
+        {"~/data/a.zarr", "expanduser"},       {"/data/a.zarr#lvel=1", "level=, scale="},
+        {"s3://b/a.zarr#level=1&x=2", "'#'"},  {"data/a.zarr", "in which the program runs"},
+        {"a#level=1", "in which the program"},
+    };
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        const char *doubt = dmc_selection_doubt(cases[i].uri);
+        assert_int_equal(strncmp(doubt, "; ", 2), 0);
+        assert_non_null(strstr(doubt, cases[i].says));
+        assert_true(strlen(doubt) < 128); /* it stands behind another hint */
+    }
+    static const char *const sure[] = {"/data/a.zarr", "/data/a.zarr#level=1", "/data/run#3/a.zarr", "s3://bucket/~a",
+                                       "file:///a"};
+    for (size_t i = 0; i < sizeof sure / sizeof *sure; i++)
+        assert_string_equal(dmc_selection_doubt(sure[i]), "");
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_none),  cmocka_unit_test(test_values), cmocka_unit_test(test_scale),
-        cmocka_unit_test(test_wrong), cmocka_unit_test(test_random),
+        cmocka_unit_test(test_wrong), cmocka_unit_test(test_random), cmocka_unit_test(test_doubt),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

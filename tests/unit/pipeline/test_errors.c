@@ -59,6 +59,7 @@ static void test_config_errors(void **state)
     WRONG(field.rank = UINT32_MAX, DAMACY_INVAL, "axes");
     WRONG(field.sample_shape = NULL, DAMACY_INVAL, "sample_shape");
     WRONG(field.sample_shape = zero_shape, DAMACY_INVAL, "sample_shape[1] is 0");
+    WRONG(field.name = "image"; field.sample_shape = zero_shape, DAMACY_INVAL, "field 'image': sample_shape[1] is 0");
     WRONG(field.sample_shape = huge_shape, DAMACY_INVAL, "do not fit any memory");
     WRONG(field.dtype = 14, DAMACY_INVAL, "dtype 14");
     WRONG(field.dtype = (enum damacy_dtype) - 1, DAMACY_INVAL, "dtype");
@@ -271,7 +272,7 @@ static void test_running(void **state)
     struct damacy_batch *batches[2], *none = NULL;
     struct pw_sample sample = {.arrays = {&array}, .begin = {{2, 3}}};
     assert_int_equal(damacy_pop(setup.pipeline, 0, &none, &error), DAMACY_TIMEOUT);
-    assert_non_null(strstr(error.message, "batch 0 was not ready"));
+    assert_non_null(strstr(error.message, "batch 0 was not ready in time: it has 0 of 2 samples; push more, or flush"));
     assert_int_equal(damacy_pop(setup.pipeline, 1000, &none, &error), DAMACY_TIMEOUT);
     assert_int_equal(damacy_pop(setup.pipeline, 0, NULL, &error), DAMACY_INVAL);
     assert_int_equal(damacy_pop(NULL, 0, &none, &error), DAMACY_INVAL);
