@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from json import dumps
 from operator import index
-from typing import Any, Literal
+from typing import Any, Literal, SupportsIndex
 
 from . import _core
 from ._errors import BudgetExceeded, InvalidArgument, Unsupported
@@ -18,13 +18,13 @@ _DECODE = ("auto", "gpu", "cpu")
 _IO_URING = {"auto": 0, "require": 1, "never": 2}
 
 
-def _integer(name: str, value: Any) -> int:
+def _integer(name: str, value: Any, least: int = 0) -> int:
     try:
         number = index(value)
     except TypeError:
         raise InvalidArgument(f"{name} is {value!r}, expected an integer", stage="config", found=repr(value)) from None
-    if not 0 <= number < 2**63:
-        raise InvalidArgument(f"{name} is {number}, expected 0 to 2^63 - 1", stage="config", found=str(number))
+    if not least <= number < 2**63:
+        raise InvalidArgument(f"{name} is {number}, expected {least} to 2^63 - 1", stage="config", found=str(number))
     return number
 
 
@@ -42,11 +42,14 @@ def _flag(name: str, value: Any) -> bool:
 
 def _shape(value: Any) -> tuple[int, ...]:
     try:
-        return tuple(_integer("sample_shape", extent) for extent in value)
+        extents = () if isinstance(value, str) else tuple(value)
     except TypeError:
+        extents = ()
+    if not extents:
         raise InvalidArgument(
-            f"sample_shape is {value!r}, expected a sequence of integers", stage="config", found=repr(value)
-        ) from None
+            f"sample_shape is {value!r}, expected an extent for each axis, such as (16, 128, 128)", stage="config", found=repr(value)
+        )
+    return tuple(_integer(f"sample_shape[{axis}]", extent, 1) for axis, extent in enumerate(extents))
 
 
 @dataclass(frozen=True)
@@ -116,8 +119,8 @@ def storage_options_text(options: Mapping[str, Any] | None) -> str | None:
 
 def _device(value: Any) -> tuple[int, int]:
     """Type and ordinal of "cpu", "cuda", "cuda:1", an ordinal, or "auto"."""
-    if isinstance(value, int) and not isinstance(value, bool) and 0 <= value < 10000:
-        return 1, value
+    if isinstance(value, SupportsIndex) and not isinstance(value, bool) and 0 <= index(value) < 10000:
+        return 1, index(value)
     kind, colon, ordinal = str(value).partition(":")
     if kind == "cpu" and not colon:
         return 0, 0
@@ -243,8 +246,8 @@ class Config:
         numa_kind, numa_node = _numa(numa)
         self._fields = own
         self._settings = {
-            "samples_per_batch": _integer("samples_per_batch", samples_per_batch),
-            "device": str(device),
+            "samples_per_batch": _integer("samples_per_batch", samples_per_batch, 1),
+            "device": f"cuda:{index(device)}" if isinstance(device, SupportsIndex) else str(device),
             "on_error": _choice("on_error", on_error, _ON_ERROR),
             "verify": _choice("verify", verify, _VERIFY),
             "storage_options": StorageOptions(storage_options) if storage_options else None,

@@ -94,11 +94,17 @@ class Dtype(IntEnum):
                 return found
         from ._errors import InvalidArgument
 
+        hint = f"; its number counts bytes, as NumPy's do, not bits: pass np.dtype({value!r})" if _is_array_protocol(value) else ""
         raise InvalidArgument(
-            f"dtype {value!r} is none of {', '.join(map(str, cls))}, nor a NumPy or PyTorch name for one of them",
+            f"dtype {value!r} is none of {', '.join(map(str, cls))}, nor a NumPy or PyTorch name for one of them{hint}",
             stage="config",
             found=repr(value),
         )
+
+
+def _is_array_protocol(value: Any) -> bool:
+    """Such as "<f4" or "u2". Without a byte order "i8" and "u8" are taken for 8 bits."""
+    return isinstance(value, str) and value.lstrip("<>=|")[:1] in tuple("biuf") and value.lstrip("<>=|")[1:] in ("1", "2", "4", "8")
 
 
 _ITEM_BYTES = dict(zip(Dtype, (0, 1, 1, 2, 4, 8, 1, 2, 4, 8, 2, 2, 4, 8), strict=True))

@@ -66,7 +66,7 @@ static int64_t *read_integers(PyObject *object, const char *what, int ndim, Py_s
     if (PyObject_GetBuffer(object, &view, PyBUF_FULL_RO) < 0) {
         if (PyErr_ExceptionMatches(PyExc_TypeError)) {
             PyErr_Clear();
-            PyErr_Format(PyExc_TypeError, "%s is %R, expected an array of integers", what, (PyObject *)Py_TYPE(object));
+            PyErr_Format(PyExc_TypeError, "%s is %R, expected a NumPy array of integers", what, (PyObject *)Py_TYPE(object));
         }
         return NULL;
     }
@@ -77,7 +77,8 @@ static int64_t *read_integers(PyObject *object, const char *what, int ndim, Py_s
     char *packed = NULL;
     int64_t *numbers = NULL;
     if (!(is_signed || is_unsigned) || format[1] || view.itemsize > 8) {
-        dmc_raise_text(DAMACY_INVAL, "push", "%s has elements of format '%s', expected integers", what,
+        dmc_raise_text(DAMACY_INVAL, "push",
+                       "%s has elements of format '%s', expected integers; astype(int) makes them of whole numbers", what,
                        view.format ? view.format : "");
     } else if (view.ndim != ndim) {
         dmc_raise_text(DAMACY_INVAL, "push", "%s has %d axes, expected %d", what, view.ndim, ndim);
@@ -154,8 +155,8 @@ static int read_field(struct array_source *self, uint32_t f, uint32_t rank, PyOb
     }
     for (size_t i = 0; i < self->count; i++)
         if ((uint64_t)field->index[i] >= field->uri_count) {
-            dmc_raise_text(DAMACY_INVAL, "push", "uri_index[%zu] is %lld, there are %zu uris", i, (long long)field->index[i],
-                           field->uri_count);
+            dmc_raise_text(DAMACY_INVAL, "push", "uri_index[%zu] is %lld, expected a position in uris, which are %zu", i,
+                           (long long)field->index[i], field->uri_count);
             return -1;
         }
     return 0;

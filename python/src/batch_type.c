@@ -19,7 +19,8 @@ int dmc_batch_describe(struct dmc_batch_object *batch, struct damacy_batch_info 
 {
     struct damacy_error error;
     if (!batch->native) {
-        dmc_raise_text(DAMACY_INVAL, "pop", "this batch was released");
+        dmc_raise_text(DAMACY_INVAL, "pop",
+                       "this batch was released; what np.from_dlpack or torch.from_dlpack took from it before stays valid");
         return -1;
     }
     if (damacy_batch_info(batch->native, info, &error) == DAMACY_OK)
@@ -290,6 +291,7 @@ PyTypeObject *dmc_batch_type_create(void)
          "__dlpack__($self, /, *, stream=None, max_version=None, dl_device=None, copy=None)\n--\n\nExport the single field."},
         {"__dlpack_device__", batch_dlpack_device, METH_NOARGS,
          "__dlpack_device__($self, /)\n--\n\n(1, 0): the CPU; (2, n): CUDA device n."},
+        {"__array__", (PyCFunction)(void (*)(void))dmc_tensor_array, METH_VARARGS | METH_KEYWORDS, DMC_TENSOR_ARRAY_DOC},
         {0},
     };
     static PyGetSetDef members[] = {

@@ -68,8 +68,6 @@ struct dmc_sample_object {
 PyTypeObject *dmc_sample_type_create(void);
 /* The bytes of a uri: str or os.PathLike. New reference to an object that owns *text. */
 PyObject *dmc_uri_bytes(PyObject *uri, const char **text, size_t *bytes);
-/* A 64-bit tag from any integer. */
-int dmc_parse_tag(PyObject *value, uint64_t *tag);
 
 /* tensor_type.c, batch_type.c */
 struct dmc_batch_object {
@@ -83,6 +81,9 @@ PyTypeObject *dmc_tensor_type_create(void);
 PyObject *dmc_tensor_create(struct dmc_batch_object *batch, uint32_t field);
 int dmc_tensor_get_buffer(PyObject *exporter, struct dmc_batch_object *batch, uint32_t field, Py_buffer *view, int flags);
 void dmc_tensor_release_buffer(PyObject *exporter, Py_buffer *view);
+/* __array__ of what has a buffer. */
+PyObject *dmc_tensor_array(PyObject *exporter, PyObject *args, PyObject *kwargs);
+#define DMC_TENSOR_ARRAY_DOC "__array__($self, /, dtype=None, copy=None)\n--\n\nFor np.asarray: the same memory."
 
 /* dlpack_capsule.c */
 PyObject *dmc_dlpack_capsule(struct dmc_batch_object *batch, uint32_t field, PyObject *const *args, Py_ssize_t count,

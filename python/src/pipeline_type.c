@@ -10,7 +10,8 @@
 #include <string.h>
 #include <time.h>
 
-#define SLICE_NS 50000000u /* how long a wait goes on without looking at signals */
+#define SLICE_NS 50000000u    /* how long a wait goes on without looking at signals */
+#define LONELY_NS 5000000000u /* a wait that nothing that was pushed can end is told of after so long */
 #define BUSY_SLICE_NS                                                                                                          \
     5000000u /* the same while another thread pulls: it may leave with its batch, and somebody has to go on pulling */
 
@@ -262,8 +263,22 @@ static bool is_own(const struct damacy_error *error)
     return error->status == DAMACY_CUDA || !error->uri[0];
 }
 
+/* Every batch that was closed is out, and no source is left: only another thread can end this wait. -1: the warning is to be an
+ * exception. */
+static int warn_of_waiting(const struct dmc_pipeline_object *self)
+{
+    char text[256];
+    snprintf(
+        text, sizeof text,
+        "pop() waits, and nothing is left to come: batch %llu has %lu of %lu samples; push more, call flush() to have it as "
+        "it is, or take batches() instead, which ends by itself",
+        (unsigned long long)self->popped_batches, (unsigned long)self->open_samples, (unsigned long)self->samples_per_batch);
+    return PyErr_WarnEx(PyExc_RuntimeWarning, text, 1);
+}
+
 PyObject *dmc_pipeline_pop(struct dmc_pipeline_object *self, uint64_t deadline_ns, bool flush_at_end)
 {
+    uint64_t warn_ns = deadline_ns == UINT64_MAX && !flush_at_end ? dmc_python_clock_ns() + LONELY_NS : UINT64_MAX;
     for (;;) {
         enum dmc_pull_state state;
         struct damacy_batch *batch = NULL;
@@ -289,6 +304,11 @@ PyObject *dmc_pipeline_pop(struct dmc_pipeline_object *self, uint64_t deadline_n
         }
         if (PyErr_CheckSignals() < 0)
             return NULL;
+        if (now_ns >= warn_ns && !more && self->popped_batches == self->closed_batches) {
+            warn_ns = UINT64_MAX;
+            if (warn_of_waiting(self) < 0)
+                return NULL;
+        }
         if (left_ns == 0) {
             if (status == DAMACY_TIMEOUT)
                 return dmc_raise(&error);

@@ -5,6 +5,7 @@
  * code. */
 #include "core.h"
 
+#include <stdio.h>
 #include <string.h>
 
 PyObject *dmc_uri_bytes(PyObject *uri, const char **text, size_t *bytes)
@@ -40,33 +41,58 @@ PyObject *dmc_uri_bytes(PyObject *uri, const char **text, size_t *bytes)
     return owner;
 }
 
-/* Integers that do not fit are the caller's mistake like any other. */
-static int out_of_range(void)
+/* What `value` is said to be has to be an integer of 64 bits. `place` says which it is, such as "the tag". An __index__ of the
+ * caller's that raises something keeps its exception. */
+static int not_an_integer(PyObject *value, const char *place, const char *range)
 {
-    if (!PyErr_ExceptionMatches(PyExc_OverflowError))
-        return -1;
-    PyErr_Clear();
-    dmc_raise_text(DAMACY_INVAL, "push", "a number of a sample does not fit 64 bits");
+    if (PyErr_ExceptionMatches(PyExc_TypeError) && !PyIndex_Check(value)) {
+        PyErr_Clear();
+        PyErr_Format(PyExc_TypeError, "%s is %R, expected an integer", place, value);
+    } else if (PyErr_ExceptionMatches(PyExc_OverflowError)) {
+        PyErr_Clear();
+        PyObject *text = PyObject_Repr(value);
+        const char *shown = text ? PyUnicode_AsUTF8AndSize(text, NULL) : NULL;
+        if (shown)
+            dmc_raise_text(DAMACY_INVAL, "push", "%s is %s, expected %s", place, shown, range);
+        Py_XDECREF(text);
+    }
     return -1;
 }
 
-int dmc_parse_tag(PyObject *value, uint64_t *tag)
+static int parse_tag(PyObject *value, uint64_t *tag)
 {
     PyObject *number = PyNumber_Index(value);
-    if (!number)
-        return -1;
-    *tag = PyLong_AsUnsignedLongLong(number);
-    Py_DECREF(number);
-    return PyErr_Occurred() ? out_of_range() : 0;
+    if (number) {
+        *tag = PyLong_AsUnsignedLongLong(number);
+        Py_DECREF(number);
+    }
+    return PyErr_Occurred() ? not_an_integer(value, "the tag", "0 to 2**64 - 1") : 0;
 }
 
-static int parse_bound(PyObject *value, int64_t *bound)
+static int parse_bound(PyObject *value, Py_ssize_t axis, const char *which, int64_t *bound)
 {
     *bound = PyLong_AsLongLong(value); /* asks __index__ of what is no int, so NumPy's integers are fine and floats are not */
-    return *bound == -1 && PyErr_Occurred() ? out_of_range() : 0;
+    if (*bound != -1 || !PyErr_Occurred())
+        return 0;
+    char place[64];
+    snprintf(place, sizeof place, "the %s of the box in axis %zd", which, axis);
+    return not_an_integer(value, place, "what fits 64 bits");
 }
 
-static int parse_slice(PyObject *slice, struct damacy_interval *interval)
+static int wrong_slice(PyObject *slice, Py_ssize_t axis)
+{
+    PyObject *text = PyObject_Repr(slice);
+    const char *shown = text ? PyUnicode_AsUTF8AndSize(text, NULL) : NULL;
+    if (shown)
+        dmc_raise_text(DAMACY_INVAL, "push",
+                       "axis %zd of the box is %s: a slice of a box needs an end, and no step; damacy.open(uri).shape says how "
+                       "long the array is",
+                       axis, shown);
+    Py_XDECREF(text);
+    return -1;
+}
+
+static int parse_slice(PyObject *slice, Py_ssize_t axis, struct damacy_interval *interval)
 {
     PyObject *start = PyObject_GetAttrString(slice, "start"), *stop = PyObject_GetAttrString(slice, "stop");
     PyObject *step = PyObject_GetAttrString(slice, "step");
@@ -76,11 +102,11 @@ static int parse_slice(PyObject *slice, struct damacy_interval *interval)
         PyErr_Clear();
         interval->begin = 0;
         if (!single || stop == Py_None)
-            dmc_raise_text(DAMACY_INVAL, "push", "a slice of a box needs an end, and no step");
+            wrong_slice(slice, axis);
         else
-            result = start == Py_None ? 0 : parse_bound(start, &interval->begin);
+            result = start == Py_None ? 0 : parse_bound(start, axis, "begin", &interval->begin);
         if (result == 0)
-            result = parse_bound(stop, &interval->end);
+            result = parse_bound(stop, axis, "end", &interval->end);
     }
     Py_XDECREF(start);
     Py_XDECREF(stop);
@@ -88,28 +114,31 @@ static int parse_slice(PyObject *slice, struct damacy_interval *interval)
     return result;
 }
 
-static int not_a_pair(PyObject *item)
+static int not_a_pair(PyObject *item, Py_ssize_t axis)
 {
-    PyErr_Format(PyExc_TypeError, "an axis of a box is a pair (begin, end) or a slice, not %R", item);
+    PyErr_Format(PyExc_TypeError, "axis %zd of the box is %R, expected a pair (begin, end) or a slice%s", axis, item,
+                 PyIndex_Check(item) ? "; no axis goes away: a single index i is (i, i + 1)" : "");
     return -1;
 }
 
-static int parse_interval(PyObject *item, struct damacy_interval *interval)
+static int parse_interval(PyObject *item, Py_ssize_t axis, struct damacy_interval *interval)
 {
     if (PyTuple_CheckExact(item) && PyTuple_Size(item) == 2) /* by far the most common */
-        return parse_bound(PyTuple_GetItem(item, 0), &interval->begin) < 0
+        return parse_bound(PyTuple_GetItem(item, 0), axis, "begin", &interval->begin) < 0
                    ? -1
-                   : parse_bound(PyTuple_GetItem(item, 1), &interval->end);
+                   : parse_bound(PyTuple_GetItem(item, 1), axis, "end", &interval->end);
     if (PySlice_Check(item))
-        return parse_slice(item, interval);
+        return parse_slice(item, axis, interval);
     if (!PySequence_Check(item) || PyUnicode_Check(item) || PyBytes_Check(item))
-        return not_a_pair(item);
+        return not_a_pair(item, axis);
     if (PySequence_Size(item) != 2) {
         PyErr_Clear();
-        return not_a_pair(item);
+        return not_a_pair(item, axis);
     }
     PyObject *begin = PySequence_GetItem(item, 0), *end = PySequence_GetItem(item, 1);
-    int result = begin && end && parse_bound(begin, &interval->begin) == 0 ? parse_bound(end, &interval->end) : -1;
+    int result = begin && end && parse_bound(begin, axis, "begin", &interval->begin) == 0
+                     ? parse_bound(end, axis, "end", &interval->end)
+                     : -1;
     Py_XDECREF(begin);
     Py_XDECREF(end);
     return result;
@@ -141,7 +170,7 @@ static int parse_box(PyObject *box, Py_ssize_t rank, struct damacy_interval *int
         if (!item) /* a list that shrank while an __index__ ran */
             return -1;
         Py_INCREF(item);
-        int result = parse_interval(item, &intervals[a]);
+        int result = parse_interval(item, a, &intervals[a]);
         Py_DECREF(item);
         if (result < 0)
             return -1;
@@ -263,7 +292,7 @@ static PyObject *sample_new(PyTypeObject *type, PyObject *args, PyObject *kwargs
     struct dmc_sample_object *self = (struct dmc_sample_object *)allocate(type, 0);
     if (!self)
         return NULL;
-    int result = tag ? dmc_parse_tag(tag, &self->tag) : 0;
+    int result = tag ? parse_tag(tag, &self->tag) : 0;
     if (result == 0 &&
         (PyDict_Check(uri) || (!PyUnicode_Check(uri) && PyMapping_Check(uri) && PyObject_HasAttrString(uri, "items")))) {
         result = parse_fields(self, uri, aabb);

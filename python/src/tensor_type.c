@@ -133,13 +133,15 @@ int dmc_tensor_get_buffer(PyObject *exporter, struct dmc_batch_object *batch, ui
     if (dmc_batch_describe(batch, &info) < 0)
         return -1;
     if (info.device != DAMACY_CPU) {
-        PyErr_SetString(PyExc_BufferError, "the tensor is on a CUDA device; use DLPack");
+        PyErr_SetString(PyExc_BufferError, "the tensor is on a CUDA device; take it by DLPack, as torch.from_dlpack does");
         return -1;
     }
     const struct damacy_tensor_info *tensor = &info.tensors[field];
     const char *format = formats[tensor->dtype];
     if (!format) {
-        PyErr_Format(PyExc_BufferError, "buffers have no format for dtype %s; use DLPack", damacy_dtype_str(tensor->dtype));
+        PyErr_Format(PyExc_BufferError,
+                     "NumPy and buffers know no dtype %s; take it by DLPack, as torch.from_dlpack does, or ask for f32",
+                     damacy_dtype_str(tensor->dtype));
         return -1;
     }
     if (tensor->rank > 1 && (flags & PyBUF_F_CONTIGUOUS) == PyBUF_F_CONTIGUOUS) {
@@ -187,6 +189,28 @@ void dmc_tensor_release_buffer(PyObject *exporter, Py_buffer *view)
     free(parts);
 }
 
+/* NumPy asks for the buffer first. Where there is none it would make an array of one object, this one, without a word: so it is
+ * told here why. */
+PyObject *dmc_tensor_array(PyObject *exporter, PyObject *args, PyObject *kwargs)
+{
+    static char *names[] = {"dtype", "copy", NULL};
+    PyObject *dtype = Py_None, *copy = Py_None, *array = NULL;
+    if (!PyArg_ParseTupleAndKeywords(args, kwargs, "|OO:__array__", names, &dtype, &copy))
+        return NULL;
+    PyObject *view = PyMemoryView_FromObject(exporter), *numpy = view ? PyImport_ImportModule("numpy") : NULL;
+    PyObject *make = numpy ? PyObject_GetAttrString(numpy, "array") : NULL;
+    PyObject *positional = make ? PyTuple_Pack(2, view, dtype) : NULL;
+    PyObject *named = positional ? Py_BuildValue("{sO}", "copy", copy) : NULL;
+    if (named)
+        array = PyObject_Call(make, positional, named);
+    Py_XDECREF(named);
+    Py_XDECREF(positional);
+    Py_XDECREF(make);
+    Py_XDECREF(numpy);
+    Py_XDECREF(view);
+    return array;
+}
+
 static int tensor_get_buffer(PyObject *object, Py_buffer *view, int flags)
 {
     struct tensor_object *self = (struct tensor_object *)object;
@@ -206,6 +230,7 @@ PyTypeObject *dmc_tensor_type_create(void)
          "capsule."},
         {"__dlpack_device__", tensor_dlpack_device, METH_NOARGS,
          "__dlpack_device__($self, /)\n--\n\n(1, 0): the CPU; (2, n): CUDA device n."},
+        {"__array__", (PyCFunction)(void (*)(void))dmc_tensor_array, METH_VARARGS | METH_KEYWORDS, DMC_TENSOR_ARRAY_DOC},
         {0},
     };
     static PyGetSetDef members[] = {

@@ -42,23 +42,34 @@ def test_one_axis_as_a_bare_slice() -> None:
 
 
 @pytest.mark.parametrize(
-    ("aabb", "error"),
+    ("aabb", "error", "says"),
     [
-        ([(0, 4, 5)], TypeError),
-        ([5], TypeError),
-        (["ab"], TypeError),
-        ([(0.0, 4)], TypeError),
-        ([(None, 4)], TypeError),
-        (7, TypeError),
-        (np.s_[0:4:2], damacy.InvalidArgument),
-        (np.s_[0:], damacy.InvalidArgument),
-        ([(0, 2**63)], damacy.InvalidArgument),
-        ([(0, 1)] * 32, damacy.InvalidArgument),
+        ([(0, 4, 5)], TypeError, r"axis 0 of the box is \(0, 4, 5\), expected a pair"),
+        ([(0, 1), 5], TypeError, r"axis 1 of the box is 5, .* a single index i is \(i, i \+ 1\)"),
+        (np.s_[..., 0:4], TypeError, "axis 0 of the box is Ellipsis, expected a pair"),
+        (["ab"], TypeError, "'ab'"),
+        ([(0, 1), (0.0, 4)], TypeError, "the begin of the box in axis 1 is 0.0, expected an integer"),
+        (np.array([[0, 4.5]]), TypeError, "the begin of the box in axis 0 is .*0.0.*, expected an integer"),
+        ([(None, 4)], TypeError, "the begin of the box in axis 0 is None"),
+        (7, TypeError, "iter"),
+        (np.s_[0:1, 0:4:2], damacy.InvalidArgument, r"axis 1 of the box is slice\(0, 4, 2\): .*no step; damacy.open"),
+        (np.s_[0:], damacy.InvalidArgument, r"axis 0 of the box is slice\(0, None, None\): a slice of a box needs an end"),
+        ([(0, 2**63)], damacy.InvalidArgument, "the end of the box in axis 0 is 9223372036854775808, expected what fits 64 bits"),
+        ([(0, 1)] * 32, damacy.InvalidArgument, "32 axes"),
     ],
 )
-def test_wrong_boxes(aabb: object, error: type[Exception]) -> None:
-    with pytest.raises(error):
+def test_wrong_boxes(aabb: object, error: type[Exception], says: str) -> None:
+    with pytest.raises(error, match=says):
         Sample("x", aabb)
+
+
+def test_what_an_index_raises_is_kept() -> None:
+    class Broken:
+        def __index__(self) -> int:
+            raise TypeError("mine")
+
+    with pytest.raises(TypeError, match="^mine$"):
+        Sample("x", [(Broken(), 4)])
 
 
 def test_uris() -> None:
@@ -76,9 +87,9 @@ def test_tags() -> None:
     assert Sample("x", [], 2**64 - 1).tag == 2**64 - 1
     assert Sample("x", [], tag=np.uint8(200)).tag == 200
     for wrong in (-1, 2**64):
-        with pytest.raises(damacy.InvalidArgument):
+        with pytest.raises(damacy.InvalidArgument, match=rf"the tag is {wrong}, expected 0 to 2\*\*64 - 1"):
             Sample("x", [], wrong)
-    with pytest.raises(TypeError):
+    with pytest.raises(TypeError, match="the tag is '1', expected an integer"):
         Sample("x", [], "1")
 
 
@@ -135,6 +146,13 @@ def test_unknown_dtypes(value: object) -> None:
         Dtype.parse(value)
 
 
+@pytest.mark.parametrize("value", ["f4", "<f4", ">u2", "u1", "<i8"])
+def test_dtypes_as_the_array_protocol_has_them(value: str) -> None:
+    with pytest.raises(damacy.InvalidArgument, match=rf"counts bytes, .* pass np.dtype\('{value}'\)"):
+        Dtype.parse(value)
+    assert Dtype.parse(np.dtype(value)).itemsize == np.dtype(value).itemsize
+
+
 def test_ml_dtypes_bfloat16() -> None:
     ml_dtypes = pytest.importorskip("ml_dtypes")
     assert Dtype.parse(ml_dtypes.bfloat16) is Dtype.BF16
@@ -158,6 +176,28 @@ def test_config_shows_itself() -> None:
     with pytest.raises(AttributeError):
         config.nonsense  # noqa: B018
     assert config.replace(sample_shape=(3,), dtype="u8").sample_shape == (3,)
+
+
+def test_devices_as_numbers() -> None:
+    config = Config(samples_per_batch=1, sample_shape=(1,), dtype="u8", device=np.int64(0))
+    assert config.device == "cuda:0" and eval(repr(config)) == config == config.replace(device=0) == config.replace(device="cuda:0")
+    assert config.replace(device="cpu").device == "cpu"
+
+
+@pytest.mark.parametrize(
+    ("settings", "says"),
+    [
+        ({"samples_per_batch": 0}, "samples_per_batch is 0, expected 1 to"),
+        ({"sample_shape": (4, 0)}, r"^sample_shape\[1\] is 0, expected 1 to"),
+        ({"sample_shape": (4, 8.0)}, r"sample_shape\[1\] is 8.0, expected an integer"),
+        ({"sample_shape": 8}, "sample_shape is 8, expected an extent for each axis"),
+        ({"sample_shape": "88"}, "sample_shape is '88', expected an extent for each axis"),
+        ({"worker_count": -1}, "worker_count is -1, expected 0 to"),
+    ],
+)
+def test_wrong_settings_say_what_is_expected(settings: dict[str, object], says: str) -> None:
+    with pytest.raises(damacy.InvalidArgument, match=says):
+        Config(**({"samples_per_batch": 4, "sample_shape": (4, 4), "dtype": "u8"} | settings))
 
 
 def test_describe_adds_up_before_anything_is_allocated() -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import pickle
 import shutil
+import threading
 from pathlib import Path
 
 import numpy as np
@@ -181,6 +182,22 @@ def test_timeout(make_pipeline) -> None:
             pipeline.pop(wrong)
     with pytest.raises(TypeError):
         pipeline.pop("soon")
+
+
+def test_a_wait_that_nothing_ends_is_told_of(example: Example, make_pipeline) -> None:
+    """A batch that is not full, no source, no flush: after five seconds a warning, then pop goes on waiting."""
+    pipeline = make_pipeline(samples_per_batch=4)
+    with pytest.raises(damacy.Timeout, match="batch 0 was not ready in time: it has 0 of 4 samples; push more, or flush"):
+        pipeline.pop(0)
+    pipeline.push(sample_of(example, (0, 0, 0)) for _ in range(5))
+    pipeline.pop().release()
+    late = threading.Timer(6, pipeline.flush)
+    late.start()
+    with pytest.warns(RuntimeWarning, match="batch 1 has 1 of 4 samples; push more, call flush") as warned:
+        assert len(pipeline.pop().info.rows) == 1
+    late.join()
+    assert len(warned) == 1
+    assert pipeline.pop() is None
 
 
 def test_closed(example: Example, make_pipeline) -> None:

@@ -91,8 +91,10 @@ def test_every_dtype(tmp_path, make_pipeline, dtype: Dtype) -> None:
     batch = pipeline.pop()
     assert batch[""].dtype is dtype and batch[""].nbytes == 8 * dtype.itemsize
     if dtype is Dtype.BF16:
-        with pytest.raises(BufferError, match="DLPack"):
-            memoryview(batch)
+        for take in (memoryview, np.asarray):  # which must not make an array of one object
+            for whole in (batch, batch[""]):
+                with pytest.raises(BufferError, match="bf16; take it by DLPack"):
+                    take(whole)
         return
     for values in (np.from_dlpack(batch), np.asarray(batch)):
         assert values.dtype == np.dtype(dtype.numpy_name)
@@ -139,6 +141,16 @@ def test_a_held_tensor_keeps_its_buffer_out_of_the_pool(example: Example, make_p
     assert pipeline.pop().info.batch_id == 2
 
 
+@cpu_only
+def test_array_of_a_tensor(example: Example, batch: damacy.Batch) -> None:
+    """__array__ shares, converts and copies as NumPy's own arrays do."""
+    for whole in (batch, batch[""]):
+        shared, copied = whole.__array__(), whole.__array__(copy=True)
+        assert np.shares_memory(shared, np.from_dlpack(batch)) and not np.shares_memory(copied, shared)
+        assert whole.__array__("f8").dtype == whole.__array__(dtype=np.float64).dtype == np.asarray(whole, "f8").dtype == "f8"
+        np.testing.assert_array_equal(copied, first_values(example))
+
+
 def test_a_batch_that_nobody_holds_is_released(example: Example, make_pipeline) -> None:
     pipeline = make_pipeline(batch_slots=2, samples_per_batch=1)
     pipeline.push(sample_of(example, (0, 0, 0)) for _ in range(20))
@@ -167,6 +179,8 @@ def test_use_after_release_raises(batch: damacy.Batch) -> None:
         lambda: tensor.nbytes,
         lambda: np.from_dlpack(tensor),
         lambda: np.asarray(memoryview(tensor)),
+        lambda: np.asarray(tensor),
+        lambda: np.asarray(batch),
     ):
         with pytest.raises(damacy.InvalidArgument, match="released"):
             use()
