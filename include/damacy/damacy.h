@@ -462,7 +462,7 @@ struct damacy_server_stats {
     uint64_t requests; /* of the pipeline: ranges, objects, listings */
     uint64_t attempts; /* what went out for them: retries, hedges and redirects are among them */
     uint64_t retries;
-    uint64_t hedges;     /* second requests beside late ones */
+    uint64_t hedges;     /* further attempts beside late ones */
     uint64_t hedges_won; /* those that were quicker */
     uint64_t throttled;  /* answers 429 and 503 */
     uint64_t stalls;     /* attempts given up because nothing moved */

@@ -15,7 +15,16 @@
 #define KNOWN_COUNT 32u
 #define REFRESH_EVERY 32u
 #define HEDGE_WAIT_MIN_NS (5ull * MS_NS)
-#define HEDGE_TOKENS_MAX 8.0
+/* However narrow the usual answers lie, what is later by less than a third will hardly come sooner for being asked for twice,
+ * and the connection of the one that loses is gone. Until many are known, twice the median: what is lost among the first
+ * requests is what the first batch waits for. */
+#define HEDGE_WAIT_MEDIANS (4.0 / 3)
+#define GUESSED_WAIT_MEDIANS 2u
+/* What a moment's trouble may use up at once. It is earned before, so it does not raise the share. The last few are for what is
+ * later still: a server that halts for a moment makes everything late, and then those that are really lost must not go without.
+ */
+#define HEDGE_TOKENS_MAX 32.0
+#define HEDGE_TOKENS_FEW 4.0
 #define HEDGES_JUDGED 32u
 #define BODY_BYTES_MIN 32768u /* shorter bodies come with their first byte */
 #define MIB 1048576.0
@@ -73,8 +82,10 @@ static void refresh(struct dmc_net_endpoint *endpoint)
         uint64_t count = atomic_load_explicit(&waits->recent.count, memory_order_relaxed);
         if (count < GUESSED_COUNT)
             continue;
-        uint64_t late_ns = count < KNOWN_COUNT ? 3 * median_ns : dmc_histogram_quantile(&waits->recent, endpoint->hedge_part);
-        waits->hedge_wait_ns = dmc_max_u64(dmc_max_u64(late_ns, median_ns * 3 / 2), HEDGE_WAIT_MIN_NS);
+        uint64_t late_ns = count < KNOWN_COUNT ? GUESSED_WAIT_MEDIANS * median_ns
+                                               : dmc_histogram_quantile(&waits->recent, endpoint->hedge_part);
+        late_ns = dmc_max_u64(late_ns, (uint64_t)(HEDGE_WAIT_MEDIANS * (double)median_ns));
+        waits->hedge_wait_ns = dmc_max_u64(late_ns, HEDGE_WAIT_MIN_NS);
     }
     endpoint->hedge_body_ns = dmc_histogram_quantile(&endpoint->body, endpoint->hedge_part);
     atomic_store_explicit(&endpoint->first_byte_ns, usual_ns, memory_order_relaxed);
@@ -149,6 +160,8 @@ uint64_t dmc_net_endpoint_hedge_due(const struct dmc_net_endpoint *endpoint, boo
         wait_ns = 2 * endpoint->waits[!fresh].hedge_wait_ns;
     if (endpoint->hedge_share <= 0 || wait_ns == 0)
         return UINT64_MAX;
+    double few = 1 - endpoint->hedge_tokens / HEDGE_TOKENS_FEW;
+    wait_ns += few > 0 ? (uint64_t)(few * (double)wait_ns) : 0;
     if (sent_ns == 0)
         return begin_ns + 3 * wait_ns;
     if (first_ns == 0)

@@ -526,7 +526,7 @@ void dmc_net_engine_free(struct dmc_net_engine *engine)
     if (!engine)
         return;
     for (uint32_t i = 0; i < engine->heap_count; i++) /* what was left behind: its request stays as it is */
-        for (uint32_t a = 0; a < 2; a++)
+        for (uint32_t a = 0; a < DMC_NET_ATTEMPTS; a++)
             if (engine->heap[i]->attempts[a])
                 dmc_attempt_give_back(engine, engine->heap[i]->attempts[a]);
     for (struct dmc_attempt *attempt = engine->free_attempts, *next; attempt; attempt = next) {

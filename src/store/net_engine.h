@@ -1,7 +1,7 @@
 /* The network engine: one thread that drives all transfers of a pipeline over libcurl's multi interface.
  *
  *     worker: start --inbox--> QUEUED (in a lane of its endpoint) --room in the lane--> RUNNING --all bytes-->
- * dmc_io_complete() ^                                  |  \--too slow--> a second attempt beside the first (hedge) |
+ * dmc_io_complete() ^                                  |  \--too slow--> another attempt beside it (hedge)         |
  * +--transient failure--> BACKOFF --time--+
  *                                 +------------------------------------------------------------------------- +
  *
@@ -37,7 +37,7 @@ struct dmc_net_settings {
     uint64_t backoff_min_ns, backoff_max_ns;
     uint32_t retries_max;            /* in a row without a byte of progress */
     uint32_t concurrency_max;        /* of bulk transfers with one endpoint */
-    double hedge_share;              /* most second requests, as a share of all; 0: none */
+    double hedge_share;              /* most hedges, as a share of all requests; 0: none */
     uint64_t whole_object_bytes_max; /* of an object that a server without ranges may send whole, for the sake of a part */
     bool missing_is_403;             /* the store hides absence behind 403 */
     bool check_versions;             /* an object that changes while it is in use is an error */

@@ -8,6 +8,9 @@
 
 #define DMC_NET_BODY_KEPT 2048u /* of an answer that is no success, to say what it says */
 #define DMC_NET_NO_TIMER UINT32_MAX
+/* Of a transfer at the same time. Where one answer in a hundred is lost, so is one in ten thousand together with its hedge's;
+ * a batch of a hundred requests would meet that every hundredth time. */
+#define DMC_NET_ATTEMPTS 3u
 
 enum dmc_transfer_state {
     DMC_TRANSFER_QUEUED,
@@ -81,7 +84,7 @@ struct dmc_transfer {
     bool handed_over; /* the one that it followed is gone: it has waited long enough, and does not queue behind others */
     uint32_t timer;   /* place in the heap */
     uint64_t due_ns;
-    struct dmc_attempt *attempts[2]; /* the second is the hedge */
+    struct dmc_attempt *attempts[DMC_NET_ATTEMPTS]; /* behind the first, hedges */
     enum dmc_range_kind kind;
     uint64_t capacity; /* of the parts */
     uint64_t length;   /* of the range; WHOLE: UINT64_MAX until known */
@@ -95,7 +98,8 @@ struct dmc_transfer {
     bool too_long;  /* WHOLE without a known size: being counted */
     bool ask_size;  /* only the size is wanted */
     bool lane_was_full;
-    bool hedged;
+    uint32_t hedges_left;                             /* so many more attempts may go out beside those that run */
+    uint64_t hedge_after_ns;                          /* not before: there was no room for one, or no allowance */
     uint32_t attempt_count, barren, mends, redirects; /* barren: failures in a row that brought nothing */
     uint64_t begin_ns, first_run_ns, deadline_ns;
     bool batch_deadline;       /* deadline_ns is that of its batch */

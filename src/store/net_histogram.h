@@ -1,4 +1,5 @@
-/* Counts over a logarithmic scale, four buckets an octave: percentiles within a tenth, from a microsecond to eighteen minutes.
+/* Counts over a logarithmic scale, four buckets an octave, from a microsecond to eighteen minutes. Percentiles are taken to lie
+ * as far inside their bucket as its counts say: within a few hundredths where many values are, within a fifth where few are.
  * One writer; anyone may read at any time and sees some recent state. */
 #ifndef DMC_NET_HISTOGRAM_H
 #define DMC_NET_HISTOGRAM_H
@@ -58,9 +59,13 @@ static inline uint64_t dmc_histogram_quantile(const struct dmc_histogram *histog
     if (total == 0)
         return 0;
     for (uint32_t i = 0; i < DMC_HISTOGRAM_BUCKETS; i++) {
-        seen += atomic_load_explicit(&histogram->buckets[i], memory_order_relaxed);
-        if (seen > 0 && (double)seen >= part * (double)total)
-            return dmc_histogram_value(i);
+        uint64_t count = atomic_load_explicit(&histogram->buckets[i], memory_order_relaxed);
+        double wanted = part * (double)total - (double)seen;
+        seen += count;
+        if (count == 0 || (double)count < wanted)
+            continue;
+        uint64_t begin = i ? dmc_histogram_value(i - 1) : 0;
+        return begin + (uint64_t)((double)(dmc_histogram_value(i) - begin) * (wanted > 0 ? wanted : 0) / (double)count);
     }
     return dmc_histogram_value(DMC_HISTOGRAM_BUCKETS - 1);
 }

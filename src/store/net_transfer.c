@@ -18,7 +18,7 @@
 #define ATTEMPTS_MAX 200u         /* for whoever sends a byte at a time */
 #define UNKNOWN_RETRIES_MAX 3u    /* of an endpoint that never answered: more likely a wrong name */
 #define PAUSE_MAX_NS 30000000000u /* of a whole endpoint */
-#define UNKNOWN_LOOK_NS 50000000u
+#define LOOK_AGAIN_NS 50000000u   /* whether a hedge is due, where that cannot be said yet */
 #define SECOND 1e-9
 
 static struct dmc_net_lane *lane_of(struct dmc_transfer *transfer)
@@ -102,7 +102,7 @@ void dmc_transfer_begin(struct dmc_net_engine *engine, struct dmc_transfer *tran
     transfer->endpoint = store->endpoint;
     transfer->settings = store->settings;
     transfer->lane = request->metadata ? DMC_NET_METADATA : DMC_NET_BULK;
-    transfer->attempts[0] = transfer->attempts[1] = NULL;
+    memset(transfer->attempts, 0, sizeof transfer->attempts);
     transfer->kind = request->kind;
     transfer->capacity = dmc_request_capacity(request);
     transfer->length = request->kind == DMC_RANGE_WHOLE ? UINT64_MAX : transfer->capacity;
@@ -117,8 +117,9 @@ void dmc_transfer_begin(struct dmc_net_engine *engine, struct dmc_transfer *tran
     bool beyond = request->kind == DMC_RANGE_SPAN && request->offset > (uint64_t)INT64_MAX - transfer->capacity;
     transfer->ask_size = (transfer->capacity == 0 || beyond) && request->kind != DMC_RANGE_WHOLE;
     transfer->truncated = beyond;
-    transfer->too_long = transfer->lane_was_full = transfer->hedged = transfer->handed_over = false;
-    transfer->attempt_count = transfer->barren = transfer->mends = transfer->redirects = 0;
+    transfer->too_long = transfer->lane_was_full = transfer->handed_over = false;
+    transfer->hedge_after_ns = 0;
+    transfer->hedges_left = transfer->attempt_count = transfer->barren = transfer->mends = transfer->redirects = 0;
     transfer->begin_ns = dmc_clock_ns();
     transfer->deadline_ns = transfer->begin_ns + transfer->settings->request_timeout_ns;
     uint64_t batch_ns = transfer->settings->batch_timeout_ns;
@@ -140,11 +141,24 @@ static void drop_attempt(struct dmc_net_engine *engine, struct dmc_transfer *tra
     dmc_attempt_give_back(engine, attempt);
 }
 
+static void drop_attempts(struct dmc_net_engine *engine, struct dmc_transfer *transfer)
+{
+    for (uint32_t i = 0; i < DMC_NET_ATTEMPTS; i++)
+        drop_attempt(engine, transfer, i);
+}
+
+static uint32_t count_attempts(const struct dmc_transfer *transfer)
+{
+    uint32_t count = 0;
+    for (uint32_t i = 0; i < DMC_NET_ATTEMPTS; i++)
+        count += transfer->attempts[i] != NULL;
+    return count;
+}
+
 /* Leave the lane, or wherever it waits. */
 static void stop_running(struct dmc_net_engine *engine, struct dmc_transfer *transfer)
 {
-    drop_attempt(engine, transfer, 0);
-    drop_attempt(engine, transfer, 1);
+    drop_attempts(engine, transfer);
     if (transfer->state == DMC_TRANSFER_RUNNING)
         lane_of(transfer)->running--;
     else if (transfer->state == DMC_TRANSFER_FOLLOWING)
@@ -296,30 +310,37 @@ void dmc_transfer_cancel(struct dmc_net_engine *engine, struct dmc_transfer *tra
 
 /* --- running --- */
 
-/* By all of the body that was asked for, not by what is missing: the moment must not come nearer while bytes arrive as usual.
- */
+/* The first attempt is late by itself, a hedge only where none of the attempts got an answer yet. By all of the body that was
+ * asked for, not by what is missing: the moment must not come nearer while bytes arrive as usual. UINT64_MAX: nothing is known
+ * of this server yet; a moment after the transfer's end: there will be no other attempt. */
 static uint64_t hedge_due(const struct dmc_transfer *transfer)
 {
-    const struct dmc_attempt *first = transfer->attempts[0];
-    uint64_t body = transfer->length == UINT64_MAX ? 0 : transfer->length - first->asked_begin;
-    return dmc_net_endpoint_hedge_due(transfer->endpoint, first->fresh, first->begin_ns, first->sent_ns, first->first_ns, body);
+    const struct dmc_attempt *newest = NULL;
+    bool answered = false;
+    for (uint32_t i = 0; i < DMC_NET_ATTEMPTS; i++) {
+        const struct dmc_attempt *attempt = transfer->attempts[i];
+        if (attempt && (!newest || attempt->begin_ns >= newest->begin_ns))
+            newest = attempt;
+        answered |= attempt && attempt->first_ns;
+    }
+    if (!newest || transfer->hedges_left == 0 || transfer->ask_size || (answered && newest->hedge))
+        return transfer->deadline_ns;
+    uint64_t body = transfer->length == UINT64_MAX ? 0 : transfer->length - newest->asked_begin;
+    uint64_t due_ns = dmc_net_endpoint_hedge_due(transfer->endpoint, newest->fresh, newest->begin_ns, newest->sent_ns,
+                                                 newest->first_ns, body);
+    return dmc_max_u64(due_ns, transfer->hedge_after_ns);
 }
 
 void dmc_transfer_plan_timer(struct dmc_net_engine *engine, struct dmc_transfer *transfer)
 {
     uint64_t due_ns = transfer->deadline_ns;
-    for (uint32_t i = 0; i < 2; i++)
+    for (uint32_t i = 0; i < DMC_NET_ATTEMPTS; i++)
         if (transfer->attempts[i])
             due_ns = dmc_min_u64(due_ns, transfer->attempts[i]->window_ns + transfer->settings->stall_window_ns);
-    const struct dmc_attempt *first = transfer->attempts[0];
-    if (first && !transfer->hedged && !transfer->ask_size) {
-        uint64_t late_ns = hedge_due(transfer);
-        if (late_ns == UINT64_MAX &&
-            transfer->endpoint->hedge_share > 0) /* nothing is known of this server yet: ask again soon */
-            late_ns = dmc_clock_ns() + UNKNOWN_LOOK_NS;
-        due_ns = dmc_min_u64(due_ns, late_ns);
-    }
-    dmc_engine_timer(engine, transfer, due_ns);
+    uint64_t late_ns = hedge_due(transfer);
+    if (late_ns == UINT64_MAX && transfer->endpoint->hedge_share > 0) /* ask again soon */
+        late_ns = dmc_clock_ns() + LOOK_AGAIN_NS;
+    dmc_engine_timer(engine, transfer, dmc_min_u64(due_ns, late_ns));
 }
 
 /* false: it did not come to an attempt, and the transfer was dealt with. */
@@ -328,6 +349,10 @@ static bool start_attempt(struct dmc_net_engine *engine, struct dmc_transfer *tr
     uint64_t now_ns = dmc_clock_ns();
     struct dmc_attempt *attempt = dmc_attempt_take(engine);
     enum dmc_net_prepared prepared = DMC_NET_FAILED;
+    uint32_t place = hedge;
+    while (transfer->attempts[place])
+        place++;
+    assert(place < DMC_NET_ATTEMPTS);
     if (attempt) {
         attempt->hedge = hedge;
         prepared = dmc_attempt_start(engine, attempt, transfer, now_ns);
@@ -335,7 +360,7 @@ static bool start_attempt(struct dmc_net_engine *engine, struct dmc_transfer *tr
         dmc_error_set(&transfer->error, DAMACY_OOM, "read", "no memory for a network request");
     }
     if (prepared == DMC_NET_READY) {
-        transfer->attempts[hedge] = attempt;
+        transfer->attempts[place] = attempt;
         transfer->attempt_count++;
         dmc_net_count(&transfer->endpoint->attempts, 1);
         dmc_transfer_plan_timer(engine, transfer);
@@ -360,7 +385,7 @@ void dmc_transfer_start(struct dmc_net_engine *engine, struct dmc_transfer *tran
     transfer->state = DMC_TRANSFER_RUNNING;
     if (transfer->attempt_count == 0) /* waiting in the lane is no latency of the server */
         transfer->first_run_ns = dmc_clock_ns();
-    transfer->hedged = false;
+    transfer->hedges_left = DMC_NET_ATTEMPTS - 1;
     lane->running++;
     transfer->lane_was_full = lane->running + 1 >= (uint32_t)lane->limit;
     start_attempt(engine, transfer, false);
@@ -369,14 +394,20 @@ void dmc_transfer_start(struct dmc_net_engine *engine, struct dmc_transfer *tran
 static void try_hedge(struct dmc_net_engine *engine, struct dmc_transfer *transfer)
 {
     const struct dmc_attempt *first = transfer->attempts[0];
-    transfer->hedged = true; /* once a turn, also where the allowance is used up: later would be too late */
-    bool whole = first->verdict == DMC_VERDICT_BODY && first->response.status != 206 && transfer->kind != DMC_RANGE_WHOLE;
-    if (whole || transfer->too_long || engine->attempts_out >= engine->attempts_max ||
-        !dmc_net_endpoint_hedge_take(transfer->endpoint))
+    bool whole =
+        first && first->verdict == DMC_VERDICT_BODY && first->response.status != 206 && transfer->kind != DMC_RANGE_WHOLE;
+    if (whole || transfer->too_long) {
+        transfer->hedges_left = 0;
         return;
+    }
+    if (engine->attempts_out >= engine->attempts_max || !dmc_net_endpoint_hedge_take(transfer->endpoint)) {
+        transfer->hedge_after_ns = dmc_clock_ns() + LOOK_AGAIN_NS;
+        return;
+    }
+    transfer->hedges_left--;
     if (start_attempt(engine, transfer, true)) {
         dmc_net_count(&transfer->endpoint->hedges, 1);
-        dmc_log(DMC_STORE, DAMACY_LOG_DEBUG, "%s: late, a second request goes out", transfer->request->key);
+        dmc_log(DMC_STORE, DAMACY_LOG_DEBUG, "%s: late, another request goes out", transfer->request->key);
     }
 }
 
@@ -439,7 +470,7 @@ static bool check_stall(struct dmc_net_engine *engine, struct dmc_transfer *tran
     drop_attempt(engine, transfer, which);
     if (hedge)
         dmc_net_endpoint_hedge_over(transfer->endpoint, false);
-    if (transfer->attempts[!which])
+    if (count_attempts(transfer) > 0)
         return true;
     if (barren)
         dmc_net_endpoint_overload(transfer->endpoint, transfer->lane, now_ns);
@@ -487,14 +518,11 @@ void dmc_transfer_due(struct dmc_net_engine *engine, struct dmc_transfer *transf
         success(engine, transfer);
         return;
     }
-    for (uint32_t i = 0; i < 2; i++)
+    for (uint32_t i = 0; i < DMC_NET_ATTEMPTS; i++)
         if (!check_stall(engine, transfer, i, now_ns))
             return;
-    const struct dmc_attempt *first = transfer->attempts[0];
-    if (first && !transfer->hedged && !transfer->ask_size) {
-        if (hedge_due(transfer) <= now_ns)
-            try_hedge(engine, transfer);
-    }
+    if (hedge_due(transfer) <= now_ns)
+        try_hedge(engine, transfer);
     dmc_transfer_plan_timer(engine, transfer);
 }
 
@@ -540,9 +568,8 @@ static void curl_error(struct dmc_net_engine *engine, struct dmc_transfer *trans
 
 static void restart(struct dmc_net_engine *engine, struct dmc_transfer *transfer)
 {
-    drop_attempt(engine, transfer, 0);
-    drop_attempt(engine, transfer, 1);
-    transfer->hedged = true;
+    drop_attempts(engine, transfer);
+    transfer->hedges_left = 0;
     start_attempt(engine, transfer, false);
 }
 
@@ -629,8 +656,9 @@ static void body_over(struct dmc_net_engine *engine, struct dmc_transfer *transf
     if (transfer->covered >= transfer->length) {
         uint64_t now_ns = dmc_clock_ns();
         dmc_net_endpoint_body(transfer->endpoint, attempt->body_bytes, now_ns - attempt->first_ns);
-        if (transfer->attempts[1])
-            dmc_net_endpoint_hedge_over(transfer->endpoint, attempt->hedge);
+        for (uint32_t i = 1; i < DMC_NET_ATTEMPTS; i++)
+            if (transfer->attempts[i])
+                dmc_net_endpoint_hedge_over(transfer->endpoint, transfer->attempts[i] == attempt);
         if (attempt->hedge)
             dmc_net_count(&transfer->endpoint->hedges_won, 1);
         success(engine, transfer);
@@ -647,11 +675,11 @@ static void body_over(struct dmc_net_engine *engine, struct dmc_transfer *transf
         try_later(engine, transfer, attempt->position == attempt->asked_begin, DMC_HTTP_UNKNOWN);
 }
 
-/* An attempt that failed in a way that another try may mend, while the other one of the pair still runs: just leave it. */
+/* An attempt that failed in a way that another try may mend, while others of the same transfer still run: just leave it. */
 static bool other_goes_on(struct dmc_net_engine *engine, struct dmc_transfer *transfer, struct dmc_attempt *attempt,
                           CURLcode code)
 {
-    if (!transfer->attempts[0] || !transfer->attempts[1])
+    if (count_attempts(transfer) < 2)
         return false;
     bool conclusive;
     switch (attempt->verdict) {
@@ -662,18 +690,21 @@ static bool other_goes_on(struct dmc_net_engine *engine, struct dmc_transfer *tr
     case DMC_VERDICT_NONE:
     case DMC_VERDICT_BROKEN:
     case DMC_VERDICT_STATUS:
-        conclusive = false; /* the other one will tell whether it was this connection or not */
+        conclusive = false; /* the others will tell whether it was this connection or not */
         break;
     default:
         conclusive = true;
     }
     if (conclusive)
         return false;
-    uint32_t which = attempt == transfer->attempts[1];
+    uint32_t which = 0;
+    while (transfer->attempts[which] != attempt)
+        which++;
     if (attempt->verdict == DMC_VERDICT_STATUS && (attempt->response.status == 429 || attempt->response.status == 503))
         dmc_net_endpoint_overload(transfer->endpoint, transfer->lane, dmc_clock_ns());
     drop_attempt(engine, transfer, which);
-    dmc_net_endpoint_hedge_over(transfer->endpoint, which == 0);
+    if (which > 0)
+        dmc_net_endpoint_hedge_over(transfer->endpoint, false);
     dmc_transfer_plan_timer(engine, transfer);
     return true;
 }

@@ -614,6 +614,88 @@ static void test_hedging(void **state)
     world_end(&world);
 }
 
+/* What is asked for "lost" has no answer until so many such questions came. */
+struct loss {
+    uint32_t lost;
+    _Atomic uint32_t asked;
+};
+
+static bool loses(struct server *server, int fd, const struct question *question)
+{
+    struct loss *loss = server->user;
+    if (strstr(question->target, "lost") && atomic_fetch_add(&loss->asked, 1) < loss->lost) {
+        server_dawdle(server, 60000);
+        return false;
+    }
+    return well(server, fd, question);
+}
+
+static struct damacy_server_stats server_stats(struct world *world)
+{
+    struct damacy_server_stats server;
+    struct damacy_remote_stats stats = DAMACY_REMOTE_STATS_INIT;
+    stats.servers = &server;
+    stats.server_capacity = 1;
+    dmc_net_stats(world->net, &stats);
+    assert_int_equal(stats.server_count, 1);
+    return server;
+}
+
+/* The answer to a hedge is lost, too: a third attempt brings the bytes while the first two still wait. */
+static void test_lost_twice(void **state)
+{
+    (void)state;
+    struct world world;
+    struct loss loss = {.lost = 2};
+    world_make(&world, loses, &loss, "{\"hedge_share\": 1, \"stall_timeout\": 300}", "");
+    for (int i = 0; i < 50; i++)
+        expect_span(&world, "a", (uint64_t)i * 100, 500);
+    uint64_t before = server_stats(&world).hedges;
+    expect_span(&world, "lost", 1000, 5000);
+    assert_int_equal(atomic_load(&loss.asked), 3);
+    struct damacy_server_stats server = server_stats(&world);
+    assert_int_equal(server.hedges, before + 2);
+    assert_true(server.hedges_won >= 1);
+    assert_int_equal(server.retries, 0);
+    world_end(&world);
+}
+
+/* No allowance is left when an answer is late: it gets its hedge as soon as other requests have earned one. */
+static void test_allowance_later(void **state)
+{
+    (void)state;
+    struct world world;
+    struct loss loss = {.lost = 5};
+    struct one_read lost[4];
+    static unsigned char bytes[4][500];
+    world_make(&world, loses, &loss, "{\"hedge_share\": 0.05, \"stall_timeout\": 300}", "");
+    for (int i = 0; i < 30; i++) /* earn one and a half, four and one are needed */
+        expect_span(&world, "a", (uint64_t)i * 100, 500);
+    for (uint32_t i = 0; i < 4; i++) {
+        prepare(&lost[i], world.store, "lost", DMC_RANGE_SPAN, 1000 * i, bytes[i], 500);
+        assert_int_equal(dmc_store_start(world.io, &lost[i].request), DMC_START_PENDING);
+    }
+    uint64_t deadline_ns = dmc_clock_deadline(PATIENCE_NS);
+    struct dmc_io *others = io_make(4, true);
+    for (uint32_t i = 0; dmc_io_pending(world.io) > 0; i++) {
+        struct one_read other;
+        unsigned char byte;
+        complete(others, prepare(&other, world.store, "a", DMC_RANGE_SPAN, i, &byte, 1));
+        assert_int_equal(other.request.outcome, DMC_OUTCOME_OK);
+        dmc_io_wait(world.io, 0);
+        usleep(500);
+        assert_true(dmc_clock_ns() < deadline_ns);
+    }
+    io_end(others);
+    for (uint32_t i = 0; i < 4; i++) {
+        assert_int_equal(lost[i].request.outcome, DMC_OUTCOME_OK);
+        assert_true(bytes_match(bytes[i], SEED, 1000 * i, 500));
+    }
+    struct damacy_server_stats server = server_stats(&world);
+    assert_true((double)server.hedges <= 0.05 * (double)server.requests);
+    world_end(&world);
+}
+
 /* Every allocation fails once: an answer that says so, nothing leaks (the sanitizer looks), nothing hangs. */
 static void test_short_memory(void **state)
 {
@@ -656,15 +738,16 @@ static void test_short_memory(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_ranges),         cmocka_unit_test(test_server_without_ranges),
-        cmocka_unit_test(test_unknown_length), cmocka_unit_test(test_little_memory),
-        cmocka_unit_test(test_batch_deadline), cmocka_unit_test(test_urls),
-        cmocka_unit_test(test_transient),      cmocka_unit_test(test_resume),
-        cmocka_unit_test(test_gives_up),       cmocka_unit_test(test_permanent),
-        cmocka_unit_test(test_redirects),      cmocka_unit_test(test_change),
-        cmocka_unit_test(test_many_at_once),   cmocka_unit_test(test_cancel),
-        cmocka_unit_test(test_nobody_there),   cmocka_unit_test(test_short_memory),
-        cmocka_unit_test(test_hedging),
+        cmocka_unit_test(test_ranges),          cmocka_unit_test(test_server_without_ranges),
+        cmocka_unit_test(test_unknown_length),  cmocka_unit_test(test_little_memory),
+        cmocka_unit_test(test_batch_deadline),  cmocka_unit_test(test_urls),
+        cmocka_unit_test(test_transient),       cmocka_unit_test(test_resume),
+        cmocka_unit_test(test_gives_up),        cmocka_unit_test(test_permanent),
+        cmocka_unit_test(test_redirects),       cmocka_unit_test(test_change),
+        cmocka_unit_test(test_many_at_once),    cmocka_unit_test(test_cancel),
+        cmocka_unit_test(test_nobody_there),    cmocka_unit_test(test_short_memory),
+        cmocka_unit_test(test_hedging),         cmocka_unit_test(test_lost_twice),
+        cmocka_unit_test(test_allowance_later),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
