@@ -2,6 +2,8 @@
  *
  *     cc examples/quickstart.c -Iinclude -Lbuild/release -ldamacy -Wl,-rpath,build/release -o quickstart
  *     ./quickstart data/demo/nuclei.zarr/0/0
+ *
+ * The last crop ends at 16 x 126 x 157, so the array has to be that large.
  */
 #include <damacy/damacy.h>
 #include <stdio.h>

@@ -84,15 +84,24 @@ static bool same_name(PyObject *left, PyObject *right)
     return left == right || PyUnicode_Compare(left, right) == 0;
 }
 
+/* "the fields ('image', 'label')"; NULL and ('',) are the single field that goes without a name. */
+static PyObject *fields_text(PyObject *names)
+{
+    PyObject *first = names && PyTuple_Size(names) == 1 ? PyTuple_GetItem(names, 0) : NULL;
+    if (!names || (first && PyUnicode_GetLength(first) == 0))
+        return PyUnicode_FromString("a single field without a name");
+    return PyUnicode_FromFormat("the fields %R", names);
+}
+
 static int wrong_fields(const struct dmc_pipeline_object *pipeline, const struct dmc_sample_object *sample)
 {
-    PyObject *text = PyUnicode_FromFormat("the sample has %s%R, the configuration has %s%R",
-                                          sample->names ? "the fields " : "no named fields",
-                                          sample->names ? sample->names : Py_None, "the fields ", pipeline->names);
-    const char *message = text ? PyUnicode_AsUTF8AndSize(text, NULL) : NULL;
-    if (message)
-        dmc_raise_text(DAMACY_INVAL, "push", "%s", message);
-    Py_XDECREF(text);
+    PyObject *own = fields_text(sample->names), *wanted = own ? fields_text(pipeline->names) : NULL;
+    const char *own_text = wanted ? PyUnicode_AsUTF8AndSize(own, NULL) : NULL;
+    const char *wanted_text = own_text ? PyUnicode_AsUTF8AndSize(wanted, NULL) : NULL;
+    if (wanted_text)
+        dmc_raise_text(DAMACY_INVAL, "push", "the sample has %s, the configuration has %s", own_text, wanted_text);
+    Py_XDECREF(own);
+    Py_XDECREF(wanted);
     return -1;
 }
 

@@ -371,22 +371,22 @@ void dmc_config_breakdown(const struct damacy_config *config, const struct dmc_c
 {
     const struct damacy_tuning *tuning = &config->tuning;
     char a[32], b[32], c[32], d[32], e[32], f[32], g[32], h[32], i[32], j[32];
-    snprintf(text, capacity,
-             "  batch buffers       %12s  batch_slots %u x %s\n"
-             "  worker buffers      %12s  worker_count %u x worker_bytes\n"
-             "  metadata caches     %12s  array_meta_cache_bytes + shard_index_cache_bytes + chunk_layout_cache_bytes\n"
-             "  lookahead           %12s  lookahead_samples %u + prefetch_samples %u\n"
-             "  kept for the data   %12s  plans, decoded chunks, metadata in transit; grows up to the limit\n"
-             "  of that the network %12s  at most: libcurl's buffers and connections, the disk cache's queue\n"
-             "  together            %12s\n"
-             "  limit               %12s  max_host_memory_bytes; default %s, a quarter of the memory allowed\n",
-             mib(config->device == DAMACY_CPU ? tuning->batch_slots * layout->batch_bytes : 0, a), tuning->batch_slots,
-             mib(layout->batch_bytes, b), mib(tuning->worker_count * tuning->worker_bytes, c), tuning->worker_count,
-             mib(tuning->array_meta_cache_bytes + tuning->shard_index_cache_bytes + tuning->chunk_layout_cache_bytes, d),
-             mib(layout->lookahead_bytes + layout->prefetcher_bytes, e), tuning->lookahead_samples, tuning->prefetch_samples,
-             mib(layout->reserve_bytes, f), mib(dmc_max_u64(layout->network_bytes, NETWORK_BYTES_MIN), j),
-             mib(layout->fixed_bytes + layout->reserve_bytes, g), mib(layout->limit_bytes, h),
-             mib(layout->default_limit_bytes, i));
+    snprintf(
+        text, capacity,
+        "  batch buffers       %12s  batch_slots %u x %s\n"
+        "  worker buffers      %12s  worker_count %u x worker_bytes\n"
+        "  metadata caches     %12s  array_meta_cache_bytes + shard_index_cache_bytes + chunk_layout_cache_bytes\n"
+        "  lookahead           %12s  lookahead_samples %u + prefetch_samples %u\n"
+        "  kept for the data   %12s  plans, decoded chunks, metadata in transit; grows up to the limit\n"
+        "  networks' part of it %11s  at most, once it has grown: libcurl's buffers and connections, the disk cache's queue\n"
+        "  together            %12s\n"
+        "  limit               %12s  max_host_memory_bytes; default %s, a quarter of the memory allowed\n",
+        mib(config->device == DAMACY_CPU ? tuning->batch_slots * layout->batch_bytes : 0, a), tuning->batch_slots,
+        mib(layout->batch_bytes, b), mib(tuning->worker_count * tuning->worker_bytes, c), tuning->worker_count,
+        mib(tuning->array_meta_cache_bytes + tuning->shard_index_cache_bytes + tuning->chunk_layout_cache_bytes, d),
+        mib(layout->lookahead_bytes + layout->prefetcher_bytes, e), tuning->lookahead_samples, tuning->prefetch_samples,
+        mib(layout->reserve_bytes, f), mib(dmc_max_u64(layout->network_bytes, NETWORK_BYTES_MIN), j),
+        mib(layout->fixed_bytes + layout->reserve_bytes, g), mib(layout->limit_bytes, h), mib(layout->default_limit_bytes, i));
 }
 
 enum damacy_status damacy_tuning_defaults(const struct damacy_config *config, struct damacy_tuning *tuning,

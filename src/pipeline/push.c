@@ -16,15 +16,17 @@ static enum damacy_status check_sample(const struct damacy *pipeline, const stru
         const struct damacy_region *region = &sample->regions[f];
         enum damacy_status status = DAMACY_OK;
         size_t length = region->uri ? strnlen(region->uri, DAMACY_URI_BYTES_MAX + 1) : 0;
-        if (length == 0)
+        if (length == 0) {
             status = dmc_error_set(error, DAMACY_INVAL, "push", "a sample without a uri");
-        else if (length > DAMACY_URI_BYTES_MAX)
+        } else if (length > DAMACY_URI_BYTES_MAX) {
             status = dmc_error_set(error, DAMACY_INVAL, "push", "a uri of more than %d bytes", DAMACY_URI_BYTES_MAX);
-        else if (region->rank != field->rank)
+        } else if (region->rank != field->rank) {
             status = dmc_error_set(error, DAMACY_RANK, "push", "the box has %u axes, the sample shape has %u", region->rank,
                                    field->rank);
-        else if (!region->aabb)
+            dmc_error_hint(error, "both need every axis of the array; where a single index is meant, the extent is 1");
+        } else if (!region->aabb) {
             status = dmc_error_set(error, DAMACY_INVAL, "push", "a sample without a box");
+        }
         for (uint32_t a = 0; status == DAMACY_OK && a < field->rank; a++) {
             struct damacy_interval interval = region->aabb[a];
             int64_t extent;

@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import os
 import pickle
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -359,7 +360,15 @@ def test_samples_with_other_fields(example: Example, make_pipeline, names: tuple
     pipeline = make_pipeline(fields={"image": Field(SHAPE, "u16"), "label": Field(SHAPE, "u8")})
     box = example.box(0, 0, 0, shape=SHAPE)
     pipeline.push(Sample(example.uri if names is None else dict.fromkeys(names, example.uri), box))
-    with pytest.raises(damacy.InvalidArgument, match="label"):
+    has = "a single field without a name" if names is None else f"the fields {names}"
+    with pytest.raises(damacy.InvalidArgument, match=re.escape(f"the sample has {has}, the configuration has the fields ('image', 'label')")):
+        pipeline.pop()
+
+
+def test_named_fields_where_none_has_a_name(example: Example, make_pipeline) -> None:
+    pipeline = make_pipeline()
+    pipeline.push(Sample({"image": example.uri}, example.box(0, 0, 0, shape=SHAPE)))
+    with pytest.raises(damacy.InvalidArgument, match="the configuration has a single field without a name"):
         pipeline.pop()
 
 

@@ -226,7 +226,7 @@ static void test_push_errors(void **state)
         {{NULL, 2, box}, DAMACY_INVAL, "without a uri"},
         {{"", 2, box}, DAMACY_INVAL, "without a uri"},
         {{too_long, 2, box}, DAMACY_INVAL, "more than 4095 bytes"},
-        {{"memory://a", 3, box}, DAMACY_RANK, "3 axes, the sample shape has 2"},
+        {{"memory://a", 3, box}, DAMACY_RANK, "3 axes, the sample shape has 2; both need every axis"},
         {{"memory://a", 2, NULL}, DAMACY_INVAL, "without a box"},
         {{"memory://%s%n", 2, flat}, DAMACY_RANK, "memory://%s%n: axis 1 of the box is [1, 6), the sample shape has 6"},
         {{"memory://a", 2, negative}, DAMACY_INVAL, "begins at -1"},
