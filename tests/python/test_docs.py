@@ -136,6 +136,38 @@ def test_statuses_and_dtypes_are_those_of_the_header() -> None:
     assert names == set(damacy.Stats.__dataclass_fields__)
 
 
+# --- pages ---
+
+PAGES = [PROJECT / "README.md", PROJECT / "CHANGELOG.md", *sorted((PROJECT / "docs").glob("*.md")), *sorted((PROJECT / "bench").glob("*.md"))]
+
+
+@pytest.fixture(scope="module")
+def sources() -> tuple[set[str], set[str]]:
+    """Identifiers of the tree, and names of its files, with and without their folders."""
+    words: set[str] = set()
+    names: set[str] = set()
+    for folder in ("include", "src", "python", "cli", "tests", "bench", "fuzz", "examples", "docs", "scripts", "cmake"):
+        for path in (PROJECT / folder).rglob("*"):
+            if not path.is_file():
+                continue
+            parts = path.relative_to(PROJECT).parts
+            names |= {"/".join(parts[i:]) for i in range(len(parts))}
+            if path.suffix in {".c", ".h", ".cu", ".cuh", ".py", ".sh", ".txt", ".cmake", ".in"}:
+                words |= set(re.findall(r"\w+", path.read_text(errors="replace")))
+    return words | set(re.findall(r"\w+", (PROJECT / "CMakeLists.txt").read_text())), names
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_pages_name_what_there_is(page: Path, sources: tuple[set[str], set[str]]) -> None:
+    words, names = sources
+    text = page.read_text()
+    code = " ".join(re.findall(r"`([^`]+)`", re.sub(r"```.*?```", lambda block: f"`{block[0].replace('`', ' ')}`", text, flags=re.DOTALL)))
+    assert sorted(set(re.findall(r"\b(?:damacy|dmc|DAMACY|DMC)_\w+", code)) - words) == []
+    assert sorted(set(re.findall(r"(?<![\w/~.])[\w/]+\.(?:c|h|cuh?|py|sh)\b", code)) - names) == []
+    links = [link for link in re.findall(r"\]\(([^)#]+)", text) if "://" not in link]
+    assert [link for link in links if not (page.parent / link).exists()] == []
+
+
 # --- programs ---
 
 
