@@ -110,6 +110,27 @@ static void finish_all(struct world *world)
         wait_any(world->io);
 }
 
+/* The server answers what it was asked and what it will be, and every read ends. */
+static void answer_all(struct world *world)
+{
+    settle(world);
+    atomic_store(&world->gate.open, true);
+    finish_all(world);
+}
+
+/* Three reads, each inside the one before, so that one question is asked for all. */
+static void start_nested(struct world *world, struct shared_read *three, const char *key)
+{
+    for (uint32_t i = 0; i < 3; i++)
+        start(world, &three[i], key, 10 * i, 1000 - 100 * i);
+}
+
+static void expect_failed(const struct shared_read *read, const char *words)
+{
+    assert_int_equal(read->one.request.outcome, DMC_OUTCOME_FAILED);
+    assert_non_null(strstr(read->one.error.message, words));
+}
+
 static void expect_bytes(const struct shared_read *read, size_t bytes)
 {
     if (read->one.request.outcome != DMC_OUTCOME_OK)
@@ -197,9 +218,7 @@ static void test_places(void **state)
         assert_int_equal(dmc_store_start(world.io, &reads[0].one.request), DMC_START_PENDING);
         wait_for_questions(&world, asked + 1);
         start(&world, &reads[1], "a", begin + (9 << 20) - 10, 10);
-        settle(&world);
-        atomic_store(&world.gate.open, true);
-        finish_all(&world);
+        answer_all(&world);
         assert_int_equal(atomic_load(&world.gate.asked), asked + 1);
         assert_int_equal(reads[1].one.request.outcome, DMC_OUTCOME_TRUNCATED);
         free(large);
@@ -218,9 +237,7 @@ static void test_truncated(void **state)
     start(&world, &reads[1], "a", OBJECT_BYTES - 50, 50);
     start(&world, &reads[2], "a", OBJECT_BYTES - 50, 51);
     start(&world, &reads[3], "a", OBJECT_BYTES + 50, 51);
-    settle(&world);
-    atomic_store(&world.gate.open, true);
-    finish_all(&world);
+    answer_all(&world);
     expect_bytes(&reads[1], 50);
     assert_int_equal(reads[2].one.request.outcome, DMC_OUTCOME_TRUNCATED);
     assert_int_equal(reads[2].one.request.bytes_read, 50);
@@ -236,18 +253,13 @@ static void test_failure(void **state)
     (void)state;
     struct world world;
     world_make(&world, "{\"hedge_share\": 0}");
-    for (uint32_t i = 0; i < 3; i++)
-        start(&world, &reads[i], "forbidden", 10 * i, 1000 - 100 * i);
-    for (uint32_t i = 3; i < 6; i++)
-        start(&world, &reads[i], "absent", 10 * i, 1000 - 100 * i);
+    start_nested(&world, &reads[0], "forbidden");
+    start_nested(&world, &reads[3], "absent");
     wait_for_questions(&world, 2);
-    settle(&world);
-    atomic_store(&world.gate.open, true);
-    finish_all(&world);
+    answer_all(&world);
     for (uint32_t i = 0; i < 3; i++) {
-        assert_int_equal(reads[i].one.request.outcome, DMC_OUTCOME_FAILED);
+        expect_failed(&reads[i], "403");
         assert_int_equal(reads[i].one.request.status, DAMACY_IO);
-        assert_non_null(strstr(reads[i].one.error.message, "403"));
         assert_int_equal(reads[i + 3].one.request.outcome, DMC_OUTCOME_ABSENT);
     }
     assert_int_equal(atomic_load(&world.gate.asked), 2);
@@ -266,16 +278,11 @@ static void test_change(void **state)
     expect_bytes(&reads[0], 10);
     atomic_store(&world.gate.open, false);
     world.gate.headers = "ETag: \"v2\"\r\n";
-    for (uint32_t i = 0; i < 3; i++)
-        start(&world, &reads[i], "a", 10 * i, 1000 - 100 * i);
+    start_nested(&world, &reads[0], "a");
     wait_for_questions(&world, 2);
-    settle(&world);
-    atomic_store(&world.gate.open, true);
-    finish_all(&world);
-    for (uint32_t i = 0; i < 3; i++) {
-        assert_int_equal(reads[i].one.request.outcome, DMC_OUTCOME_FAILED);
-        assert_non_null(strstr(reads[i].one.error.message, "changed while it was in use"));
-    }
+    answer_all(&world);
+    for (uint32_t i = 0; i < 3; i++)
+        expect_failed(&reads[i], "changed while it was in use");
     assert_int_equal(atomic_load(&world.gate.asked), 2);
     world_end(&world);
 }
@@ -296,9 +303,7 @@ static void test_leader_cancelled(void **state)
     assert_int_equal(reads[0].one.request.status, DAMACY_SHUTDOWN);
     memset(reads[0].bytes, 0xee, sizeof reads[0].bytes); /* its memory is the caller's again */
     wait_for_questions(&world, 2);
-    settle(&world);
-    atomic_store(&world.gate.open, true);
-    finish_all(&world);
+    answer_all(&world);
     for (uint32_t i = 1; i < 5; i++)
         expect_bytes(&reads[i], 1000 + i);
     expect_bytes(&reads[5], 1000);
