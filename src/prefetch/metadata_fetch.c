@@ -19,6 +19,7 @@ enum dmc_fetch_step dmc_fetch_ask(struct dmc_fetch *fetch, const char *name, enu
     }
     fetch->request.kind = kind;
     fetch->request.offset = offset;
+    fetch->request.ahead_bytes = 0;
     fetch->want_bytes = bytes;
     return DMC_FETCH_START;
 }
@@ -141,7 +142,7 @@ static enum dmc_fetch_step next_step(struct dmc_prefetcher *prefetcher, struct d
     case DMC_METADATA_ARRAY:
         return dmc_array_meta_next(fetch, &prefetcher->env);
     case DMC_METADATA_INDEX:
-        return dmc_shard_index_next(fetch);
+        return dmc_shard_index_next(fetch, &prefetcher->env);
     default:
         return dmc_chunk_layout_next(fetch);
     }

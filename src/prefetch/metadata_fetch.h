@@ -36,6 +36,7 @@ struct dmc_fetch {
     const struct dmc_array *array; /* index, layout: pinned by the samples that wait */
     const char *uri;
     uint64_t want_bytes;   /* to read: the size of the buffer */
+    uint64_t inside_count; /* index: chunks of the shard that the array reaches */
     uint32_t prefix_bytes; /* of key: the array's; an object's relative key begins one further */
     uint32_t root_bytes;   /* of key: the uri's own, from which messages tell the key */
     uint32_t attempt;      /* array: which object is being asked for, and how often */
@@ -74,6 +75,14 @@ struct dmc_format_hints {
     uint64_t folders[DMC_FORMAT_HINTS]; /* hash of store and folder; its last bit: v2 */
 };
 
+/* How long stored chunks of a kind (dtype, chunk shape, codecs) are, by the longest shards seen of late: with that many small
+ * shards have their chunks read along with their index. Kinds share places, so this is a matter of speed only. */
+#define DMC_CHUNK_SIZES 256
+struct dmc_chunk_sizes {
+    uint64_t kinds[DMC_CHUNK_SIZES]; /* hash; 0: free */
+    uint64_t bytes[DMC_CHUNK_SIZES]; /* of a chunk, on average over a shard */
+};
+
 /* What fetches need of the prefetcher. */
 struct dmc_fetch_env {
     struct dmc_stores *stores;
@@ -82,6 +91,7 @@ struct dmc_fetch_env {
     uint64_t parse_bytes;
     const struct dmc_prefetch_cache *shard_indices;
     struct dmc_format_hints *hints;
+    struct dmc_chunk_sizes *chunk_sizes;
 };
 
 /* Ask next for `bytes` of the object `name` of the fetch's array (name NULL: key is complete already). */
@@ -103,8 +113,11 @@ uint32_t dmc_shard_index_key_head(const struct dmc_array *array, uint8_t *key);
 /* Complete the key behind its head; returns the whole length. */
 uint32_t dmc_shard_index_key(const struct dmc_array *array, uint32_t head_bytes, const uint64_t *coordinates, uint8_t *key);
 uint64_t dmc_shard_index_reserve(const struct dmc_array *array, uint32_t key_bytes);
-enum dmc_fetch_step dmc_shard_index_begin(struct dmc_fetch *fetch, const uint64_t *coordinates);
-enum dmc_fetch_step dmc_shard_index_next(struct dmc_fetch *fetch);
+/* `aabb`: the box of the sample that asks. Where it needs most of a shard that is short, a store that can is asked for the
+ * chunks, too. */
+enum dmc_fetch_step dmc_shard_index_begin(struct dmc_fetch *fetch, const struct dmc_fetch_env *env, const uint64_t *coordinates,
+                                          const struct damacy_interval *aabb);
+enum dmc_fetch_step dmc_shard_index_next(struct dmc_fetch *fetch, const struct dmc_fetch_env *env);
 void dmc_shard_index_free(void *index);
 
 /* --- chunk_layout_cache: uri -> struct dmc_chunk_layout. The key is the uri. --- */

@@ -133,7 +133,8 @@ enum damacy_status dmc_prefetcher_create(const struct dmc_prefetcher_options *op
                                              .budget = budget,
                                              .metadata_object_bytes_max = options->metadata_object_bytes_max,
                                              .parse_bytes = options->parse_bytes,
-                                             .hints = &prefetcher->hints};
+                                             .hints = &prefetcher->hints,
+                                             .chunk_sizes = &prefetcher->chunk_sizes};
     prefetcher->memory_bytes = memory_bytes;
     dmc_mutex_init(&prefetcher->wake_mutex);
     enum damacy_status status = make_caches(prefetcher, error);

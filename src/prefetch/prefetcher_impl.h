@@ -85,6 +85,7 @@ struct dmc_prefetcher {
     bool reserve_taken;                   /* a fetch reads into DMC_METADATA_READ_RESERVE */
     uint32_t filling[DMC_METADATA_COUNT]; /* fetches in use, by cache */
     struct dmc_format_hints hints;
+    struct dmc_chunk_sizes chunk_sizes;
     struct damacy_error error; /* scratch */
 };
 

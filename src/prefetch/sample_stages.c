@@ -293,7 +293,7 @@ static void begin_fetch(struct dmc_prefetcher *prefetcher, enum dmc_metadata met
     if (metadata == DMC_METADATA_ARRAY)
         step = dmc_array_meta_begin(fetch, &prefetcher->env);
     else if (metadata == DMC_METADATA_INDEX)
-        step = dmc_shard_index_begin(fetch, subject->shard);
+        step = dmc_shard_index_begin(fetch, &prefetcher->env, subject->shard, subject->aabb);
     else
         step = dmc_chunk_layout_begin(fetch, &prefetcher->env, subject->aabb);
     dmc_fetch_run(prefetcher, fetch, step);
@@ -384,7 +384,7 @@ static bool ask_indices(struct dmc_prefetcher *prefetcher, struct dmc_stage_curs
             struct dmc_prefetch_entry *entry;
             enum asked asked =
                 ask(prefetcher, work, DMC_METADATA_INDEX, cursor->key, key_bytes, dmc_shard_index_reserve(array, key_bytes),
-                    region->uri, &(struct subject){.array = array, .shard = cursor->shard}, &entry);
+                    region->uri, &(struct subject){.array = array, .shard = cursor->shard, .aabb = region->aabb}, &entry);
             if (asked == ASKED_LATER)
                 return false;
             if (asked == ASKED_NEVER) {

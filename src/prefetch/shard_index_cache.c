@@ -1,4 +1,5 @@
-/* Filling the shard_index_cache: one ranged read of the end (or the beginning) of a shard.
+/* Filling the shard_index_cache: one ranged read of the end (or the beginning) of a shard. Over a network the sample's chunks
+ * may come along with it, if it needs most of the shard and that is short: then the shard costs one request, not two.
  *
  * The key of an entry has, beside uri and coordinates, the fingerprint of the metadata and the number of entries: when an array
  * was replaced while we run, and its metadata were read again, no index of the old shape is ever used for the new one.
@@ -8,6 +9,7 @@
 
 #include "base/bytes.h"
 #include "base/error.h"
+#include "base/hash.h"
 #include "base/mem.h"
 
 #include <stdio.h>
@@ -48,7 +50,91 @@ void dmc_shard_index_free(void *index)
     dmc_free(index);
 }
 
-enum dmc_fetch_step dmc_shard_index_begin(struct dmc_fetch *fetch, const uint64_t *coordinates)
+/* --- what may come along --- */
+
+/* What follows from box and shard, in a place where it is small: the chunks of the shard that the array reaches, those of them
+ * that the box touches, and elements of the shard that the box does not want. */
+struct need {
+    uint64_t inside_count, touched_count, unwanted_elements;
+};
+
+static struct need need_of(const struct dmc_zarr_array *zarr, const uint64_t *shard, const struct damacy_interval *aabb)
+{
+    struct need need = {1, 1, 0};
+    uint64_t inside = 1, wanted = 1; /* elements; at most 2^62 */
+    for (uint32_t axis = 0; axis < zarr->rank; axis++) {
+        uint64_t begin = dmc_zarr_grid_begin(zarr, axis, shard[axis]), chunk = zarr->chunk_shape[axis];
+        uint64_t end = dmc_min_u64(begin + dmc_zarr_grid_extent(zarr, axis, shard[axis]), zarr->shape[axis]);
+        uint64_t first = dmc_max_u64((uint64_t)aabb[axis].begin, begin), last = dmc_min_u64((uint64_t)aabb[axis].end, end);
+        uint64_t chunks = dmc_ceil_div(end - begin, chunk);
+        need.inside_count *= chunks;
+        need.touched_count *= dmc_ceil_div(last - begin, chunk) - (first - begin) / chunk;
+        inside *= chunks * chunk; /* stored chunks are whole */
+        wanted *= last - first;
+    }
+    need.unwanted_elements = inside - wanted;
+    return need;
+}
+
+static uint64_t kind_of(const struct dmc_array *array)
+{
+    const struct dmc_zarr_array *zarr = array->zarr;
+    uint64_t hash = dmc_hash_u64((uintptr_t)array->store, (uint64_t)zarr->dtype << 32 | zarr->rank);
+    hash = dmc_hash_bytes(zarr->chunk_shape, zarr->rank * sizeof *zarr->chunk_shape, hash);
+    for (uint32_t i = 0; i < zarr->codecs.count; i++)
+        hash = dmc_hash_bytes(zarr->codecs.list[i].name, strlen(zarr->codecs.list[i].name), hash);
+    return hash;
+}
+
+/* Codecs hardly make longer what they cannot make shorter. */
+static uint64_t chunk_bytes_max(const struct dmc_zarr_array *zarr)
+{
+    uint64_t bytes = zarr->chunk_elements * zarr->item_bytes;
+    return bytes + bytes / 128 + 64;
+}
+
+/* A chunk of this kind as it is stored, with some room: too little costs a request that could be saved, too much costs nothing
+ * on the way, since no more comes than there is. */
+static uint64_t chunk_bytes_guess(const struct dmc_array *array, const struct dmc_chunk_sizes *sizes)
+{
+    uint64_t kind = kind_of(array), place = kind % DMC_CHUNK_SIZES, most = chunk_bytes_max(array->zarr);
+    if (array->chain->raw || sizes->kinds[place] != kind)
+        return most;
+    return dmc_min_u64(most, sizes->bytes[place] + sizes->bytes[place] / 8 + 64);
+}
+
+static void learn_chunk_bytes(const struct dmc_fetch *fetch, struct dmc_chunk_sizes *sizes)
+{
+    uint64_t object_bytes = fetch->request.object_bytes;
+    if (fetch->array->chain->raw || object_bytes == UINT64_MAX || object_bytes < fetch->want_bytes)
+        return;
+    uint64_t kind = kind_of(fetch->array), *known = &sizes->bytes[kind % DMC_CHUNK_SIZES];
+    uint64_t bytes = dmc_ceil_div(object_bytes - fetch->want_bytes, fetch->inside_count);
+    if (sizes->kinds[kind % DMC_CHUNK_SIZES] != kind || bytes > *known)
+        *known = bytes;
+    else
+        *known -= (*known - bytes) / 8; /* a long one is soon forgotten where they got shorter */
+    sizes->kinds[kind % DMC_CHUNK_SIZES] = kind;
+}
+
+/* How much more than its index is worth asking for. Only if the sample needs nearly all of it: what it does not need may cost
+ * no more than the request that is saved, by the same measure as gaps between chunks. */
+static uint64_t ahead_bytes(const struct dmc_array *array, const struct dmc_chunk_sizes *sizes, const struct need *need)
+{
+    uint64_t chunk_bytes = chunk_bytes_guess(array, sizes), bytes, unwanted_bytes;
+    if ((double)need->touched_count < 0.8 * (double)need->inside_count ||
+        !dmc_mul_u64(need->inside_count, chunk_bytes, &bytes) || bytes > array->store->ops->ahead(array->store))
+        return 0;
+    /* Of chunks that are stored as they are, only what is wanted would be read. */
+    if (array->chain->raw)
+        unwanted_bytes = need->unwanted_elements * array->zarr->item_bytes;
+    else
+        unwanted_bytes = (need->inside_count - need->touched_count) * chunk_bytes;
+    return unwanted_bytes <= dmc_store_hint_of(array->store).coalesce_gap_bytes ? bytes : 0;
+}
+
+enum dmc_fetch_step dmc_shard_index_begin(struct dmc_fetch *fetch, const struct dmc_fetch_env *env, const uint64_t *coordinates,
+                                          const struct damacy_interval *aabb)
 {
     const struct dmc_array *array = fetch->array;
     fetch->uri = array->uri;
@@ -59,8 +145,14 @@ enum dmc_fetch_step dmc_shard_index_begin(struct dmc_fetch *fetch, const uint64_
     memcpy(fetch->key, array->prefix, array->prefix_bytes);
     fetch->key[array->prefix_bytes] = '/';
     dmc_zarr_chunk_key(array->zarr, coordinates, fetch->key + array->prefix_bytes + 1, DMC_ZARR_KEY_BYTES_MAX);
-    return dmc_fetch_ask(fetch, NULL, array->zarr->index_at_start ? DMC_RANGE_SPAN : DMC_RANGE_SUFFIX, 0,
-                         dmc_shard_index_bytes(array->zarr, dmc_zarr_shard_chunks(array->zarr, coordinates)));
+    dmc_fetch_ask(fetch, NULL, array->zarr->index_at_start ? DMC_RANGE_SPAN : DMC_RANGE_SUFFIX, 0,
+                  dmc_shard_index_bytes(array->zarr, dmc_zarr_shard_chunks(array->zarr, coordinates)));
+    if (array->store->ops->ahead) {
+        struct need need = need_of(array->zarr, coordinates, aabb);
+        fetch->inside_count = need.inside_count;
+        fetch->request.ahead_bytes = ahead_bytes(array, env->chunk_sizes, &need);
+    }
+    return DMC_FETCH_START;
 }
 
 /* Where the index is in the object, as far as that is known. */
@@ -87,7 +179,7 @@ static struct dmc_shard_index *make_index(const struct dmc_fetch *fetch, uint64_
     return index;
 }
 
-static enum dmc_fetch_step decode(struct dmc_fetch *fetch, bool absent)
+static enum dmc_fetch_step decode(struct dmc_fetch *fetch, const struct dmc_fetch_env *env, bool absent)
 {
     const struct dmc_zarr_array *zarr = fetch->array->zarr;
     uint64_t count = absent ? 0 : fetch->want_bytes / sizeof(struct dmc_shard_entry), begin, end; /* beside a checksum of 4 */
@@ -103,6 +195,8 @@ static enum dmc_fetch_step decode(struct dmc_fetch *fetch, bool absent)
         dmc_free(index);
         return dmc_fetch_fail(fetch, begin, end);
     }
+    if (!absent && fetch->array->store->ops->ahead)
+        learn_chunk_bytes(fetch, env->chunk_sizes);
     dmc_prefetch_cache_finish(fetch->cache, fetch->entry, index,
                               dmc_prefetch_cache_held(fetch->entry->key_bytes, value_bytes(count)));
     return DMC_FETCH_ENDED;
@@ -124,13 +218,13 @@ static enum dmc_fetch_step fail_truncated(struct dmc_fetch *fetch)
     return dmc_fetch_fail(fetch, 0, there < fetch->want_bytes ? there : 0);
 }
 
-enum dmc_fetch_step dmc_shard_index_next(struct dmc_fetch *fetch)
+enum dmc_fetch_step dmc_shard_index_next(struct dmc_fetch *fetch, const struct dmc_fetch_env *env)
 {
     switch (fetch->request.outcome) {
     case DMC_OUTCOME_OK:
-        return decode(fetch, false);
+        return decode(fetch, env, false);
     case DMC_OUTCOME_ABSENT:
-        return decode(fetch, true);
+        return decode(fetch, env, true);
     case DMC_OUTCOME_TRUNCATED:
         return fail_truncated(fetch);
     case DMC_OUTCOME_TOO_LONG: /* only of WHOLE */

@@ -62,28 +62,27 @@ static struct curl_slist *link_headers(struct dmc_net_headers *headers)
 
 static void seek(struct dmc_attempt *attempt, uint64_t position)
 {
-    const struct dmc_request *request = attempt->transfer->request;
+    const struct dmc_transfer *transfer = attempt->transfer;
     attempt->position = position;
     attempt->part = 0;
-    while (attempt->part < request->part_count && position >= request->parts[attempt->part].iov_len)
-        position -= request->parts[attempt->part++].iov_len;
+    while (attempt->part < transfer->part_count && position >= transfer->parts[attempt->part].iov_len)
+        position -= transfer->parts[attempt->part++].iov_len;
     attempt->part_offset = position;
 }
 
 static void store_bytes(struct dmc_attempt *attempt, const char *from, uint64_t bytes)
 {
     struct dmc_transfer *transfer = attempt->transfer;
-    const struct dmc_request *request = transfer->request;
     attempt->position += bytes;
     while (bytes > 0) {
-        assert(attempt->part < request->part_count);
-        const struct iovec *part = &request->parts[attempt->part];
+        assert(attempt->part < transfer->part_count);
+        const struct iovec *part = &transfer->parts[attempt->part];
         uint64_t count = dmc_min_u64(bytes, part->iov_len - attempt->part_offset);
         memcpy((char *)part->iov_base + attempt->part_offset, from, count);
         from += count;
         bytes -= count;
         attempt->part_offset += count;
-        while (attempt->part < request->part_count && attempt->part_offset == request->parts[attempt->part].iov_len) {
+        while (attempt->part < transfer->part_count && attempt->part_offset == transfer->parts[attempt->part].iov_len) {
             attempt->part++;
             attempt->part_offset = 0;
         }
@@ -133,21 +132,26 @@ static bool same_version(struct dmc_net_engine *engine, struct dmc_transfer *tra
     return true;
 }
 
-/* The range ends where the object does. */
+/* The range ends where the object does. Of what was to come along nothing is missed. */
 static void cut_at_end(struct dmc_transfer *transfer, uint64_t object_bytes)
 {
     uint64_t there = object_bytes > transfer->absolute ? object_bytes - transfer->absolute : 0;
     if (there < transfer->length) {
         transfer->length = there;
-        transfer->truncated = true;
+        transfer->truncated = there < transfer->own_bytes;
     }
 }
 
-/* A suffix: now it is known where it begins. false: the object is shorter. */
+/* A suffix: now it is known where it begins. false: the object is shorter. Before this no byte of the range was stored, so less
+ * may come along than there is room for. */
 static bool place_suffix(struct dmc_transfer *transfer, uint64_t object_bytes)
 {
-    if (object_bytes < transfer->capacity)
+    if (object_bytes < transfer->own_bytes)
         return false;
+    if (object_bytes < transfer->capacity) {
+        transfer->ahead_parts[0].iov_len = object_bytes - transfer->own_bytes;
+        transfer->capacity = transfer->length = object_bytes;
+    }
     transfer->absolute = object_bytes - transfer->capacity;
     return true;
 }
@@ -185,6 +189,8 @@ static enum dmc_verdict judge_whole(struct dmc_net_engine *engine, struct dmc_at
     uint64_t limit = transfer->settings->whole_object_bytes_max;
     if (size == DMC_HTTP_UNKNOWN ? transfer->absolute + transfer->length > limit
                                  : dmc_min_u64(size, transfer->absolute + transfer->length) > limit) {
+        if (transfer->ahead && transfer->kind == DMC_RANGE_SPAN)
+            return DMC_VERDICT_ALONE;
         refuse(transfer, DMC_VERDICT_FAILED,
                "the server ignores byte ranges, and %llu bytes of the object are more than whole_object_bytes_max (%llu)",
                (unsigned long long)dmc_min_u64(size, transfer->absolute + transfer->length), (unsigned long long)limit);
@@ -211,7 +217,9 @@ static enum dmc_verdict judge_part(struct dmc_net_engine *engine, struct dmc_att
     if (!same_version(engine, transfer, response, object_bytes))
         return changed(transfer);
     if (transfer->kind == DMC_RANGE_SUFFIX && transfer->absolute == UINT64_MAX) {
-        if (object_bytes == UINT64_MAX && response->range_end - response->range_begin == transfer->capacity)
+        uint64_t sent = response->range_end - response->range_begin;
+        bool all = transfer->ahead && response->range_begin == 0 && sent >= transfer->own_bytes;
+        if (object_bytes == UINT64_MAX && (sent == transfer->capacity || all))
             object_bytes = transfer->object_bytes = response->range_end; /* "*": a suffix ends where the object does */
         if (object_bytes == UINT64_MAX)
             return refuse(transfer, DMC_VERDICT_BROKEN,
@@ -247,7 +255,10 @@ static enum dmc_verdict judge_unsatisfied(struct dmc_net_engine *engine, struct 
     struct dmc_transfer *transfer = attempt->transfer;
     uint64_t object_bytes = attempt->response.unsatisfied ? attempt->response.object_bytes : UINT64_MAX;
     (void)engine;
-    if (transfer->kind == DMC_RANGE_SUFFIX && transfer->absolute == UINT64_MAX) { /* only nothing has no last byte */
+    if (transfer->kind == DMC_RANGE_SUFFIX && transfer->absolute == UINT64_MAX) {
+        if (transfer->ahead) /* some know no suffix that is longer than the object */
+            return DMC_VERDICT_ALONE;
+        /* only nothing has no last byte */
         transfer->object_bytes = 0;
         return DMC_VERDICT_TRUNCATED;
     }

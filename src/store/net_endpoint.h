@@ -62,6 +62,7 @@ struct dmc_net_endpoint {
     _Atomic uint64_t shared, shared_bytes;  /* requests that another one's transfer answered, and the bytes that they got */
     _Atomic uint64_t first_byte_ns, mib_ns; /* medians */
     _Atomic uint32_t limit;
+    _Atomic bool ahead_refused; /* it gives an index by itself, but not more of the object with it */
 };
 
 void dmc_net_endpoint_init(struct dmc_net_endpoint *endpoint, uint32_t concurrency_max, double hedge_share);

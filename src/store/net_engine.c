@@ -29,6 +29,8 @@
  */
 #define HOLD_BYTES_MIN (1ull << 20)
 #define HOLD_BYTES_MAX (16ull << 20)
+/* No body that came along takes more of their memory than that part: it is there for many. */
+#define AHEAD_PART 8u
 
 /* --- timers: a heap by due_ns --- */
 
@@ -216,7 +218,9 @@ void dmc_net_expect(struct dmc_store *store, const char *key, uint64_t key_hash,
     const struct dmc_net_store *net = (const struct dmc_net_store *)store;
     if (!key_hash)
         key_hash = dmc_hash_bytes(key, strlen(key), 0);
-    dmc_hold_expect(net->engine->hold, dmc_hash_u64(key_hash, net->seed), offset, offset + bytes);
+    uint64_t object_hash = dmc_hash_u64(key_hash, net->seed);
+    dmc_hold_expect(net->engine->hold, object_hash, offset, offset + bytes);
+    dmc_ahead_expect(net->engine->ahead, object_hash, offset, offset + bytes);
 }
 
 /* The request is pending with us, or just came back: the lock tells, since completion clears shared_request under it. */
@@ -243,6 +247,10 @@ void dmc_engine_complete(struct dmc_net_engine *engine, struct dmc_transfer *tra
     struct dmc_request *request = transfer->request;
     dmc_engine_timer_off(engine, transfer);
     transfer->request = NULL;
+    if (transfer->ahead) {
+        dmc_ahead_drop(engine->ahead, transfer->ahead);
+        transfer->ahead = NULL;
+    }
     dmc_mutex_lock(&engine->lock);
     transfer->shared_request = NULL;
     request->store_data = NULL;
@@ -548,6 +556,7 @@ void dmc_net_engine_free(struct dmc_net_engine *engine)
     dmc_free(engine->shared_heap);
     dmc_free(engine->heap);
     dmc_hold_destroy(engine->hold);
+    dmc_ahead_destroy(engine->ahead);
     dmc_pages_unmap(engine->versions, engine->version_sets * sizeof *engine->versions);
     if (engine->epoll_fd >= 0)
         close(engine->epoll_fd);
@@ -557,7 +566,7 @@ void dmc_net_engine_free(struct dmc_net_engine *engine)
     dmc_free(engine);
 }
 
-/* Share the memory out: a sixteenth for the versions of objects, another for bodies that are kept for a while where that is
+/* Share the memory out: a sixteenth for the versions of objects, two more for bodies that are kept for a while where that is
  * worth it, the rest for what is under way. */
 static void divide(struct dmc_net_engine *engine, uint64_t memory_bytes)
 {
@@ -567,7 +576,8 @@ static void divide(struct dmc_net_engine *engine, uint64_t memory_bytes)
         engine->version_sets *= 2;
     uint64_t versions_bytes = engine->version_sets * sizeof *engine->versions;
     engine->hold_bytes = memory_bytes / 16 >= HOLD_BYTES_MIN ? dmc_min_u64(memory_bytes / 16, HOLD_BYTES_MAX) : 0;
-    uint64_t hold_bytes = engine->hold_bytes ? engine->hold_bytes + dmc_hold_table_bytes() : 0;
+    engine->ahead_bytes_max = engine->hold_bytes;
+    uint64_t hold_bytes = engine->hold_bytes ? engine->hold_bytes + dmc_hold_table_bytes() + engine->ahead_bytes_max : 0;
     uint64_t attempts = (memory_bytes - dmc_min_u64(memory_bytes, versions_bytes + hold_bytes)) / ATTEMPT_BYTES;
     engine->attempts_max = (uint32_t)dmc_max_u64(ATTEMPTS_MIN, dmc_min_u64(attempts, ATTEMPTS_MAX));
 }
@@ -596,7 +606,9 @@ enum damacy_status dmc_net_engine_create(const struct dmc_curl *curl, uint64_t m
     engine->versions =
         dmc_pages_map(engine->version_sets * sizeof *engine->versions); /* pages are touched as objects are seen */
     engine->hold = engine->hold_bytes ? dmc_hold_create(engine->hold_bytes) : NULL;
-    if (!engine->versions || (engine->hold_bytes && !engine->hold) || !make_multi(engine)) {
+    engine->ahead = engine->ahead_bytes_max ? dmc_ahead_create(engine->ahead_bytes_max) : NULL;
+    if (!engine->versions || (engine->hold_bytes && !engine->hold) || (engine->ahead_bytes_max && !engine->ahead) ||
+        !make_multi(engine)) {
         dmc_net_engine_free(engine);
         return dmc_error_set(error, DAMACY_OOM, "config", "no memory for the network engine");
     }
@@ -695,6 +707,25 @@ void dmc_net_hint(struct dmc_store *store, struct dmc_store_hint *hint)
     hint->coalesce_gap_bytes = dmc_max_u64(GAP_MIN, dmc_min_u64((uint64_t)alone / (limit ? limit : 1), GAP_MAX));
     /* A request that takes as long to come as to begin uses half of what a connection can do; four times that is nearly all. */
     hint->coalesce_read_bytes_max = dmc_max_u64(READ_MIN, dmc_min_u64(4 * (uint64_t)alone, READ_MAX));
+}
+
+/* With an index, so much as comes in the time of a first byte: then even a reader who would have asked for all of it at once
+ * over many connections has waited no longer, and one request was saved. AHEAD_MIN is what takes no longer than the work for a
+ * request; before the rate is known, that is what is believed. */
+#define AHEAD_MIN (64u << 10)
+
+uint64_t dmc_net_ahead(struct dmc_store *store)
+{
+    const struct dmc_net_store *net = (const struct dmc_net_store *)store;
+    const struct dmc_net_endpoint *endpoint = net->endpoint;
+    uint64_t first_ns = atomic_load_explicit(&endpoint->first_byte_ns, memory_order_relaxed);
+    uint64_t mib_ns = atomic_load_explicit(&endpoint->mib_ns, memory_order_relaxed);
+    uint64_t most = dmc_min_u64(net->settings->index_ahead_bytes_max, net->engine->ahead_bytes_max / AHEAD_PART);
+    if (most == 0 || first_ns == 0 || atomic_load_explicit(&endpoint->ahead_refused, memory_order_relaxed))
+        return 0;
+    double alone = mib_ns ? (double)first_ns * 1048576.0 / (double)mib_ns : 0;
+    uint64_t bytes = alone < (double)most ? dmc_max_u64((uint64_t)alone, AHEAD_MIN) : most;
+    return dmc_min_u64(dmc_min_u64(bytes, most), dmc_ahead_room(net->engine->ahead));
 }
 
 /* --- a fetch that waits --- */

@@ -8,6 +8,8 @@
  * A request whose range lies inside one under way takes its bytes from there (net_share.c), and what is expected to be asked
  * for when it arrives for another one is kept until then (net_hold.c).
  *
+ * Chunks of a small shard may come along with its index, and are kept until they are asked for (net_ahead.c).
+ *
  * An endpoint is a scheme, host and port. Each has two lanes, metadata and bulk, so that metadata never queue behind chunks;
  * how many transfers a lane has under way adapts to how the endpoint bears it. Bodies go straight into the parts of the
  * request. A retry asks for the bytes that are still missing, and so does a hedge.
@@ -38,6 +40,7 @@ struct dmc_net_settings {
     uint32_t retries_max;            /* in a row without a byte of progress */
     uint32_t concurrency_max;        /* of bulk transfers with one endpoint */
     double hedge_share;              /* most hedges, as a share of all requests; 0: none */
+    uint64_t index_ahead_bytes_max;  /* of chunks that may come along with the index of their shard; 0: none */
     uint64_t whole_object_bytes_max; /* of an object that a server without ranges may send whole, for the sake of a part */
     bool missing_is_403;             /* the store hides absence behind 403 */
     bool check_versions;             /* an object that changes while it is in use is an error */
@@ -117,6 +120,7 @@ enum damacy_status dmc_net_engine_endpoint(struct dmc_net_engine *engine, const 
 enum dmc_start dmc_net_start(struct dmc_store *store, struct dmc_io *io, struct dmc_request *request);
 void dmc_net_cancel(struct dmc_store *store, struct dmc_io *io, struct dmc_request *request);
 void dmc_net_expect(struct dmc_store *store, const char *key, uint64_t key_hash, uint64_t offset, uint64_t bytes);
+uint64_t dmc_net_ahead(struct dmc_store *store);
 void dmc_net_hint(struct dmc_store *store, struct dmc_store_hint *hint);
 
 /* Fetch a small object whole, with a query; blocks. ABSENT and the rest as for a request. */

@@ -29,6 +29,7 @@ enum dmc_verdict {
     DMC_VERDICT_ABSENT,
     DMC_VERDICT_TRUNCATED,
     DMC_VERDICT_TOO_LONG,
+    DMC_VERDICT_ALONE,    /* what was to come along with the range is too much for the server: ask for the range alone */
     DMC_VERDICT_ASK_SIZE, /* the range lies behind the end, and the server did not say where that is */
     DMC_VERDICT_REDIRECT,
     DMC_VERDICT_STATUS, /* a status that the service explains */
@@ -86,17 +87,23 @@ struct dmc_transfer {
     uint64_t due_ns;
     struct dmc_attempt *attempts[DMC_NET_ATTEMPTS]; /* behind the first, hedges */
     enum dmc_range_kind kind;
-    uint64_t capacity; /* of the parts */
-    uint64_t length;   /* of the range; WHOLE: UINT64_MAX until known */
-    uint64_t absolute; /* where the range begins in the object; UINT64_MAX: a suffix of an object of unknown size */
-    uint64_t covered;  /* so much of the range, from its beginning, is there */
+    struct iovec *parts; /* the request's, or ahead_parts */
+    uint32_t part_count;
+    uint64_t own_bytes; /* of the request's parts */
+    uint64_t capacity;  /* of the parts */
+    uint64_t length;    /* of the range; WHOLE: UINT64_MAX until known */
+    uint64_t absolute;  /* where the range begins in the object; UINT64_MAX: a suffix of an object of unknown size */
+    uint64_t covered;   /* so much of the range, from its beginning, is there */
     uint64_t object_bytes;
     uint64_t version_tag;
     uint64_t object_hash; /* for the table of versions */
     char etag[160];
-    bool truncated; /* the object ends inside the range: length was cut */
-    bool too_long;  /* WHOLE without a known size: being counted */
-    bool ask_size;  /* only the size is wanted */
+    bool truncated;               /* the object ends inside the range: length was cut */
+    bool too_long;                /* WHOLE without a known size: being counted */
+    bool ask_size;                /* only the size is wanted */
+    struct dmc_ahead_body *ahead; /* where what comes along goes; NULL: nothing does */
+    struct iovec ahead_parts[2];
+    bool ahead_refused; /* the server was asked for more than the range, and refused */
     bool lane_was_full;
     uint32_t hedges_left;                             /* so many more attempts may go out beside those that run */
     uint64_t hedge_after_ns;                          /* not before: there was no room for one, or no allowance */
@@ -124,6 +131,8 @@ struct dmc_net_engine {
     uint32_t version_sets; /* a power of two */
     uint64_t hold_bytes;   /* of bodies; 0: none are kept */
     struct dmc_net_hold *hold;
+    uint64_t ahead_bytes_max; /* of what comes along with an index; 0: none is kept */
+    struct dmc_net_ahead *ahead;
     uint64_t fork_generation;
     int epoll_fd, wake_fd;
     pthread_t thread;
@@ -202,6 +211,26 @@ void dmc_hold_expect(struct dmc_net_hold *hold, uint64_t object_hash, uint64_t b
 bool dmc_hold_take(struct dmc_net_hold *hold, struct dmc_transfer *transfer);
 /* Those `bytes` from the beginning of its range are there: keep what else is expected of them. */
 void dmc_hold_offer(struct dmc_net_hold *hold, const struct dmc_transfer *transfer, uint64_t bytes);
+
+/* --- net_ahead.c: see there --- */
+struct dmc_net_ahead;
+struct dmc_ahead_body;
+/* NULL: no memory. */
+struct dmc_net_ahead *dmc_ahead_create(uint64_t bytes_max);
+void dmc_ahead_destroy(struct dmc_net_ahead *ahead); /* NULL allowed, here and below: keeps nothing */
+/* How many bytes could be kept now. Called once for each index that might bring more. Any thread. */
+uint64_t dmc_ahead_room(struct dmc_net_ahead *ahead);
+/* Room for so many bytes; NULL: there is none. Until it is kept or dropped it is the caller's. */
+struct dmc_ahead_body *dmc_ahead_reserve(struct dmc_net_ahead *ahead, const char *key, uint64_t object_hash, uint64_t bytes);
+unsigned char *dmc_ahead_bytes(const struct dmc_ahead_body *body);
+/* The first `bytes` of the room hold the object from `begin` on. */
+void dmc_ahead_keep(struct dmc_net_ahead *ahead, struct dmc_ahead_body *body, uint64_t begin, uint64_t bytes, uint64_t tag,
+                    uint64_t object_bytes);
+void dmc_ahead_drop(struct dmc_net_ahead *ahead, struct dmc_ahead_body *body);
+/* The range will be asked for. Any thread. */
+void dmc_ahead_expect(struct dmc_net_ahead *ahead, uint64_t object_hash, uint64_t begin, uint64_t end);
+/* true: the transfer's bytes, tag and size were here. */
+bool dmc_ahead_take(struct dmc_net_ahead *ahead, struct dmc_transfer *transfer);
 
 /* --- net_attempt.c --- */
 /* NULL: no memory. */

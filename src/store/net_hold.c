@@ -170,7 +170,7 @@ void dmc_hold_offer(struct dmc_net_hold *hold, const struct dmc_transfer *transf
             uint64_t place = make_room_locked(hold, key_bytes + body_bytes);
             memcpy(hold->memory + place, key, key_bytes);
             struct iovec body = {hold->memory + place + key_bytes, body_bytes};
-            dmc_share_copy_parts(transfer->request->parts, expected->begin - begin, &body, body_bytes);
+            dmc_share_copy_parts(transfer->parts, expected->begin - begin, &body, body_bytes);
             expected->held = hold->shared_held_end++;
             hold->shared_held[expected->held % HELD_MAX] = (struct held){.place = place,
                                                                          .bytes = key_bytes + body_bytes,
@@ -205,7 +205,7 @@ bool dmc_hold_take(struct dmc_net_hold *hold, struct dmc_transfer *transfer)
         taken = strcmp((const char *)memory, transfer->request->key) == 0;
         struct iovec body = {hold->memory + held->place + held->key_bytes, transfer->capacity};
         if (taken) {
-            dmc_share_copy_parts(&body, 0, transfer->request->parts, transfer->capacity);
+            dmc_share_copy_parts(&body, 0, transfer->parts, transfer->capacity);
             transfer->version_tag = held->tag;
             transfer->object_bytes = held->object_bytes;
         }

@@ -129,6 +129,6 @@ uint64_t dmc_share_copy(const struct dmc_transfer *leader, uint64_t bytes_read, 
 {
     uint64_t skip = follower->absolute - leader->absolute;
     uint64_t bytes = bytes_read > skip ? dmc_min_u64(bytes_read - skip, follower->capacity) : 0;
-    dmc_share_copy_parts(leader->request->parts, skip, follower->request->parts, bytes);
+    dmc_share_copy_parts(leader->parts, skip, follower->parts, bytes);
     return bytes;
 }

@@ -134,6 +134,7 @@ static const struct dmc_store_ops http_ops = {.scheme = "http",
                                               .start = dmc_net_start,
                                               .cancel = dmc_net_cancel,
                                               .expect = dmc_net_expect,
+                                              .ahead = dmc_net_ahead,
                                               .hint = dmc_net_hint,
                                               .destroy = http_destroy};
 

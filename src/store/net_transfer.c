@@ -104,7 +104,11 @@ void dmc_transfer_begin(struct dmc_net_engine *engine, struct dmc_transfer *tran
     transfer->lane = request->metadata ? DMC_NET_METADATA : DMC_NET_BULK;
     memset(transfer->attempts, 0, sizeof transfer->attempts);
     transfer->kind = request->kind;
-    transfer->capacity = dmc_request_capacity(request);
+    transfer->parts = request->parts;
+    transfer->part_count = request->part_count;
+    transfer->own_bytes = transfer->capacity = dmc_request_capacity(request);
+    transfer->ahead = NULL;
+    transfer->ahead_refused = false;
     transfer->length = request->kind == DMC_RANGE_WHOLE ? UINT64_MAX : transfer->capacity;
     transfer->absolute = request->kind == DMC_RANGE_SPAN ? request->offset : request->kind == DMC_RANGE_WHOLE ? 0 : UINT64_MAX;
     transfer->covered = 0;
@@ -204,11 +208,60 @@ static void end_followers(struct dmc_net_engine *engine, struct dmc_transfer *tr
     }
 }
 
+/* Let more of the object come along with an index, if there is room for it. It lies in front of a suffix, and behind a span. */
+static void begin_ahead(struct dmc_net_engine *engine, struct dmc_transfer *transfer)
+{
+    const struct dmc_request *request = transfer->request;
+    uint64_t bytes = request->ahead_bytes;
+    if (bytes == 0 || bytes > transfer->settings->index_ahead_bytes_max || transfer->part_count != 1 ||
+        transfer->kind == DMC_RANGE_WHOLE || transfer->lane != DMC_NET_METADATA || transfer->ask_size)
+        return;
+    transfer->ahead = dmc_ahead_reserve(engine->ahead, request->key, transfer->object_hash, bytes);
+    if (!transfer->ahead)
+        return;
+    bool suffix = transfer->kind == DMC_RANGE_SUFFIX;
+    transfer->ahead_parts[!suffix] = (struct iovec){dmc_ahead_bytes(transfer->ahead), bytes};
+    transfer->ahead_parts[suffix] = transfer->parts[0];
+    transfer->parts = transfer->ahead_parts;
+    transfer->part_count = 2;
+    transfer->capacity = transfer->length = transfer->own_bytes + bytes;
+}
+
+/* Go on with the request's own range. */
+static void leave_ahead(struct dmc_net_engine *engine, struct dmc_transfer *transfer)
+{
+    dmc_ahead_drop(engine->ahead, transfer->ahead);
+    transfer->ahead = NULL;
+    transfer->ahead_refused = true;
+    transfer->parts = transfer->request->parts;
+    transfer->part_count = 1;
+    transfer->capacity = transfer->own_bytes;
+    transfer->length = dmc_min_u64(transfer->length, transfer->own_bytes);
+    transfer->covered = dmc_min_u64(transfer->covered, transfer->length);
+}
+
+/* The index is there, and so is what came along. */
+static void keep_ahead(struct dmc_net_engine *engine, struct dmc_transfer *transfer)
+{
+    bool suffix = transfer->kind == DMC_RANGE_SUFFIX;
+    uint64_t bytes = transfer->covered - transfer->own_bytes;
+    dmc_net_count(&transfer->endpoint->bytes_asked, bytes);
+    dmc_ahead_keep(engine->ahead, transfer->ahead, suffix ? transfer->absolute : transfer->absolute + transfer->own_bytes,
+                   bytes, transfer->version_tag, transfer->object_bytes);
+    transfer->ahead = NULL;
+}
+
 static void end(struct dmc_net_engine *engine, struct dmc_transfer *transfer, enum dmc_outcome outcome, uint64_t bytes_read)
 {
     struct dmc_net_endpoint *endpoint = transfer->endpoint;
     uint64_t now_ns = dmc_clock_ns();
     stop_running(engine, transfer);
+    if (transfer->ahead && outcome == DMC_OUTCOME_OK) {
+        keep_ahead(engine, transfer);
+        bytes_read = transfer->own_bytes;
+    } else if (transfer->ahead_refused && outcome == DMC_OUTCOME_OK) {
+        atomic_store_explicit(&endpoint->ahead_refused, true, memory_order_relaxed);
+    }
     dmc_share_close(engine, transfer);
     end_followers(engine, transfer, outcome, bytes_read); /* before its own parts are the caller's again */
     if (outcome == DMC_OUTCOME_OK)
@@ -222,7 +275,7 @@ static void end(struct dmc_net_engine *engine, struct dmc_transfer *transfer, en
 /* It came for another one shortly before. Bytes of a version that has passed meanwhile are not delivered: asking finds out. */
 static bool end_held(struct dmc_net_engine *engine, struct dmc_transfer *transfer)
 {
-    if (!dmc_hold_take(engine->hold, transfer))
+    if (!dmc_hold_take(engine->hold, transfer) && !dmc_ahead_take(engine->ahead, transfer))
         return false;
     if (transfer->settings->check_versions && !dmc_engine_version(engine, transfer->object_hash, transfer->version_tag)) {
         transfer->version_tag = 0;
@@ -246,7 +299,8 @@ void dmc_transfer_enter(struct dmc_net_engine *engine, struct dmc_transfer *tran
     }
     dmc_net_endpoint_request(transfer->endpoint);
     if (!transfer->ask_size && transfer->kind != DMC_RANGE_WHOLE)
-        dmc_net_count(&transfer->endpoint->bytes_asked, transfer->capacity);
+        dmc_net_count(&transfer->endpoint->bytes_asked, transfer->own_bytes);
+    begin_ahead(engine, transfer);
     dmc_transfer_queue(engine, transfer);
 }
 
@@ -651,7 +705,7 @@ static void body_over(struct dmc_net_engine *engine, struct dmc_transfer *transf
         /* The end of the body is the end of the object, and nobody had said before where that would be. */
         transfer->object_bytes = attempt->body_bytes;
         transfer->length = attempt->position;
-        transfer->truncated = transfer->kind != DMC_RANGE_WHOLE;
+        transfer->truncated = transfer->kind != DMC_RANGE_WHOLE && transfer->length < transfer->own_bytes;
     }
     if (transfer->covered >= transfer->length) {
         uint64_t now_ns = dmc_clock_ns();
@@ -754,6 +808,13 @@ void dmc_transfer_attempt_over(struct dmc_net_engine *engine, struct dmc_attempt
         return;
     case DMC_VERDICT_TOO_LONG:
         end(engine, transfer, DMC_OUTCOME_TOO_LONG, 0);
+        return;
+    case DMC_VERDICT_ALONE:
+        leave_ahead(engine, transfer);
+        if (transfer->covered >= transfer->length)
+            success(engine, transfer);
+        else
+            restart(engine, transfer);
         return;
     case DMC_VERDICT_ASK_SIZE:
         transfer->ask_size = true;

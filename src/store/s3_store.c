@@ -329,6 +329,7 @@ static const struct dmc_store_ops s3_ops = {.scheme = "s3",
                                             .cancel = dmc_net_cancel,
                                             .list = s3_list,
                                             .expect = dmc_net_expect,
+                                            .ahead = dmc_net_ahead,
                                             .hint = dmc_net_hint,
                                             .destroy = s3_store_destroy};
 

@@ -66,6 +66,9 @@ struct dmc_request {
     struct damacy_error *error; /* the caller's, or NULL; written only for FAILED, without uri, which the caller adds */
     bool metadata;              /* small, and something waits for it: network stores let it pass chunks */
     uint64_t
+        ahead_bytes; /* SUFFIX, SPAN, one part: so many bytes in front of the suffix, or behind the span, will be asked for
+                      * soon. Where ops->ahead allows for it they come along; what the object lacks of them is not missed */
+    uint64_t
         begin_ns; /* when the reading of what it belongs to (a batch) began, which network stores may bound; 0: no matter */
     void *user;
     /* the answer, valid once done */
@@ -171,6 +174,9 @@ struct dmc_store_ops {
     /* Someone will ask for [offset, offset + bytes) of an object soon. Any thread. What comes of it is the store's. NULL:
      * nothing. */
     void (*expect)(struct dmc_store *store, const char *key, uint64_t key_hash, uint64_t offset, uint64_t bytes);
+    /* How long `ahead_bytes` of a request may be now for one request to be quicker than two, and for what comes along to be
+     * kept until it is asked for; 0: they would be ignored. Any thread. NULL: 0. */
+    uint64_t (*ahead)(struct dmc_store *store);
     /* Any thread, at any time: networks learn. NULL: no opinion. */
     void (*hint)(struct dmc_store *store, struct dmc_store_hint *hint);
     void (*destroy)(struct dmc_store *store);
