@@ -5,6 +5,7 @@
 Parts, each a process of its own with a time limit, so that one that fails does not end the others:
 
     table      delivered GB/s of every row at batch 32, batch 128, 4 GiB of GPU memory and as f32, with the goals; cores, memory, times
+    decoders   every row of zstd and blosc with our own decoder and with nvcomp's (DAMACY_GPU_DECODER), one after the other; needs nvcomp
     placement  decode="gpu", "cpu" and "auto" for chunks of 16 KiB to 4 MiB of each codec
     cpu        the CPU backend at 1, 4 and 16 threads beside tensorstore and (--bare PROGRAM) the bare loop
     timeline   a second of one row as a Chrome trace (--trace FILE), and how busy copies, decode and assemble were
@@ -95,7 +96,7 @@ PLACED = {
     for codec in PLACED_CODECS
     for size in CHUNKS
 }
-PARTS = {"table": 240, "placement": 200, "cpu": 320, "timeline": 60, "train": 90, "scaling": 220}  # seconds at most
+PARTS = {"table": 240, "decoders": 60, "placement": 200, "cpu": 320, "timeline": 60, "train": 90, "scaling": 220}  # seconds at most
 SCALING = {
     "zstd-1m": "zstd-1m",
     "blosc-zstd-1m": "blosc-zstd-1m",
@@ -327,6 +328,66 @@ def table(options: argparse.Namespace, end: float) -> None:
         f"{times['first']:.3f} s (goal: under 1 s together); again in the same process {times['create again']:.2f} s and {times['first again']:.3f} s.",
         "",
     )
+
+
+DECODERS = ("own", "nvcomp")
+DECODED = [name for name, row in ROWS.items() if row.data.split("-")[0] in ("zstd", "blosc", "small")]
+CELL_SECONDS = 1.1  # of a cell, beside what is timed: create, the checked batches, warming up
+
+
+def decoders(options: argparse.Namespace, end: float) -> None:
+    """The two take turns cell by cell, so that what else goes on on a shared host meets both."""
+    data, batches = Data(options), (32, 128)
+    rows = chosen(options, {name: ROWS[name] for name in DECODED})
+    say(
+        f"| data | {' | '.join(f'batch {batch}: own, GB/s | nvcomp, GB/s | own / nvcomp' for batch in batches)} |",
+        f"| --- {'| --- | --- | --- ' * len(batches)}|",
+    )
+    details: list[tuple[Row, dict[str, dict[str, Any] | None]]] = []
+    for number, row in enumerate(rows):
+        cells_left = (len(rows) - number) * len(batches) * len(DECODERS)
+        samples, wanted = samples_of(data, row), as_bf16(data.expected(row, CHECKED))
+        seconds = min(options.seconds, (end - time.monotonic()) / cells_left - CELL_SECONDS)
+        if seconds < min(options.seconds, 0.2):
+            progress(f"  {row.name} and what follows: left out, no time")
+            break
+        cells = []
+        for batch in batches:
+            results: dict[str, dict[str, Any] | None] = {}
+            for decoder in DECODERS:
+                os.environ["DAMACY_GPU_DECODER"] = decoder  # looked at when a pipeline is created
+                results[decoder] = result = measured(
+                    f"{row.name} batch {batch} {decoder}",
+                    lambda b=batch: measure(row, samples, seconds, wanted, device=options.device, batch=b),
+                )
+                if result and (count := result["stages"]["gpu_retry"]["count"]):
+                    say(f"<!-- {row.name} batch {batch} {decoder}: {count} chunks given back to the CPU -->")
+            rates = [result["rate"] if result else 0.0 for result in results.values()]
+            ratio = rates[0] / rates[1] if all(rates) else 0.0
+            cells += [*(f"{rate:.1f}" if rate else "failed" for rate in rates)]
+            cells.append(f"{ratio:.2f} {'met' if ratio >= 1 else 'MISSED'}" if ratio else "-")
+            progress(f"  {row.name:20} batch {batch:3}: " + ", ".join(f"{d} {r:.1f} GB/s" for d, r in zip(DECODERS, rates)))
+            if batch == batches[0]:
+                details.append((row, results))
+        say(f"| {row.title} | {' | '.join(cells)} |")
+    os.environ.pop("DAMACY_GPU_DECODER", None)
+    say(
+        "",
+        f"At batch {batches[0]} (by the cores: their share of the decoded bytes; decode: share of the time in which the device decoded at all):",
+        "",
+        "| data | decoder | samples/s | cores | by the cores | decode | GPU memory, GiB | host memory, GiB | first batch, s | bottleneck |",
+        "| --- | --- | --- | --- | --- | --- | --- | --- | --- | --- |",
+    )
+    for row, results in details:
+        for decoder, result in results.items():
+            if result is None:
+                continue
+            cores, device = (result["stages"][stage]["GB/s"] for stage in ("decode", "gpu_decode"))
+            say(
+                f"| {row.title} | {decoder} | {result['samples']:,.0f} | {result['cores']:.1f} | {cores / max(cores + device, 1e-9):.0%} | "
+                f"{result['decoding']:.0%} | {result['gpu'] / GIB:.2f} | {result['host'] / GIB:.2f} | {result['first']:.3f} | {result['bottleneck']} |"
+            )
+    say("")
 
 
 def startup(options: argparse.Namespace, end: float) -> None:
@@ -643,6 +704,7 @@ def scaling(options: argparse.Namespace, end: float) -> None:
 
 RUN: dict[str, Callable[[argparse.Namespace, float], None]] = {
     "table": table,
+    "decoders": decoders,
     "placement": placement,
     "cpu": cpu,
     "timeline": timeline,
@@ -660,7 +722,7 @@ def sets_of(part: str, options: argparse.Namespace) -> set[str]:
         return found | ({"raw-128k"} if any(name.split("-")[1] in HAND_WRITTEN for name in found) else set())
     if part == "scaling":
         return {SCALING[name] for name in (options.scenarios.split(",") if options.scenarios else SCALING)}
-    rows = chosen(options, ROWS)
+    rows = [row for row in chosen(options, ROWS) if part != "decoders" or row.name in DECODED]
     if part in ("timeline", "train") and not options.rows:
         rows = [ROWS[name] for name in ("zstd-128k", "zstd-1m", "blosc-128k", "raw-128k")]
     found = {row.data for row in rows}

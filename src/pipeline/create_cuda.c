@@ -11,12 +11,12 @@
 
 #define MIB (1024ull * 1024)
 
-static enum damacy_status too_small(const struct damacy *pipeline, uint64_t device_limit, uint64_t batches, uint64_t pinned,
-                                    struct damacy_error *error)
+static enum damacy_status too_small(const struct damacy *pipeline, const struct dmc_cuda_nvcomp *nvcomp, uint64_t device_limit,
+                                    uint64_t batches, uint64_t pinned, struct damacy_error *error)
 {
-    struct dmc_wave_limits limits;
-    uint32_t count;
-    dmc_cuda_choose_waves(UINT64_MAX, UINT64_MAX, &count, &limits);
+    struct dmc_wave_limits limits = {0};
+    uint32_t count = 0;
+    dmc_cuda_choose_waves(UINT64_MAX, UINT64_MAX, nvcomp, &count, &limits);
     uint64_t best_device = batches + count * dmc_wave_device_bytes(&limits),
              best_pinned = count * dmc_wave_pinned_bytes(&limits);
     dmc_error_set(error, DAMACY_BUDGET, "config",
@@ -77,20 +77,25 @@ static enum damacy_status create_on(struct damacy *pipeline, const struct dmc_pi
         .bypass_decode = tuning->bypass_decode == 1,
         .io_uring_never = tuning->io_uring == 2,
     };
-    enum damacy_status status = create_cufile(pipeline, extras, device, reader_count, &options.cufile, error);
+    const struct dmc_cuda_nvcomp *nvcomp;
+    enum damacy_status status = dmc_cuda_choose_decoder(device, &nvcomp, error);
+    options.nvcomp = nvcomp;
+    if (status == DAMACY_OK)
+        status = create_cufile(pipeline, extras, device, reader_count, &options.cufile, error);
     if (status != DAMACY_OK)
         return status;
     uint64_t limit = device->budget.limit_bytes - dmc_budget_used(&device->budget); /* libcufile's part is set aside */
     uint64_t batches = tuning->batch_slots * pipeline->layout.batch_bytes;
     uint64_t pinned = pipeline->layout.pinned_bytes;
-    if (batches > limit || !dmc_cuda_choose_waves(limit - batches, pinned, &options.wave_count, &options.wave)) {
+    if (batches > limit || !dmc_cuda_choose_waves(limit - batches, pinned, nvcomp, &options.wave_count, &options.wave)) {
         dmc_cufile_destroy(options.cufile);
-        return too_small(pipeline, limit, batches, pinned, error);
+        return too_small(pipeline, nvcomp, limit, batches, pinned, error);
     }
     dmc_log(DMC_PIPELINE, DAMACY_LOG_INFO,
-            "CUDA device %d: %u waves of %llu decoded bytes, %llu bytes each on the device, %llu pinned", device->ordinal,
+            "CUDA device %d: %u waves of %llu decoded bytes, %llu bytes each on the device, %llu pinned%s", device->ordinal,
             options.wave_count, (unsigned long long)options.wave.decoded_bytes,
-            (unsigned long long)dmc_wave_device_bytes(&options.wave), (unsigned long long)dmc_wave_pinned_bytes(&options.wave));
+            (unsigned long long)dmc_wave_device_bytes(&options.wave), (unsigned long long)dmc_wave_pinned_bytes(&options.wave),
+            options.nvcomp ? "; zstd and lz4 by nvcomp" : "");
     struct dmc_backend_hooks hooks = {
         .user = pipeline,
         .fail = dmc_scheduler_fail,

@@ -11,6 +11,7 @@
 #include "base/trace.h"
 
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 
 /* How often the submitter looks at events while waves fly. A decode takes milliseconds; a look about a microsecond. */
@@ -460,7 +461,17 @@ static dmc_cu_result enqueue_fill(const struct dmc_cuda_engine *engine, dmc_cu_a
     return result;
 }
 
-/* Was that enough? If not, the device is lost, whether or not the submitter would see it, too. */
+/* Before a row; dmc_cuda_leave() afterwards. false: the device is lost, whether or not the submitter would see it, too. */
+static bool rows_enter(struct dmc_cuda_engine *engine)
+{
+    struct damacy_error error;
+    if (dmc_cuda_enter(engine->device, &error) == DAMACY_OK)
+        return true;
+    break_down(engine, &error);
+    return false;
+}
+
+/* Was that enough? If not, the same. */
 static bool rows_done(struct dmc_cuda_engine *engine, const char *call, dmc_cu_result result)
 {
     struct damacy_error error;
@@ -485,11 +496,10 @@ static bool cuda_row_fill(struct dmc_backend *backend, void *target, uint64_t el
         item_bytes *= 2;
         elements /= 2;
     }
-    dmc_cu_result result = driver->context_push(engine->device->context);
-    if (result != DMC_CU_SUCCESS)
-        return rows_done(engine, "cuCtxPushCurrent", result);
+    if (!rows_enter(engine))
+        return false;
     dmc_mutex_lock(&engine->rows_lock);
-    result = enqueue_fill(engine, (dmc_cu_address)(uintptr_t)target, elements, item_bytes, bits);
+    dmc_cu_result result = enqueue_fill(engine, (dmc_cu_address)(uintptr_t)target, elements, item_bytes, bits);
     if (result == DMC_CU_SUCCESS)
         result = driver->stream_synchronize(engine->rows);
     dmc_mutex_unlock(&engine->rows_lock);
@@ -501,11 +511,11 @@ static bool cuda_row_move(struct dmc_backend *backend, void *to, const void *fro
 {
     struct dmc_cuda_engine *engine = engine_of(backend);
     const struct dmc_cuda_driver *driver = engine->device->driver;
-    dmc_cu_result result = driver->context_push(engine->device->context);
-    if (result != DMC_CU_SUCCESS)
-        return rows_done(engine, "cuCtxPushCurrent", result);
+    if (!rows_enter(engine))
+        return false;
     dmc_mutex_lock(&engine->rows_lock);
-    result = driver->copy_on_device((dmc_cu_address)(uintptr_t)to, (dmc_cu_address)(uintptr_t)from, bytes, engine->rows);
+    dmc_cu_result result =
+        driver->copy_on_device((dmc_cu_address)(uintptr_t)to, (dmc_cu_address)(uintptr_t)from, bytes, engine->rows);
     if (result == DMC_CU_SUCCESS)
         result = driver->stream_synchronize(engine->rows);
     dmc_mutex_unlock(&engine->rows_lock);
@@ -527,26 +537,58 @@ static const struct dmc_backend_ops cuda_ops = {
 
 /* --- making --- */
 
-bool dmc_cuda_choose_waves(uint64_t device_bytes, uint64_t pinned_bytes, uint32_t *wave_count, struct dmc_wave_limits *limits)
+enum damacy_status dmc_cuda_choose_decoder(struct dmc_cuda_device *device, const struct dmc_cuda_nvcomp **nvcomp,
+                                           struct damacy_error *error)
+{
+    const char *wanted = getenv(DMC_GPU_DECODER_VARIABLE), *reason = "";
+    *nvcomp = NULL;
+    if (!wanted || !*wanted || strcmp(wanted, "own") == 0)
+        return DAMACY_OK;
+    if (strcmp(wanted, "nvcomp") != 0)
+        return dmc_error_set(error, DAMACY_INVAL, "config", "%s is \"%s\", expected own or nvcomp", DMC_GPU_DECODER_VARIABLE,
+                             wanted);
+    *nvcomp = dmc_cuda_device_nvcomp(device, &reason);
+    struct dmc_cuda_wishes wishes;
+    if (*nvcomp && dmc_cuda_nvcomp_wishes(*nvcomp, 0, &wishes))
+        return DAMACY_OK;
+    if (*nvcomp)
+        return dmc_error_set(error, DAMACY_UNSUPPORTED, "config",
+                             "%s asks for nvcomp, which does not say how much memory it wants for zstd",
+                             DMC_GPU_DECODER_VARIABLE);
+    dmc_error_set(error, DAMACY_UNSUPPORTED, "config", "%s asks for nvcomp, which is missing: %s", DMC_GPU_DECODER_VARIABLE,
+                  reason);
+    dmc_error_hint(error, "%s; or leave %s unset", DMC_NVCOMP_MEND, DMC_GPU_DECODER_VARIABLE);
+    return DAMACY_UNSUPPORTED;
+}
+
+bool dmc_cuda_choose_waves(uint64_t device_bytes, uint64_t pinned_bytes, const struct dmc_cuda_nvcomp *nvcomp,
+                           uint32_t *wave_count, struct dmc_wave_limits *limits)
 {
     const uint64_t usual_chunk = 128 * 1024, smallest = 1024 * 1024;
-    /* 4,096 usual chunks saturate the decoder on the largest device; one slot more than decode and copy need is being filled.
+    /* 4,096 usual chunks saturate our decoder on the largest device; one slot more than decode and copy need is being filled.
      */
-    for (uint64_t decoded = 4096 * usual_chunk; decoded >= smallest; decoded = decoded / 4 * 3) {
+    struct dmc_cuda_wishes wishes = {.wave_chunks = 4096, .waves = 4};
+    if (nvcomp && !dmc_cuda_nvcomp_wishes(nvcomp, 0, &wishes))
+        return false;
+    const uint32_t least = nvcomp ? 4 : 3; /* slots, where waves are not small */
+    for (uint64_t decoded = wishes.wave_chunks * usual_chunk; decoded >= smallest; decoded = decoded / 4 * 3) {
         uint32_t chunks = (uint32_t)dmc_max_u64(decoded / usual_chunk, 1);
         struct dmc_cuda_advice zstd, blosc;
+        if (nvcomp && !dmc_cuda_nvcomp_wishes(nvcomp, chunks, &wishes))
+            return false;
         dmc_cuda_advise_count(DMC_CUDA_ZSTD, usual_chunk, usual_chunk * 9 / 20, chunks, &zstd);
         dmc_cuda_advise_count(DMC_CUDA_BLOSC, usual_chunk, usual_chunk * 9 / 20, chunks, &blosc);
         *limits = (struct dmc_wave_limits){
             .stored_bytes = dmc_round_up(dmc_max_u64(decoded / 2, smallest), 4096),
             .decoded_bytes = dmc_round_up(dmc_max_u64(decoded, smallest), 4096),
-            .scratch_bytes = dmc_round_up(dmc_max_u64(zstd.scratch_bytes, blosc.scratch_bytes), 4096),
+            .scratch_bytes =
+                dmc_round_up(dmc_max_u64(dmc_max_u64(zstd.scratch_bytes, blosc.scratch_bytes), wishes.scratch_bytes), 4096),
             .table_bytes = dmc_round_up(dmc_max_u64(zstd.table_bytes, blosc.table_bytes), 4096),
             .chunk_max = (uint32_t)(decoded / (8 * 1024)) + 64,
             .piece_max = (uint32_t)(decoded / (8 * 1024)) + 1024,
         };
         limits->records_bytes = limits->piece_max * (sizeof(struct dmc_tile_piece) + 3 * sizeof(struct dmc_tile_dim));
-        for (uint32_t count = 4; count >= (decoded > 64 * usual_chunk ? 3u : 2u); count--)
+        for (uint32_t count = wishes.waves; count >= (decoded > 64 * usual_chunk ? least : 2u); count--)
             if (count * dmc_wave_device_bytes(limits) <= device_bytes &&
                 count * dmc_wave_pinned_bytes(limits) <= pinned_bytes) {
                 *wave_count = count;

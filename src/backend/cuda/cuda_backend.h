@@ -29,6 +29,7 @@ struct dmc_cuda_options {
     uint32_t wave_count;
     struct dmc_wave_limits wave;
     enum dmc_cuda_placement decode;
+    bool nvcomp; /* it decodes zstd and lz4, in place of our own decoder */
     bool verify_full;
     bool bypass_decode; /* chunks that were read are copied to the device, and their pieces get the fill value */
     bool io_uring_never;
@@ -36,9 +37,15 @@ struct dmc_cuda_options {
         *cufile; /* gpu_direct_storage; the backend's from dmc_cuda_create() on, whatever that returns; NULL: off */
 };
 
+/* Who decodes zstd and lz4 on the device: DAMACY_GPU_DECODER. *nvcomp is NULL where our own does. INVAL for another word,
+ * UNSUPPORTED with what to do if nvcomp is asked for and is not here. */
+enum damacy_status dmc_cuda_choose_decoder(struct dmc_cuda_device *device, const struct dmc_cuda_nvcomp **nvcomp,
+                                           struct damacy_error *error);
+
 /* How large waves should be within these bounds: as many and as large as gains anything, fewer and smaller where memory is
- * short. Pure. false: not even the smallest fit. */
-bool dmc_cuda_choose_waves(uint64_t device_bytes, uint64_t pinned_bytes, uint32_t *wave_count, struct dmc_wave_limits *limits);
+ * short. `nvcomp`: sized as it wants them; NULL: as our own decoder does. false: not even the smallest fit. */
+bool dmc_cuda_choose_waves(uint64_t device_bytes, uint64_t pinned_bytes, const struct dmc_cuda_nvcomp *nvcomp,
+                           uint32_t *wave_count, struct dmc_wave_limits *limits);
 
 /* OK if this build and this machine could run it; else UNSUPPORTED with the reason. */
 enum damacy_status dmc_cuda_available(struct damacy_error *error);

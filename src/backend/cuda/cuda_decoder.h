@@ -30,8 +30,8 @@ enum dmc_cuda_format {
     DMC_CUDA_LZ4,       /* one bare lz4 block */
     DMC_CUDA_COPY,      /* not compressed: target = stored */
     DMC_CUDA_LZ4_SIZED, /* the decoded size in four bytes, then one lz4 block */
-    DMC_CUDA_GZIP,      /* one member; needs launcher.inflate */
-    DMC_CUDA_ZLIB,      /* needs launcher.inflate */
+    DMC_CUDA_GZIP,      /* one member; needs launcher.foreign */
+    DMC_CUDA_ZLIB,      /* needs launcher.foreign */
 };
 
 /* The codecs whose chunks may go to the GPU, by their names in a chain; the last row's codec is NULL. Also for docs/formats.md.
@@ -39,7 +39,7 @@ enum dmc_cuda_format {
 struct dmc_cuda_codec {
     const char *codec;
     enum dmc_cuda_format format;
-    bool inflate;     /* needs launcher.inflate */
+    bool foreign;     /* needs launcher.foreign */
     const char *note; /* what of it, for people */
 };
 extern const struct dmc_cuda_codec dmc_cuda_codecs[];
@@ -78,6 +78,7 @@ struct dmc_cuda_chunk {
     uint64_t need_begin;    /* decoded bytes that must be right afterwards; the others may or may not be written */
     uint64_t need_end;
     struct dmc_cuda_planes *planes; /* NULL: undo every shuffle */
+    bool foreign;                   /* streams of zstd and lz4 are for launcher.foreign, too, as far as it can */
 };
 #define DMC_CUDA_CHUNK_BYTES_MAX (1u << 30)
 #define DMC_CUDA_STORED_PAD_BYTES 64
@@ -118,8 +119,8 @@ enum dmc_cuda_kernel {
     DMC_CUDA_KERNEL_COPY,
     DMC_CUDA_KERNEL_CHECKSUM,
     DMC_CUDA_KERNEL_UNFILTER,
-    DMC_CUDA_KERNEL_INFLATE_TELL,
-    DMC_CUDA_KERNEL_INFLATE_CHECK,
+    DMC_CUDA_KERNEL_FOREIGN_TELL,
+    DMC_CUDA_KERNEL_FOREIGN_CHECK,
     DMC_CUDA_KERNEL_COUNT
 };
 struct dmc_cuda_kernel_info {
@@ -130,9 +131,19 @@ struct dmc_cuda_kernel_info {
 };
 extern const struct dmc_cuda_kernel_info dmc_cuda_kernels[DMC_CUDA_KERNEL_COUNT];
 
-/* Raw deflate streams for a library: arrays on the device, `count` long; sources are multiples of 16, and up to 15 bytes behind
- * each may be read. Statuses are not 0 before, and must be 0 where a stream was decoded. */
-struct dmc_cuda_inflate {
+/* Streams that a library decodes are of these. */
+enum dmc_cuda_foreign_codec {
+    DMC_CUDA_FOREIGN_DEFLATE, /* raw */
+    DMC_CUDA_FOREIGN_ZSTD,    /* one frame each */
+    DMC_CUDA_FOREIGN_LZ4,     /* one block each */
+    DMC_CUDA_FOREIGN_CODECS
+};
+
+/* Streams of one codec for the library: arrays on the device, `count` long. Sources of deflate streams are multiples of 16, and
+ * up to 15 bytes behind each may be read; others are anywhere. Statuses are not 0 before, and must be 0 where a stream was
+ * decoded. */
+struct dmc_cuda_foreign {
+    enum dmc_cuda_foreign_codec codec;
     uint32_t count;
     uint64_t sources, source_bytes, capacities; /* u64 each */
     uint64_t decoded;                           /* u64, out */
@@ -151,9 +162,9 @@ struct dmc_cuda_launcher {
     /* What is put into `later` from now on starts after what is in `earlier` by now (an event recorded and waited for). May be
      * NULL: then everything goes to one stream. 0, or the driver's error. */
     int (*order)(void *context, void *earlier, void *later);
-    /* Decode deflate streams. A failure of the library is no error: their chunks then have a status. May be NULL: then so have
+    /* Decode these streams. A failure of the library is no error: their chunks then have a status. May be NULL: then so have
      * all. 0, or the driver's error. */
-    int (*inflate)(void *context, const struct dmc_cuda_inflate *inflate, void *stream);
+    int (*foreign)(void *context, const struct dmc_cuda_foreign *foreign, void *stream);
     uint32_t multiprocessors;
     uint32_t shared_bytes_block; /* most dynamic shared memory of a block (MAX_SHARED_MEMORY_PER_BLOCK_OPTIN) */
 };

@@ -10,6 +10,16 @@
 
 #define LIBRARY "libnvcomp.so.6"
 
+/* What its codecs are called, and by whom its streams are decoded if it fails. */
+static const struct {
+    const char *name, *instead;
+    int32_t backend;
+} codecs[DMC_CUDA_FOREIGN_CODECS] = {
+    [DMC_CUDA_FOREIGN_DEFLATE] = {"Deflate", "gzip and zlib chunks are decoded on the CPU", DMC_NVCOMP_BACKEND_KERNELS},
+    [DMC_CUDA_FOREIGN_ZSTD] = {"Zstd", "zstd chunks are decoded by damacy's own decoder", 0},
+    [DMC_CUDA_FOREIGN_LZ4] = {"LZ4", "lz4 chunks are decoded by damacy's own decoder", DMC_NVCOMP_BACKEND_KERNELS},
+};
+
 /* Loaded once and kept: kernels of the library may run until the process ends. */
 static struct {
     pthread_once_t once;
@@ -24,7 +34,7 @@ bool dmc_cuda_nvcomp_load_file(const char *path, struct dmc_cuda_nvcomp *table, 
     if (!library)
         return false;
     const char *missing = NULL;
-#define FIND(member, symbol, arguments)                                                                                        \
+#define FIND(type, member, symbol)                                                                                             \
     *(void **)&table->member = dlsym(library, #symbol);                                                                        \
     if (!table->member)                                                                                                        \
         missing = #symbol;
@@ -69,17 +79,17 @@ const struct dmc_cuda_nvcomp *dmc_cuda_nvcomp_load(const char **reason)
 }
 
 /* How many streams at once the memory suffices for; 0: not even for one. */
-static int streams_at_once(const struct dmc_cuda_nvcomp *nvcomp, const struct dmc_cuda_inflate *inflate,
-                           struct dmc_nvcomp_deflate_options options, void *stream, uint32_t *at_once, size_t *temp_bytes)
+static int streams_at_once(const struct dmc_cuda_nvcomp *nvcomp, const struct dmc_cuda_foreign *foreign,
+                           struct dmc_nvcomp_options options, void *stream, uint32_t *at_once, size_t *temp_bytes)
 {
-    for (uint32_t count = inflate->count; count > 0; count /= 2) {
-        uint64_t all = (uint64_t)count * inflate->target_bytes_max;
-        int status = nvcomp->deflate_temp_bytes(count, inflate->target_bytes_max, options, temp_bytes,
-                                                all < inflate->target_bytes ? all : inflate->target_bytes, stream);
+    for (uint32_t count = foreign->count; count > 0; count /= 2) {
+        uint64_t all = (uint64_t)count * foreign->target_bytes_max;
+        int status = nvcomp->temp_bytes[foreign->codec](count, foreign->target_bytes_max, options, temp_bytes,
+                                                        all < foreign->target_bytes ? all : foreign->target_bytes, stream);
         if (status != DMC_NVCOMP_SUCCESS)
             return status;
         *at_once = count;
-        if (*temp_bytes <= inflate->temp_bytes)
+        if (*temp_bytes <= foreign->temp_bytes)
             return DMC_NVCOMP_SUCCESS;
     }
     *at_once = 0;
@@ -88,32 +98,46 @@ static int streams_at_once(const struct dmc_cuda_nvcomp *nvcomp, const struct dm
 
 #define DEVICE(type, array, first) ((type)(uintptr_t)((array) + (uint64_t)(first) * sizeof(uint64_t)))
 
-bool dmc_cuda_nvcomp_inflate(const struct dmc_cuda_nvcomp *nvcomp, const struct dmc_cuda_inflate *inflate, void *stream)
+bool dmc_cuda_nvcomp_decode(const struct dmc_cuda_nvcomp *nvcomp, const struct dmc_cuda_foreign *foreign, void *stream)
 {
-    const struct dmc_nvcomp_deflate_options options = {.backend = DMC_NVCOMP_BACKEND_KERNELS};
+    const struct dmc_nvcomp_options options = {.backend = codecs[foreign->codec].backend};
     uint32_t at_once = 0;
     size_t temp_bytes = 0;
-    const char *call = "nvcompBatchedDeflateDecompressGetTempSize";
-    int status = streams_at_once(nvcomp, inflate, options, stream, &at_once, &temp_bytes);
+    const char *call = "GetTempSize";
+    int status = streams_at_once(nvcomp, foreign, options, stream, &at_once, &temp_bytes);
     if (status == DMC_NVCOMP_SUCCESS && at_once == 0) {
         dmc_log(DMC_BACKEND, DAMACY_LOG_WARN,
-                "nvcomp wants %llu bytes for a chunk of %llu, and %llu are free: gzip and zlib chunks are decoded on the CPU; "
-                "raise max_gpu_memory_bytes",
-                (unsigned long long)temp_bytes, (unsigned long long)inflate->target_bytes_max,
-                (unsigned long long)inflate->temp_bytes);
+                "nvcomp wants %llu bytes for a chunk of %llu, and %llu are free: %s; raise max_gpu_memory_bytes",
+                (unsigned long long)temp_bytes, (unsigned long long)foreign->target_bytes_max,
+                (unsigned long long)foreign->temp_bytes, codecs[foreign->codec].instead);
         return false;
     }
-    for (uint32_t first = 0; status == DMC_NVCOMP_SUCCESS && first < inflate->count; first += at_once) {
-        uint32_t left = inflate->count - first;
-        call = "nvcompBatchedDeflateDecompressAsync";
-        status = nvcomp->deflate(DEVICE(const void *const *, inflate->sources, first),
-                                 DEVICE(const size_t *, inflate->source_bytes, first),
-                                 DEVICE(const size_t *, inflate->capacities, first), DEVICE(size_t *, inflate->decoded, first),
-                                 left < at_once ? left : at_once, (void *)(uintptr_t)inflate->temp, temp_bytes,
-                                 DEVICE(void *const *, inflate->targets, first), options,
-                                 (int *)(uintptr_t)(inflate->statuses + (uint64_t)first * sizeof(uint32_t)), stream);
+    for (uint32_t first = 0; status == DMC_NVCOMP_SUCCESS && first < foreign->count; first += at_once) {
+        uint32_t left = foreign->count - first;
+        call = "Async";
+        status = nvcomp->decode[foreign->codec](
+            DEVICE(const void *const *, foreign->sources, first), DEVICE(const size_t *, foreign->source_bytes, first),
+            DEVICE(const size_t *, foreign->capacities, first), DEVICE(size_t *, foreign->decoded, first),
+            left < at_once ? left : at_once, (void *)(uintptr_t)foreign->temp, temp_bytes,
+            DEVICE(void *const *, foreign->targets, first), options,
+            (int *)(uintptr_t)(foreign->statuses + (uint64_t)first * sizeof(uint32_t)), stream);
     }
     if (status != DMC_NVCOMP_SUCCESS)
-        dmc_log(DMC_BACKEND, DAMACY_LOG_WARN, "%s failed with %d: gzip and zlib chunks are decoded on the CPU", call, status);
+        dmc_log(DMC_BACKEND, DAMACY_LOG_WARN, "nvcompBatched%sDecompress%s failed with %d: %s", codecs[foreign->codec].name,
+                call, status, codecs[foreign->codec].instead);
     return status == DMC_NVCOMP_SUCCESS;
+}
+
+bool dmc_cuda_nvcomp_wishes(const struct dmc_cuda_nvcomp *nvcomp, uint32_t wave_chunks, struct dmc_cuda_wishes *wishes)
+{
+    const struct dmc_nvcomp_options options = {.backend = codecs[DMC_CUDA_FOREIGN_ZSTD].backend};
+    const size_t usual_chunk = 128 * 1024;
+    size_t temp_bytes = 0;
+    *wishes = (struct dmc_cuda_wishes){.wave_chunks = wave_chunks ? wave_chunks : 2048, .waves = 6};
+    /* As for chunks of half that size: what it wants beside three times their bytes is so much for each. */
+    if (nvcomp->temp_bytes[DMC_CUDA_FOREIGN_ZSTD](2 * (size_t)wishes->wave_chunks, usual_chunk / 2, options, &temp_bytes,
+                                                  wishes->wave_chunks * usual_chunk, NULL) != DMC_NVCOMP_SUCCESS)
+        return false;
+    wishes->scratch_bytes = temp_bytes;
+    return true;
 }

@@ -78,7 +78,7 @@ static const struct dmc_cuda_codec *device_codec(const struct dmc_cuda_engine *e
         step++;
     const char *name = dmc_codec_step_name(chain, step);
     const struct dmc_cuda_codec *codec = name && !dmc_codec_step_name(chain, step + 1) ? dmc_cuda_codec_find(name) : NULL;
-    return codec && codec->inflate && !dmc_cuda_device_nvcomp(engine->device, NULL) ? NULL : codec;
+    return codec && codec->foreign && !dmc_cuda_device_nvcomp(engine->device, NULL) ? NULL : codec;
 }
 
 /* decode="gpu", and the library that could is not here: an error of the chunk. */
@@ -91,7 +91,7 @@ static bool library_missing(const struct placing *placing)
         return false;
     for (uint32_t step = 0; (name = dmc_codec_step_name(chain, step)) != NULL; step++) {
         const struct dmc_cuda_codec *codec = dmc_cuda_codec_find(name);
-        if (!codec || !codec->inflate || dmc_cuda_device_nvcomp(reader->engine->device, &reason))
+        if (!codec || !codec->foreign || dmc_cuda_device_nvcomp(reader->engine->device, &reason))
             continue;
         dmc_error_set(&reader->error, DAMACY_UNSUPPORTED, "decode",
                       "decode is forced to the GPU, but nvcomp, which decodes %s there, is missing: %s", name, reason);
@@ -154,6 +154,7 @@ static enum dmc_cuda_verdict add_to_wave(const struct placing *placing, const st
         .need_begin = whole ? 0 : chunk->need_begin,
         .need_end = whole ? chunk->chunk_bytes : chunk->need_end,
         .planes = &source->planes,
+        .foreign = placing->reader->engine->options.nvcomp && dmc_cuda_device_nvcomp(placing->reader->engine->device, NULL),
     };
     enum dmc_cuda_verdict verdict = dmc_cuda_wave_add(place->wave->decode, &described, &source->status);
     if (verdict == DMC_CUDA_OK)

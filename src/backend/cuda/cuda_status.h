@@ -13,7 +13,7 @@ enum dmc_cuda_status {
     DMC_CUDA_STATUS_LENGTH = 6,    /* more or fewer bytes than the headers promise */
     DMC_CUDA_STATUS_LZ4 = 7,       /* an lz4 stream that is cut off or too long */
     DMC_CUDA_STATUS_CHECKSUM = 8,  /* the checksum of the decoded bytes differs */
-    DMC_CUDA_STATUS_INFLATE = 9,   /* a deflate stream that its library did not decode */
+    DMC_CUDA_STATUS_FOREIGN = 9,   /* a stream that its library did not decode */
 };
 
 #endif

@@ -305,11 +305,11 @@ static int order_streams(void *context, void *earlier, void *later)
 }
 
 /* What the library refuses goes to the CPU, chunk by chunk; an error of the driver shows at the next call. */
-static int inflate(void *context, const struct dmc_cuda_inflate *streams, void *stream)
+static int foreign(void *context, const struct dmc_cuda_foreign *streams, void *stream)
 {
     struct dmc_cuda_device *device = ((struct dmc_wave *)context)->device;
     const struct dmc_cuda_nvcomp *nvcomp = dmc_cuda_device_nvcomp(device, NULL);
-    if (nvcomp && !dmc_cuda_nvcomp_inflate(nvcomp, streams, stream))
+    if (nvcomp && !dmc_cuda_nvcomp_decode(nvcomp, streams, stream))
         atomic_store_explicit(&device->nvcomp_failed, true, memory_order_relaxed);
     return DMC_CU_SUCCESS;
 }
@@ -354,7 +354,7 @@ enum damacy_status dmc_wave_enqueue(struct dmc_wave *wave, struct damacy_error *
         .context = wave,
         .launch = launch_kernel,
         .order = order_streams,
-        .inflate = inflate,
+        .foreign = foreign,
         .multiprocessors = wave->device->multiprocessors,
         .shared_bytes_block = wave->device->shared_bytes_block,
     };

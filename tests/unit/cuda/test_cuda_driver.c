@@ -256,7 +256,7 @@ static void test_budget(void **state)
     /* Nothing said: a quarter of what is free, and of a large device no more than full waves and the batches take. */
     struct dmc_wave_limits full;
     uint32_t waves;
-    assert_true(dmc_cuda_choose_waves(UINT64_MAX, UINT64_MAX, &waves, &full));
+    assert_true(dmc_cuda_choose_waves(UINT64_MAX, UINT64_MAX, NULL, &waves, &full));
     for (uint32_t large = 0; large < 2; large++) {
         struct dmc_pipeline_extras extras = {.memory_store = memory, .cuda_driver = &fake_driver, .cuda_image = fake_image};
         const uint64_t free_bytes = fake.device_bytes;

@@ -94,23 +94,25 @@ struct dmc_gd_unfilter {
     uint32_t reserved;
 };
 
-/* A raw deflate stream, which a library decodes, and what is checked afterwards. */
-struct dmc_gd_inflate {
-    uint64_t source; /* scratch */
+/* A stream that a library decodes, and what is checked afterwards. */
+struct dmc_gd_foreign {
+    uint64_t source;
     uint64_t target;
     uint32_t source_bytes;
-    uint32_t target_bytes; /* exactly */
-    uint32_t expected;     /* of the decoded bytes */
-    uint32_t sum;          /* enum dmc_gd_sum */
+    uint32_t target_bytes;                        /* exactly */
+    uint32_t expected;                            /* of the decoded bytes */
+    uint8_t sum;                                  /* enum dmc_gd_sum */
+    uint8_t codec;                                /* enum dmc_cuda_foreign_codec */
+    uint8_t source_in_scratch, target_in_scratch; /* these are offsets into the scratch memory */
     uint32_t chunk;
     uint32_t reserved[3];
 };
-enum dmc_gd_sum { DMC_GD_SUM_CRC32, DMC_GD_SUM_ADLER32 };
+enum dmc_gd_sum { DMC_GD_SUM_CRC32, DMC_GD_SUM_ADLER32, DMC_GD_SUM_NONE };
 
-/* Behind the list of inflate descriptors the table has room for what the library takes, an array each, written on the device:
+/* Behind each list of foreign descriptors the table has room for what the library takes, an array each, written on the device:
  * five of u64 (source, its bytes, room in the target, bytes decoded, target) and one of u32 (status). */
-#define DMC_GD_INFLATE_ARRAYS(list, count) (((uint64_t)(list) + 4ull * (count) + 15) / 16 * 16)
-#define DMC_GD_INFLATE_ARRAY_BYTES 44u /* a stream */
+#define DMC_GD_FOREIGN_ARRAYS(list, count) (((uint64_t)(list) + 4ull * (count) + 15) / 16 * 16)
+#define DMC_GD_FOREIGN_ARRAY_BYTES 44u /* a stream */
 
 /* What every kernel gets, by value. */
 struct dmc_gd_job {
@@ -132,14 +134,14 @@ DMC_GD_ASSERT_SIZE(struct dmc_gd_unit, 48);
 DMC_GD_ASSERT_SIZE(struct dmc_gd_stream, 48);
 DMC_GD_ASSERT_SIZE(struct dmc_gd_checksum, 32);
 DMC_GD_ASSERT_SIZE(struct dmc_gd_unfilter, 48);
-DMC_GD_ASSERT_SIZE(struct dmc_gd_inflate, 48);
+DMC_GD_ASSERT_SIZE(struct dmc_gd_foreign, 48);
 DMC_GD_ASSERT_SIZE(struct dmc_gd_job, 32);
 
 /* Shared memory, in 32-bit words. */
 #define DMC_GD_HUFFMAN_WORDS 1172u  /* a block: the tree's table (11 bits), then a ring for each of four streams */
 #define DMC_GD_SEQUENCE_WORDS 2816u /* a block: three tables (9, 8 and 9 bits), then the ring */
 #define DMC_GD_EXECUTE_THREADS 1024u
-#define DMC_GD_INFLATE_THREADS 256u
+#define DMC_GD_FOREIGN_THREADS 256u
 /* EXECUTE_BLOCK: the block being made, a bit for each of its bytes, and working space. */
 #define DMC_GD_WINDOW(bytes) ((((bytes) < DMC_GD_BLOCK_BYTES_MAX ? (bytes) : DMC_GD_BLOCK_BYTES_MAX) + 31u) / 32u * 32u + 32u)
 #define DMC_GD_EXECUTE_SHARED(bytes)                                                                                           \

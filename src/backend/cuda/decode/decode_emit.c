@@ -8,7 +8,7 @@ const uint32_t dmc_gd_kind_bytes[DMC_GD_KINDS] = {
     [DMC_GD_UNITS] = sizeof(struct dmc_gd_unit),         [DMC_GD_BLOCKS] = sizeof(struct dmc_gd_block),
     [DMC_GD_LZ4S] = sizeof(struct dmc_gd_stream),        [DMC_GD_COPIES] = sizeof(struct dmc_gd_stream),
     [DMC_GD_CHECKSUMS] = sizeof(struct dmc_gd_checksum), [DMC_GD_UNFILTERS] = sizeof(struct dmc_gd_unfilter),
-    [DMC_GD_INFLATES] = sizeof(struct dmc_gd_inflate),
+    [DMC_GD_FOREIGNS] = sizeof(struct dmc_gd_foreign),
 };
 
 void *dmc_gd_emit_next(struct dmc_gd_emit *emit, enum dmc_gd_kind kind, uint32_t *reference)
@@ -50,10 +50,29 @@ void dmc_gd_emit_copy(struct dmc_gd_emit *emit, const struct dmc_gd_part *part)
     }
 }
 
+struct dmc_gd_foreign *dmc_gd_emit_foreign(struct dmc_gd_emit *emit, const struct dmc_gd_part *part,
+                                           enum dmc_cuda_foreign_codec codec)
+{
+    struct dmc_gd_foreign *foreign = dmc_gd_emit_next(emit, DMC_GD_FOREIGNS, NULL);
+    foreign->source = part->source_device;
+    foreign->target = part->target;
+    foreign->source_bytes = (uint32_t)part->source_bytes;
+    foreign->target_bytes = (uint32_t)part->target_bytes;
+    foreign->sum = DMC_GD_SUM_NONE;
+    foreign->codec = (uint8_t)codec;
+    foreign->chunk = emit->chunk;
+    foreign->target_in_scratch = part->in_scratch;
+    return foreign;
+}
+
 enum dmc_cuda_verdict dmc_gd_emit_lz4(struct dmc_gd_emit *emit, const struct dmc_gd_part *part)
 {
     if (part->source_bytes == 0 || part->target_bytes == 0)
         return DMC_CUDA_DAMAGED;
+    if (emit->foreign) {
+        dmc_gd_emit_foreign(emit, part, DMC_CUDA_FOREIGN_LZ4);
+        return DMC_CUDA_OK;
+    }
     struct dmc_gd_stream *stream = dmc_gd_emit_next(emit, DMC_GD_LZ4S, NULL);
     stream->source = part->source_device;
     stream->target = part->target;
@@ -80,6 +99,7 @@ enum dmc_cuda_verdict dmc_gd_emit_chunk(struct dmc_gd_emit *emit, const struct d
         return DMC_CUDA_UNSUPPORTED;
     if (part.need_begin >= part.need_end)
         return DMC_CUDA_OK;
+    emit->foreign = chunk->foreign;
     emit->plane_element_bytes = chunk->planes ? chunk->planes->element_bytes : 0;
     switch (chunk->format) {
     case DMC_CUDA_ZSTD:

@@ -16,7 +16,7 @@ enum dmc_gd_kind {
     DMC_GD_COPIES,
     DMC_GD_CHECKSUMS,
     DMC_GD_UNFILTERS,
-    DMC_GD_INFLATES,
+    DMC_GD_FOREIGNS,
     DMC_GD_KINDS
 };
 extern const uint32_t dmc_gd_kind_bytes[DMC_GD_KINDS];
@@ -41,6 +41,7 @@ struct dmc_gd_emit {
     uint64_t scratch;             /* where the chunk's scratch memory begins */
     uint32_t chunk;
     uint32_t plane_element_bytes; /* 0: not to be left in planes */
+    bool foreign;                 /* streams of zstd and lz4 are a library's */
     bool overflow;
     union {
         struct dmc_gd_unit unit;
@@ -48,7 +49,7 @@ struct dmc_gd_emit {
         struct dmc_gd_stream stream;
         struct dmc_gd_checksum checksum;
         struct dmc_gd_unfilter unfilter;
-        struct dmc_gd_inflate inflate;
+        struct dmc_gd_foreign foreign;
     } nowhere; /* what is emitted while counting */
 };
 
@@ -78,5 +79,8 @@ enum dmc_cuda_verdict dmc_gd_emit_zlib(struct dmc_gd_emit *emit, const struct dm
 enum dmc_cuda_verdict dmc_gd_emit_lz4_sized(struct dmc_gd_emit *emit, const struct dmc_gd_part *part);
 enum dmc_cuda_verdict dmc_gd_emit_lz4(struct dmc_gd_emit *emit, const struct dmc_gd_part *part);
 void dmc_gd_emit_copy(struct dmc_gd_emit *emit, const struct dmc_gd_part *part);
+/* All of a part, one stream, by the launcher's library; whatever is needed of it. For who has a checksum to fill in. */
+struct dmc_gd_foreign *dmc_gd_emit_foreign(struct dmc_gd_emit *emit, const struct dmc_gd_part *part,
+                                           enum dmc_cuda_foreign_codec codec);
 
 #endif

@@ -49,14 +49,17 @@ static void emit_stream(struct dmc_gd_emit *emit, const struct dmc_gd_part *part
         .in_scratch = true,
     };
     dmc_gd_emit_copy(emit, &copy);
-    struct dmc_gd_inflate *inflate = dmc_gd_emit_next(emit, DMC_GD_INFLATES, NULL);
-    inflate->source = copy.target;
-    inflate->target = part->target;
-    inflate->source_bytes = (uint32_t)(end - begin);
-    inflate->target_bytes = (uint32_t)part->target_bytes;
-    inflate->expected = expected;
-    inflate->sum = sum;
-    inflate->chunk = emit->chunk;
+    const struct dmc_gd_part stream = {
+        .source_device = copy.target,
+        .source_bytes = end - begin,
+        .target = part->target,
+        .target_bytes = part->target_bytes,
+        .in_scratch = part->in_scratch,
+    };
+    struct dmc_gd_foreign *foreign = dmc_gd_emit_foreign(emit, &stream, DMC_CUDA_FOREIGN_DEFLATE);
+    foreign->source_in_scratch = 1;
+    foreign->expected = expected;
+    foreign->sum = (uint8_t)sum;
 }
 
 /* Several members have a size at the end that is not the chunk's, and padding has none: both are for the CPU. */

@@ -1,6 +1,6 @@
 // The kernels of the GPU decoders. Each takes a struct dmc_gd_job by value and works through one list of the wave's table; a
 // chunk that has a status already is left alone. How they are ordered and launched: decode_wave.c.
-#include "gd_inflate.cuh"
+#include "gd_foreign.cuh"
 #include "gd_streams.cuh"
 
 using namespace dmc_gd;
@@ -189,43 +189,45 @@ extern "C" __global__ void __launch_bounds__(256) dmc_gd_unfilter_kernel(dmc_gd_
         target[tail + i] = source[tail + i];
 }
 
-extern "C" __global__ void __launch_bounds__(128) dmc_gd_inflate_tell(dmc_gd_job job)
+extern "C" __global__ void __launch_bounds__(128) dmc_gd_foreign_tell(dmc_gd_job job)
 {
     const u32 index = blockIdx.x * 128 + threadIdx.x;
     if (index >= job.count)
         return;
-    const dmc_gd_inflate &inflate = *entry<const dmc_gd_inflate>(job, index);
-    const InflateArrays arrays = inflate_arrays(job);
-    arrays.sources[index] = job.scratch + inflate.source;
-    arrays.source_bytes[index] = inflate.source_bytes;
-    arrays.capacities[index] = inflate.target_bytes;
+    const dmc_gd_foreign &foreign = *entry<const dmc_gd_foreign>(job, index);
+    const ForeignArrays arrays = foreign_arrays(job);
+    arrays.sources[index] = foreign.source_in_scratch ? job.scratch + foreign.source : foreign.source;
+    arrays.source_bytes[index] = foreign.source_bytes;
+    arrays.capacities[index] = foreign.target_bytes;
     arrays.decoded[index] = 0;
-    arrays.targets[index] = inflate.target;
+    arrays.targets[index] = foreign.target_in_scratch ? job.scratch + foreign.target : foreign.target;
     arrays.statuses[index] = ~0u;
 }
 
 // Each thread sums a part, as if zeros followed up to the end; the parts are then added.
-extern "C" __global__ void __launch_bounds__(DMC_GD_INFLATE_THREADS) dmc_gd_inflate_check(dmc_gd_job job)
+extern "C" __global__ void __launch_bounds__(DMC_GD_FOREIGN_THREADS) dmc_gd_foreign_check(dmc_gd_job job)
 {
     DMC_DYNAMIC_SHARED(shared);
     u32 *table = shared, *powers = shared + 1024, *sums = shared + 1056; // two a warp
-    const u32 t = threadIdx.x, lane = t & 31, warps = DMC_GD_INFLATE_THREADS / 32;
-    const dmc_gd_inflate &inflate = *entry<const dmc_gd_inflate>(job, blockIdx.x);
-    const InflateArrays arrays = inflate_arrays(job);
-    const u32 bytes = inflate.target_bytes;
-    const bool crc = inflate.sum == DMC_GD_SUM_CRC32;
-    u32 failed = arrays.statuses[blockIdx.x] != 0            ? DMC_CUDA_STATUS_INFLATE
+    const u32 t = threadIdx.x, lane = t & 31, warps = DMC_GD_FOREIGN_THREADS / 32;
+    const dmc_gd_foreign &foreign = *entry<const dmc_gd_foreign>(job, blockIdx.x);
+    const ForeignArrays arrays = foreign_arrays(job);
+    const u32 bytes = foreign.target_bytes;
+    const bool crc = foreign.sum == DMC_GD_SUM_CRC32;
+    u32 failed = arrays.statuses[blockIdx.x] != 0            ? DMC_CUDA_STATUS_FOREIGN
                  : arrays.decoded[blockIdx.x] != (u64)bytes ? DMC_CUDA_STATUS_LENGTH
                                                             : DMC_CUDA_STATUS_OK;
     if (failed) {
         if (t == 0)
-            status_set(job, inflate.chunk, failed);
+            status_set(job, foreign.chunk, failed);
         return;
     }
+    if (foreign.sum == DMC_GD_SUM_NONE)
+        return;
     // Multiples of 16, so that all threads load aligned words.
-    const u32 part = (u32)(((u64)bytes + DMC_GD_INFLATE_THREADS * 16 - 1) / (DMC_GD_INFLATE_THREADS * 16) * 16);
+    const u32 part = (u32)(((u64)bytes + DMC_GD_FOREIGN_THREADS * 16 - 1) / (DMC_GD_FOREIGN_THREADS * 16) * 16);
     const u32 begin = (u32)(((u64)part * t < bytes) ? part * t : bytes), end = bytes - begin < part ? bytes : begin + part;
-    const u8 *target = at<const u8>(inflate.target);
+    const u8 *target = target_of<const u8>(job, foreign.target, foreign.target_in_scratch);
     u32 first = 0, second = 0;
     if (crc) {
         crc_tables(table, powers, t);
@@ -252,6 +254,6 @@ extern "C" __global__ void __launch_bounds__(DMC_GD_INFLATE_THREADS) dmc_gd_infl
     }
     if (!crc)
         found = (u32)(all_first % ADLER_BASE) | (u32)(all_second % ADLER_BASE) << 16;
-    if (found != inflate.expected)
-        status_set(job, inflate.chunk, DMC_CUDA_STATUS_CHECKSUM);
+    if (found != foreign.expected)
+        status_set(job, foreign.chunk, DMC_CUDA_STATUS_CHECKSUM);
 }

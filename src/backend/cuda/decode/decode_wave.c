@@ -9,7 +9,7 @@
 #define COST_BUCKETS 512
 #define WIDE_SEQUENCES_MIN 512
 #define WIDE_BYTES_MIN 65536
-#define INFLATE_SHARED_BYTES (4 * (1024 + 32 + 2 * DMC_GD_INFLATE_THREADS / 32)) /* dmc_gd_inflate_check */
+#define FOREIGN_SHARED_BYTES (4 * (1024 + 32 + 2 * DMC_GD_FOREIGN_THREADS / 32)) /* dmc_gd_foreign_check */
 
 struct dmc_gd_tuning dmc_gd_tuning = {0};
 
@@ -22,8 +22,8 @@ const struct dmc_cuda_kernel_info dmc_cuda_kernels[DMC_CUDA_KERNEL_COUNT] = {
     [DMC_CUDA_KERNEL_COPY] = {"dmc_gd_copy", 0, -1},
     [DMC_CUDA_KERNEL_CHECKSUM] = {"dmc_gd_checksum_kernel", 0, -1},
     [DMC_CUDA_KERNEL_UNFILTER] = {"dmc_gd_unfilter_kernel", 0, -1},
-    [DMC_CUDA_KERNEL_INFLATE_TELL] = {"dmc_gd_inflate_tell", 0, -1},
-    [DMC_CUDA_KERNEL_INFLATE_CHECK] = {"dmc_gd_inflate_check", INFLATE_SHARED_BYTES, -1},
+    [DMC_CUDA_KERNEL_FOREIGN_TELL] = {"dmc_gd_foreign_tell", 0, -1},
+    [DMC_CUDA_KERNEL_FOREIGN_CHECK] = {"dmc_gd_foreign_check", FOREIGN_SHARED_BYTES, -1},
 };
 
 const char *dmc_cuda_verdict_name(enum dmc_cuda_verdict verdict)
@@ -44,7 +44,7 @@ const char *dmc_cuda_status_name(uint32_t status)
         "another decoded size",
         "lz4 stream malformed",
         "content checksum mismatch",
-        "deflate stream not decoded",
+        "stream not decoded by nvcomp",
     };
     return status < sizeof names / sizeof *names ? names[status] : "unknown";
 }
@@ -63,8 +63,8 @@ enum list {
     LIST_COPIES,
     LIST_CHECKSUMS,
     LIST_UNFILTERS,
-    LIST_INFLATES,
-    LISTS
+    LIST_FOREIGN, /* DMC_CUDA_FOREIGN_CODECS of them, each with its arrays behind it */
+    LISTS = LIST_FOREIGN + DMC_CUDA_FOREIGN_CODECS
 };
 
 struct dmc_cuda_wave {
@@ -82,7 +82,6 @@ struct dmc_cuda_wave {
     uint64_t lists_bytes; /* that close will append */
     struct dmc_gd_counts sum;
     uint64_t decoded_bytes;
-    uint64_t inflate_bytes, inflate_bytes_max; /* decoded, of what launcher.inflate does: all, the largest */
 
     /* From close on. */
     uint64_t list_at[LISTS];
@@ -91,6 +90,7 @@ struct dmc_cuda_wave {
     uint64_t wide_bytes;      /* they decode to so many bytes, */
     uint64_t wide_sequences;  /* with so many sequences */
     uint32_t unit_bytes_max;
+    uint64_t foreign_bytes[DMC_CUDA_FOREIGN_CODECS], foreign_bytes_max[DMC_CUDA_FOREIGN_CODECS]; /* decoded: all, the largest */
 };
 
 /* Of a chunk's descriptors, without its status. */
@@ -106,8 +106,8 @@ static uint64_t reference_bytes(const struct dmc_gd_counts *counts)
 {
     return 4ull * ((uint64_t)counts->trees + counts->sequence_blocks + counts->of[DMC_GD_UNITS] + counts->of[DMC_GD_LZ4S] +
                    counts->of[DMC_GD_COPIES] + counts->of[DMC_GD_CHECKSUMS] + counts->of[DMC_GD_UNFILTERS] +
-                   counts->of[DMC_GD_INFLATES]) +
-           (uint64_t)DMC_GD_INFLATE_ARRAY_BYTES * counts->of[DMC_GD_INFLATES];
+                   counts->of[DMC_GD_FOREIGNS]) +
+           (uint64_t)DMC_GD_FOREIGN_ARRAY_BYTES * counts->of[DMC_GD_FOREIGNS];
 }
 
 enum dmc_cuda_verdict dmc_cuda_inspect(const struct dmc_cuda_chunk *chunk, struct dmc_cuda_cost *cost)
@@ -159,9 +159,9 @@ void dmc_cuda_wave_begin(struct dmc_cuda_wave *wave, void *table, uint64_t table
     dmc_mutex_lock(&wave->lock);
     wave->chunk_count = 0;
     wave->table_used = dmc_round_up(4ull * wave->chunk_max, 16);
-    wave->lists_bytes = 16ull * (LISTS + 1); /* each begins at a multiple of 16, and so do the arrays of inflate */
+    wave->lists_bytes = 16ull * (LISTS + DMC_CUDA_FOREIGN_CODECS); /* each begins at a multiple of 16, and so do arrays */
     wave->sum = (struct dmc_gd_counts){0};
-    wave->decoded_bytes = wave->inflate_bytes = wave->inflate_bytes_max = 0;
+    wave->decoded_bytes = 0;
     dmc_mutex_unlock(&wave->lock);
     memset(wave->list_count, 0, sizeof wave->list_count);
 }
@@ -182,10 +182,6 @@ static bool wave_reserve_locked(struct dmc_cuda_wave *wave, const struct dmc_gd_
     wave->sum.sequences += counts->sequences;
     wave->sum.literals += counts->literals;
     wave->decoded_bytes += decoded_bytes;
-    if (counts->of[DMC_GD_INFLATES]) {
-        wave->inflate_bytes += decoded_bytes;
-        wave->inflate_bytes_max = dmc_max_u64(wave->inflate_bytes_max, decoded_bytes);
-    }
     return true;
 }
 
@@ -272,13 +268,34 @@ static uint32_t entries_of(enum dmc_gd_kind kind, const void *descriptor, struct
     case DMC_GD_UNFILTERS:
         entries[0] = (struct entry){LIST_UNFILTERS, 0};
         return 1;
-    case DMC_GD_INFLATES:
-        entries[0] = (struct entry){LIST_INFLATES, ((const struct dmc_gd_inflate *)descriptor)->source_bytes};
+    case DMC_GD_FOREIGNS:
+        entries[0] = (struct entry){(enum list)(LIST_FOREIGN + ((const struct dmc_gd_foreign *)descriptor)->codec),
+                                    ((const struct dmc_gd_foreign *)descriptor)->source_bytes};
         return 1;
     case DMC_GD_KINDS:
         break;
     }
     return 0;
+}
+
+/* Sums that launching wants to know. */
+static void sum_up(struct dmc_cuda_wave *wave, enum dmc_gd_kind kind, const void *descriptor)
+{
+    if (kind == DMC_GD_UNITS) {
+        const struct dmc_gd_unit *unit = descriptor;
+        if (unit_is_wide(unit)) {
+            wave->wide_candidates++;
+            wave->wide_bytes += unit->target_bytes;
+            wave->wide_sequences += unit->sequence_count;
+        }
+        if (unit->target_bytes > wave->unit_bytes_max)
+            wave->unit_bytes_max = unit->target_bytes;
+    } else if (kind == DMC_GD_FOREIGNS) {
+        const struct dmc_gd_foreign *foreign = descriptor;
+        uint64_t *largest = &wave->foreign_bytes_max[foreign->codec];
+        wave->foreign_bytes[foreign->codec] += foreign->target_bytes;
+        *largest = dmc_max_u64(*largest, foreign->target_bytes);
+    }
 }
 
 /* Counting sort over all descriptors. Without references in `starts`: how many of each bucket; with: put them there. */
@@ -297,16 +314,8 @@ static void lists_walk(struct dmc_cuda_wave *wave, uint32_t starts[LISTS][COST_B
                         ((uint32_t *)(void *)(wave->table + wave->list_at[entries[e].list]))[*start] = (uint32_t)(at / 16);
                     (*start)++;
                 }
-                if (!place && kind == DMC_GD_UNITS) {
-                    const struct dmc_gd_unit *unit = (const void *)(wave->table + at);
-                    if (unit_is_wide(unit)) {
-                        wave->wide_candidates++;
-                        wave->wide_bytes += unit->target_bytes;
-                        wave->wide_sequences += unit->sequence_count;
-                    }
-                    if (unit->target_bytes > wave->unit_bytes_max)
-                        wave->unit_bytes_max = unit->target_bytes;
-                }
+                if (!place)
+                    sum_up(wave, (enum dmc_gd_kind)kind, wave->table + at);
             }
         }
     }
@@ -317,6 +326,8 @@ void dmc_cuda_wave_close(struct dmc_cuda_wave *wave, struct dmc_cuda_wave_info *
     *info = (struct dmc_cuda_wave_info){0};
     wave->wide_candidates = wave->unit_bytes_max = 0;
     wave->wide_bytes = wave->wide_sequences = 0;
+    memset(wave->foreign_bytes, 0, sizeof wave->foreign_bytes);
+    memset(wave->foreign_bytes_max, 0, sizeof wave->foreign_bytes_max);
     memset(wave->list_count, 0, sizeof wave->list_count);
     if (wave->chunk_count == 0)
         return;
@@ -333,9 +344,9 @@ void dmc_cuda_wave_close(struct dmc_cuda_wave *wave, struct dmc_cuda_wave_info *
         wave->list_at[list] = at;
         wave->list_count[list] = sum;
         at = dmc_round_up(at + 4ull * sum, 16);
+        if (list >= LIST_FOREIGN)
+            at = dmc_round_up(at + (uint64_t)DMC_GD_FOREIGN_ARRAY_BYTES * sum, 16);
     }
-    if (wave->list_count[LIST_INFLATES]) /* the last list: its arrays follow */
-        at = dmc_round_up(at + (uint64_t)DMC_GD_INFLATE_ARRAY_BYTES * wave->list_count[LIST_INFLATES], 16);
     lists_walk(wave, starts, true);
     memset(wave->table, 0, 4ull * wave->chunk_count);
     *info = (struct dmc_cuda_wave_info){
@@ -375,18 +386,20 @@ static void order(struct launching *launching, void *earlier, void *later)
 }
 
 /* Tell the library where its streams are, and let it decode them. What the others left of the scratch memory is its own. */
-static void inflate_streams(struct launching *launching, const struct dmc_cuda_wave *wave, void *stream)
+static void foreign_streams(struct launching *launching, const struct dmc_cuda_wave *wave, enum dmc_cuda_foreign_codec codec,
+                            void *stream)
 {
-    const uint32_t count = wave->list_count[LIST_INFLATES];
+    const uint32_t count = wave->list_count[LIST_FOREIGN + codec];
+    const uint64_t list = wave->list_at[LIST_FOREIGN + codec];
     if (count == 0)
         return;
-    launch(launching, DMC_CUDA_KERNEL_INFLATE_TELL, wave->list_at[LIST_INFLATES], count, 128, 128, 0, stream);
-    if (!launching->launcher->inflate || launching->result)
+    launch(launching, DMC_CUDA_KERNEL_FOREIGN_TELL, list, count, 128, 128, 0, stream);
+    if (!launching->launcher->foreign || launching->result)
         return;
-    const uint64_t first = launching->job.table + DMC_GD_INFLATE_ARRAYS(wave->list_at[LIST_INFLATES], count),
-                   bytes = 8ull * count;
+    const uint64_t first = launching->job.table + DMC_GD_FOREIGN_ARRAYS(list, count), bytes = 8ull * count;
     const uint64_t used = dmc_round_up(wave->sum.scratch_bytes, 256);
-    const struct dmc_cuda_inflate arrays = {
+    const struct dmc_cuda_foreign arrays = {
+        .codec = codec,
         .count = count,
         .sources = first,
         .source_bytes = first + bytes,
@@ -396,10 +409,10 @@ static void inflate_streams(struct launching *launching, const struct dmc_cuda_w
         .statuses = first + 5 * bytes,
         .temp = launching->job.scratch + used,
         .temp_bytes = used < wave->scratch_bytes ? wave->scratch_bytes - used : 0,
-        .target_bytes_max = wave->inflate_bytes_max,
-        .target_bytes = wave->inflate_bytes,
+        .target_bytes_max = wave->foreign_bytes_max[codec],
+        .target_bytes = wave->foreign_bytes[codec],
     };
-    launching->result = launching->launcher->inflate(launching->launcher->context, &arrays, stream);
+    launching->result = launching->launcher->foreign(launching->launcher->context, &arrays, stream);
 }
 
 /* Blocks that one warp decodes at a time. Alone in its warp a block is done 5 to 8 % sooner; together more fit a
@@ -426,7 +439,7 @@ int dmc_cuda_wave_enqueue(struct dmc_cuda_wave *wave, const struct dmc_cuda_laun
     struct launching launching = {.launcher = launcher, .job = {.table = table_device, .scratch = scratch_device}};
     const uint64_t *at = wave->list_at;
     const uint32_t *count = wave->list_count;
-    bool fork = count[LIST_TREES] || count[LIST_LZ4S] || count[LIST_COPIES]; /* LIST_INFLATES come with copies */
+    bool fork = count[LIST_TREES] || count[LIST_LZ4S] || count[LIST_COPIES]; /* deflate streams come with copies */
     if (!side || !launcher->order || !fork)
         side = stream;
     /* Huffman trees and sequences are bound by latency and do not disturb each other. */
@@ -440,8 +453,12 @@ int dmc_cuda_wave_enqueue(struct dmc_cuda_wave *wave, const struct dmc_cuda_laun
            side);
     launch(&launching, DMC_CUDA_KERNEL_LZ4, at[LIST_LZ4S], count[LIST_LZ4S], 2, 64, 0, side);
     launch(&launching, DMC_CUDA_KERNEL_COPY, at[LIST_COPIES], count[LIST_COPIES], 4, 128, 0, side);
-    inflate_streams(&launching, wave, side);
+    for (int codec = 0; codec < DMC_CUDA_FOREIGN_CODECS; codec++)
+        foreign_streams(&launching, wave, (enum dmc_cuda_foreign_codec)codec, side);
     order(&launching, side, stream);
+    for (int list = LIST_FOREIGN; list < LISTS; list++)
+        launch(&launching, DMC_CUDA_KERNEL_FOREIGN_CHECK, at[list], count[list], 1, DMC_GD_FOREIGN_THREADS,
+               FOREIGN_SHARED_BYTES, stream);
     /* A thread block a unit is much faster for one unit, but only one fits a multiprocessor: for few units only. */
     uint32_t wide = 0, window = wave->unit_bytes_max < DMC_GD_BLOCK_BYTES_MAX ? wave->unit_bytes_max : DMC_GD_BLOCK_BYTES_MAX;
     if (DMC_GD_EXECUTE_SHARED(window) <= launcher->shared_bytes_block &&
@@ -453,8 +470,6 @@ int dmc_cuda_wave_enqueue(struct dmc_cuda_wave *wave, const struct dmc_cuda_laun
     launch(&launching, DMC_CUDA_KERNEL_EXECUTE_WARP, at[LIST_UNITS] + 4ull * wide, count[LIST_UNITS] - wide, 2, 64, 0, stream);
     launch(&launching, DMC_CUDA_KERNEL_CHECKSUM, at[LIST_CHECKSUMS], count[LIST_CHECKSUMS], 1, 32, 0, stream);
     launch(&launching, DMC_CUDA_KERNEL_UNFILTER, at[LIST_UNFILTERS], count[LIST_UNFILTERS], 1, 256, 0, stream);
-    launch(&launching, DMC_CUDA_KERNEL_INFLATE_CHECK, at[LIST_INFLATES], count[LIST_INFLATES], 1, DMC_GD_INFLATE_THREADS,
-           INFLATE_SHARED_BYTES, stream);
     return launching.result;
 }
 
@@ -480,7 +495,7 @@ void dmc_cuda_advise_count(enum dmc_cuda_format format, uint64_t chunk_bytes, ui
     if (format == DMC_CUDA_BLOSC)
         table += (chunk_bytes / 8192 + 2) * (sizeof(struct dmc_gd_unfilter) + 4);
     else if (format == DMC_CUDA_GZIP || format == DMC_CUDA_ZLIB)
-        table += sizeof(struct dmc_gd_inflate) + DMC_GD_INFLATE_ARRAY_BYTES;
+        table += sizeof(struct dmc_gd_foreign) + DMC_GD_FOREIGN_ARRAY_BYTES;
     else if (format == DMC_CUDA_COPY)
         table = 20 + (chunk_bytes / 65536 + 1) * (sizeof(struct dmc_gd_stream) + 4);
     advice->wave_chunks = chunks;

@@ -309,11 +309,22 @@ static enum dmc_cuda_verdict frame_emit(struct dmc_gd_emit *emit, const struct d
     if (position >= part->need_end || position + size <= part->need_begin)
         return DMC_CUDA_OK; /* an empty one, too */
     uint64_t need = frame->checksum ? size : dmc_min_u64(part->need_end - position, size), least = 0;
-    struct dmc_gd_unit unit_copy = {0}, *unit = unit_begin(emit, part, position, size, need);
-    unit_copy = *unit; /* while counting, blocks are emitted to the same nowhere */
-    enum dmc_cuda_verdict verdict =
-        frame_blocks(emit, part->source + at, part->source_device + at, frame, size, need, true, &unit_copy, &least);
-    *unit = unit_copy;
+    enum dmc_cuda_verdict verdict = DMC_CUDA_OK;
+    if (emit->foreign) {
+        const struct dmc_gd_part stream = {
+            .source_device = part->source_device + at,
+            .source_bytes = frame->bytes,
+            .target = part->target + position,
+            .target_bytes = size,
+            .in_scratch = part->in_scratch,
+        };
+        dmc_gd_emit_foreign(emit, &stream, DMC_CUDA_FOREIGN_ZSTD);
+    } else {
+        struct dmc_gd_unit *unit = unit_begin(emit, part, position, size, need);
+        struct dmc_gd_unit unit_copy = *unit; /* while counting, blocks are emitted to the same nowhere */
+        verdict = frame_blocks(emit, part->source + at, part->source_device + at, frame, size, need, true, &unit_copy, &least);
+        *unit = unit_copy;
+    }
     if (!verdict && frame->checksum) {
         struct dmc_gd_checksum *checksum = dmc_gd_emit_next(emit, DMC_GD_CHECKSUMS, NULL);
         checksum->target = part->target + position;

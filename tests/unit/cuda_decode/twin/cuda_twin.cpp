@@ -229,7 +229,7 @@ static int twin_launch(void *, enum dmc_cuda_kernel kernel, uint32_t grid, uint3
     static void (*const kernels[DMC_CUDA_KERNEL_COUNT])(dmc_gd_job) = {
         dmc_gd_huffman, dmc_gd_sequences, dmc_gd_execute_block,   dmc_gd_execute_warp,
         dmc_gd_lz4,     dmc_gd_copy,      dmc_gd_checksum_kernel, dmc_gd_unfilter_kernel,
-        dmc_gd_inflate_tell, dmc_gd_inflate_check,
+        dmc_gd_foreign_tell, dmc_gd_foreign_check,
     };
     if (block % 32 || block > THREADS_MAX || shared_bytes > dmc_cuda_kernels[kernel].shared_bytes_max || grid == 0)
         fail("impossible launch");

@@ -1,19 +1,19 @@
-// Around a library that inflates: what it wants to be told, what it said, and the checksums that come with gzip and zlib.
+// Around a library that decodes streams: what it wants to be told, what it said, and the checksums that come with gzip and zlib.
 #pragma once
 #include "gd_lane.cuh"
 
 namespace dmc_gd {
 
-// The arrays behind a list of streams: see DMC_GD_INFLATE_ARRAYS in decode_desc.h.
-struct InflateArrays {
+// The arrays behind a list of streams: see DMC_GD_FOREIGN_ARRAYS in decode_desc.h.
+struct ForeignArrays {
     u64 *sources, *source_bytes, *capacities, *decoded, *targets;
     u32 *statuses;
 };
-DMC_DEVICE InflateArrays inflate_arrays(const dmc_gd_job &job)
+DMC_DEVICE ForeignArrays foreign_arrays(const dmc_gd_job &job)
 {
-    u64 *first = at<u64>(job.table + DMC_GD_INFLATE_ARRAYS(job.list, job.count));
+    u64 *first = at<u64>(job.table + DMC_GD_FOREIGN_ARRAYS(job.list, job.count));
     const u64 n = job.count;
-    return InflateArrays{first, first + n, first + 2 * n, first + 3 * n, first + 4 * n, (u32 *)(first + 5 * n)};
+    return ForeignArrays{first, first + n, first + 2 * n, first + 3 * n, first + 4 * n, (u32 *)(first + 5 * n)};
 }
 
 // ---- CRC-32, bits reflected: polynomials over GF(2), the term of degree 0 in bit 31 ----
