@@ -147,12 +147,8 @@ static void count_device(struct dmc_cuda_engine *engine, struct dmc_wave *wave, 
 static void observe(struct dmc_cuda_engine *engine)
 {
     struct dmc_placement_sums sums = {.now_ns = dmc_clock_ns(), .device_busy_ns = engine->gap.busy_ns};
-    for (uint32_t i = 0; i < engine->started; i++) {
-        const struct dmc_cuda_reader *reader = &engine->readers[i];
-        sums.waited_ns += atomic_load_explicit(&reader->idle_time.time_ns, memory_order_relaxed) +
-                          atomic_load_explicit(&reader->read_wait.time_ns, memory_order_relaxed) +
-                          atomic_load_explicit(&reader->bind_wait.time_ns, memory_order_relaxed);
-    }
+    for (uint32_t i = 0; i < engine->started; i++)
+        sums.waited_ns += dmc_placement_waited_ns(&engine->readers[i].waits, sums.now_ns);
     dmc_placement_observe(&engine->placement, &sums);
 }
 

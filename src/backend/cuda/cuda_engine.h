@@ -69,6 +69,7 @@ struct dmc_cuda_reader {
     /* counters */
     struct dmc_counter read, read_wait, decode, fill, idle_time, bind_wait;
     struct dmc_counter direct_read, direct_fallback;
+    struct dmc_placement_waits waits; /* all of them, for placement */
     _Atomic uint64_t whole_bytes;
 };
 

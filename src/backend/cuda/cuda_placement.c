@@ -8,6 +8,7 @@
 #define LIMITING 0.6      /* a side that is busy for so much of the window may be what limits */
 #define EXPLORE_TURNS 64u /* one read in so many goes to the other side while its rate is a guess */
 #define EXPLORE_MEASURED_TURNS 2048u
+#define EXPLORE_WHOLE_TURNS 128u /* a second has few large chunks */
 #define MEASURED_BYTES (4u << 20)
 #define PROBE_WINDOWS 32u /* the cores do nearly all: one window in so many, the device gets a quarter */
 #define PROBE_SHARE 0.75
@@ -118,7 +119,7 @@ bool dmc_placement_on_cores(struct dmc_placement *placement, uint32_t index)
     uint64_t share = atomic_load_explicit(&kind->share, memory_order_relaxed);
     bool on_cores = ((turn + 1) * share) / SHARE_ONE != turn * share / SHARE_ONE;
     bool measured = atomic_load_explicit(&kind->cores_bytes, memory_order_relaxed) >= MEASURED_BYTES;
-    uint32_t explore = measured ? EXPLORE_MEASURED_TURNS : EXPLORE_TURNS;
+    uint32_t explore = kind->whole ? EXPLORE_WHOLE_TURNS : measured ? EXPLORE_MEASURED_TURNS : EXPLORE_TURNS;
     return on_cores || turn % explore == explore - 1;
 }
 
@@ -131,6 +132,26 @@ void dmc_placement_count_cores(struct dmc_placement *placement, uint32_t kind, u
 void dmc_placement_count_device(struct dmc_placement *placement, uint32_t kind, uint64_t bytes)
 {
     atomic_fetch_add_explicit(&placement->kinds[kind].device_bytes, bytes, memory_order_relaxed);
+}
+
+void dmc_placement_wait_begin(struct dmc_placement_waits *waits, uint64_t now_ns)
+{
+    atomic_store_explicit(&waits->since_ns, now_ns, memory_order_relaxed);
+}
+
+void dmc_placement_wait_end(struct dmc_placement_waits *waits, uint64_t now_ns)
+{
+    uint64_t since_ns = atomic_load_explicit(&waits->since_ns, memory_order_relaxed);
+    uint64_t ended_ns = atomic_load_explicit(&waits->ended_ns, memory_order_relaxed);
+    atomic_store_explicit(&waits->since_ns, 0, memory_order_relaxed);
+    atomic_store_explicit(&waits->ended_ns, ended_ns + (now_ns - since_ns), memory_order_relaxed);
+}
+
+uint64_t dmc_placement_waited_ns(const struct dmc_placement_waits *waits, uint64_t now_ns)
+{
+    uint64_t ended_ns = atomic_load_explicit(&waits->ended_ns, memory_order_relaxed);
+    uint64_t since_ns = atomic_load_explicit(&waits->since_ns, memory_order_relaxed);
+    return ended_ns + (since_ns != 0 && since_ns < now_ns ? now_ns - since_ns : 0);
 }
 
 /* A step towards `measured`, which one strange window does not make absurd. */
@@ -196,9 +217,9 @@ void dmc_placement_observe(struct dmc_placement *placement, const struct dmc_pla
         window.bytes += cores_bytes[i] + device_bytes[i];
         window.device_expected_ns += device_bytes[i] * kind->rates.device;
     }
-    /* Waits are counted when they end, so that a window may be told of more than fits it. */
+    /* A wait that ended while the sums were taken may be missing from them, and is in the next ones. */
     double all_ns = window.ns * placement->cores;
-    window.waited_ns = (double)(now->waited_ns - seen->waited_ns);
+    window.waited_ns = now->waited_ns > seen->waited_ns ? (double)(now->waited_ns - seen->waited_ns) : 0;
     window.waited_ns = window.waited_ns < all_ns ? window.waited_ns : all_ns;
     window.device_ns = (double)(now->device_busy_ns - seen->device_busy_ns);
     window.cores_busy = 1 - window.waited_ns / all_ns;

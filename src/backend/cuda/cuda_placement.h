@@ -60,6 +60,18 @@ struct dmc_placement {
     } seen;
 };
 
+/* How long one core has waited. A wait may take many windows: one that is going on counts, too, or it would be taken for
+ * reading until it ends. Its own thread writes, any reads. */
+struct dmc_placement_waits {
+    _Atomic uint64_t ended_ns;
+    _Atomic uint64_t since_ns; /* a wait began then; 0: none */
+};
+
+void dmc_placement_wait_begin(struct dmc_placement_waits *waits, uint64_t now_ns);
+void dmc_placement_wait_end(struct dmc_placement_waits *waits, uint64_t now_ns);
+/* A wait that ends meanwhile may be missing, until the next time. */
+uint64_t dmc_placement_waited_ns(const struct dmc_placement_waits *waits, uint64_t now_ns);
+
 void dmc_placement_init(struct dmc_placement *placement, uint32_t cores, uint64_t now_ns);
 
 uint32_t dmc_placement_kind_of(enum dmc_cuda_format format, uint64_t chunk_bytes);

@@ -913,8 +913,10 @@ static struct dmc_request *wait_for_anything(struct dmc_cuda_reader *reader)
     const char *name = room ? "bind_wait" : reader->reading ? "read_wait" : "idle";
     dmc_nvtx_push(name, reader->index);
     uint64_t begin_ns = dmc_clock_ns();
+    dmc_placement_wait_begin(&reader->waits, begin_ns);
     struct dmc_request *request = dmc_io_wait(reader->io, UINT64_MAX);
     uint64_t end_ns = dmc_clock_ns();
+    dmc_placement_wait_end(&reader->waits, end_ns);
     dmc_nvtx_pop();
     if (!busy)
         end_idle(reader);

@@ -1,7 +1,7 @@
 /* Goal: the share of chunks that the cores decode comes within a few per cent of the best there is, whatever the rates are and
- * wherever it begins; it follows rates that change; it spares the cores when nothing limits; both sides stay measured. Method:
- * the formula against a search over all shares; then a pipeline made of numbers, whose cores and device take what a table says,
- * observed window by window. */
+ * wherever it begins; it follows rates that change; it spares the cores when nothing limits; long waits do not count as work;
+ * both sides stay measured. Method: the formula against a search over all shares; then a pipeline made of numbers, whose cores
+ * and device take what a table says, observed window by window. */
 #include "backend/cuda/cuda_placement.h"
 
 #include <setjmp.h>
@@ -190,6 +190,42 @@ static void test_spares_cores(void **unused)
     assert_true(atomic_load(&placement.kinds[kind].share) > 20000);
 }
 
+/* Most cores wait for several windows at a time, the others work: waiting is not taken for slow reading, which would take large
+ * lz4 chunks from the cores. */
+static void test_long_waits(void **unused)
+{
+    (void)unused;
+    static struct dmc_placement placement;
+    enum { CORES = 16, WORKING = 3, PERIOD = 6 };
+    struct dmc_placement_waits waits[CORES] = {{0}};
+    struct dmc_placement_sums sums = {.now_ns = 1};
+    uint32_t kind = dmc_placement_kind_of(DMC_CUDA_LZ4, 4 << 20);
+    dmc_placement_init(&placement, CORES, sums.now_ns);
+    const double read = placement.kinds[kind].rates.read, decode = placement.kinds[kind].rates.decode;
+    const uint64_t window_ns = DMC_PLACEMENT_WINDOW_NS + 1;
+    uint64_t waited_ns = 0;
+    for (int w = 0; w < 20 * PERIOD; w++) {
+        bool all_work = w % PERIOD == 0;
+        for (int i = WORKING; i < CORES && w % PERIOD < 2; i++) {
+            if (!all_work)
+                dmc_placement_wait_begin(&waits[i], sums.now_ns);
+            else if (w > 0)
+                dmc_placement_wait_end(&waits[i], sums.now_ns);
+        }
+        sums.now_ns += window_ns;
+        uint32_t working = all_work ? CORES : WORKING;
+        waited_ns += (CORES - working) * window_ns;
+        sums.waited_ns = 0;
+        for (int i = 0; i < CORES; i++)
+            sums.waited_ns += dmc_placement_waited_ns(&waits[i], sums.now_ns);
+        assert_int_equal(sums.waited_ns, waited_ns);
+        double bytes = working * (double)window_ns / (read + decode);
+        dmc_placement_count_cores(&placement, kind, (uint64_t)bytes, (uint64_t)(bytes * decode));
+        dmc_placement_observe(&placement, &sums);
+        assert_int_equal(atomic_load(&placement.kinds[kind].share), 65536);
+    }
+}
+
 static void test_spread(void **unused)
 {
     (void)unused;
@@ -209,6 +245,13 @@ static void test_spread(void **unused)
     for (int i = 0; i < 640; i++)
         on_cores += dmc_placement_on_cores(&placement, kind);
     assert_int_equal(on_cores, 10);
+    kind = dmc_placement_kind_of(DMC_CUDA_GZIP, 4 << 20); /* large chunks that the device has: the cores stay measured */
+    atomic_store(&placement.kinds[kind].share, 0);
+    dmc_placement_count_cores(&placement, kind, 1u << 30, 1);
+    on_cores = 0;
+    for (int i = 0; i < 640; i++)
+        on_cores += dmc_placement_on_cores(&placement, kind);
+    assert_int_equal(on_cores, 5);
     for (uint64_t bytes = 1; bytes < 1ull << 40; bytes *= 2)
         for (uint32_t format = 0; format < DMC_PLACEMENT_FORMATS; format++)
             assert_in_range(dmc_placement_kind_of((enum dmc_cuda_format)format, bytes), 0, DMC_PLACEMENT_KINDS - 1);
@@ -220,8 +263,8 @@ int main(void)
     state = seed ? strtoull(seed, NULL, 0) : (uint64_t)time(NULL) * 1000003u + 1;
     printf("DAMACY_TEST_SEED=%llu\n", (unsigned long long)state);
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_share),        cmocka_unit_test(test_pipelines), cmocka_unit_test(test_not_shared),
-        cmocka_unit_test(test_spares_cores), cmocka_unit_test(test_spread),
+        cmocka_unit_test(test_share),        cmocka_unit_test(test_pipelines),  cmocka_unit_test(test_not_shared),
+        cmocka_unit_test(test_spares_cores), cmocka_unit_test(test_long_waits), cmocka_unit_test(test_spread),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
