@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import multiprocessing
 import os
 import shutil
 import sys
@@ -162,8 +163,30 @@ def write_empty(root: Path, data_set: DataSet) -> None:
         shutil.copyfile(written, path / "zarr.json")
 
 
+def write_stack(root: Path, stacks: list[DataSet], planes: list[DataSet], time_point: int) -> None:
+    """One stack, into the sets of stacks and, cut up, into the sets of planes."""
+    import zarr
+
+    index, t = divmod(time_point, ARRAY_SHAPE[0])
+    print(f"  stack {time_point + 1} of {ARRAY_COUNT * ARRAY_SHAPE[0]}", flush=True)
+    stack = volume(time_point)
+    for data_set in stacks:
+        zarr.open_array(str(array_path(root, data_set, index)), mode="r+")[t] = stack
+    for data_set in planes:
+        height, width = data_set.shape
+        places = [
+            (z, y, x)
+            for z in range(stack.shape[0])
+            for y in range(0, stack.shape[1], height)
+            for x in range(0, stack.shape[2], width)
+        ]
+        first = time_point * len(places)
+        for small_index, (z, y, x) in enumerate(places[: max(0, data_set.count - first)], first):
+            create_array(root, data_set, small_index)[:] = stack[z, y : y + height, x : x + width]
+
+
 def write_sets(root: Path, data_sets: list[DataSet]) -> None:
-    """Write the given sets; each stack is made once and goes to all of them."""
+    """Write the given sets; each stack is made once and goes to all of them, several at once where there are cores."""
     import zarr
 
     for data_set in data_sets:
@@ -175,24 +198,18 @@ def write_sets(root: Path, data_sets: list[DataSet]) -> None:
             write_empty(root, data_set)
     stacks = [data_set for data_set in data_sets if len(data_set.shape) == 4]
     planes = [data_set for data_set in data_sets if len(data_set.shape) == 2 and not data_set.empty]
-    small_index = 0
-    arrays: dict[str, Any] = {}
-    for time_point in range(ARRAY_COUNT * ARRAY_SHAPE[0] if stacks or planes else 0):
-        index, t = divmod(time_point, ARRAY_SHAPE[0])
-        print(f"  stack {time_point + 1} of {ARRAY_COUNT * ARRAY_SHAPE[0]}", flush=True)
-        stack = volume(time_point)
-        for data_set in stacks:
-            if t == 0:
-                arrays[data_set.name] = create_array(root, data_set, index)
-            arrays[data_set.name][t] = stack
-        for data_set in planes:
-            height, width = data_set.shape
-            for z in range(stack.shape[0]):
-                for y in range(0, stack.shape[1], height):
-                    for x in range(0, stack.shape[2], width):
-                        if small_index < data_set.count:
-                            create_array(root, data_set, small_index)[:] = stack[z, y : y + height, x : x + width]
-                            small_index += 1
+    for data_set in stacks:
+        for index in range(data_set.count):
+            create_array(root, data_set, index)
+    jobs = [(root, stacks, planes, time_point) for time_point in range(ARRAY_COUNT * ARRAY_SHAPE[0] if stacks or planes else 0)]
+    # Stacks meet in no shard and no array of planes. One takes up to 2 GB of memory and rarely more than two cores.
+    processes = min(len(jobs), len(os.sched_getaffinity(0)) // 2)
+    if processes > 1:
+        with multiprocessing.get_context("spawn").Pool(processes) as pool:
+            pool.starmap(write_stack, jobs, chunksize=1)
+    else:
+        for job in jobs:
+            write_stack(*job)
     os.sync()  # only clean pages can be dropped from the page cache later
     for data_set in data_sets:
         (root / data_set.name / "stamp.json").write_text(json.dumps(stamp_of(data_set), indent=2))

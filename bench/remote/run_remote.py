@@ -2,9 +2,11 @@
 
 nginx serves the benchmark's arrays as S3 does to anonymous readers (path style), and bench/remote/latency_proxy.c in front of it holds
 every request back: log-normal around a median of 0, 20 or 100 ms, with 1 % of the requests ten times as long. Client, proxy and server share
-this machine; nginx and the proxy take about 20 us of CPU a request, which SeaweedFS would not. Every reader is a process that does rounds on
-command; in each round all readers deliver the same crops, one after the other in shuffled order, with the same number of batches under
-way. Before that every reader's samples are compared with what the others read. The proxy counts requests and bytes.
+this machine; nginx and the proxy take about 100 us of CPU a request of 100 KB, which SeaweedFS would not. There is one of each for every four
+cores, and all proxies listen on the same port, so that no reader waits for a single core of a server. Every reader is a process that does rounds
+on command; in each round all readers deliver the same crops, one after the other in shuffled order, with the same number of batches under
+way. Before that every reader's samples are compared with what the others read. The proxies count requests and bytes. Readers that are many
+times slower than the fastest one sit out after two rounds.
 
 Then, without latency and proxy: damacy against a bare loop over libcurl's multi interface on the very ranges that damacy asked for; and damacy
 alone over latencies from 0 to 200 ms. A whole run writes bench/RESULTS-remote.md.
@@ -92,6 +94,28 @@ class Child:
             self.process.wait()
 
 
+def cpu_seconds(pid: int) -> float:
+    """Of a process with one thread; 0 where the kernel does not say."""
+    try:
+        return int(Path(f"/proc/{pid}/schedstat").read_text().split()[0]) / 1e9
+    except OSError:
+        return 0.0
+
+
+class Proxies:
+    """One for each server, all on the same port; the kernel deals connections out."""
+
+    def __init__(self, servers: list[Nginx]) -> None:
+        self.children: list[Child] = []
+        self.servers = servers
+
+    def ask(self, command: str) -> dict[str, Any]:
+        answers = [child.ask(command) for child in self.children]
+        total = {key: sum(answer[key] for answer in answers) for key in answers[0]}
+        pids = [child.process.pid for child in self.children] + [server.process.pid for server in self.servers if server.process]
+        return total | {"cpu": sum(map(cpu_seconds, pids))}
+
+
 class Setup:
     """Programs, data and servers."""
 
@@ -131,7 +155,7 @@ class Setup:
     def workload(self, name: str) -> Any:
         scenario = SCENARIOS[name]
         if not (self.root / scenario.data).exists():
-            run([self.python, HERE.parent / "data.py", "--root", self.root, scenario.data])
+            run([self.python, HERE.parent / "data.py", "--root", self.root, "--set", scenario.data])
         return make_workload(self.root, self.work, scenario, 16)
 
     def reader(self, name: str, workload: Any, endpoint: str, label: str, ahead: int = 0) -> Child:
@@ -141,14 +165,22 @@ class Setup:
         return Child([*command, "--ahead", ahead or self.args.ahead], log, **libraries)
 
     @contextlib.contextmanager
-    def proxy(self, port: int, median_ms: float, tail: float):
+    def servers(self):
+        with contextlib.ExitStack() as stack:
+            yield [stack.enter_context(Nginx(self.root)) for _ in range(self.args.servers)]
+
+    @contextlib.contextmanager
+    def proxy(self, servers: list[Nginx], median_ms: float, tail: float):
         (listen,) = take_ports(1)
-        command = [self.programs / "latency_proxy", listen, port, median_ms, tail, FACTOR, 1]
-        child = Child(command, self.work / "logs" / "proxy.log")
+        proxies = Proxies(servers)
         try:
-            yield child, f"http://127.0.0.1:{listen}"
+            for index, server in enumerate(servers):
+                command = [self.programs / "latency_proxy", listen, server.http, median_ms, tail, FACTOR, index + 1]
+                proxies.children.append(Child(command, self.work / "logs" / f"proxy-{index}.log"))
+            yield proxies, f"http://127.0.0.1:{listen}"
         finally:
-            child.close()
+            for child in proxies.children:
+                child.close()
 
 
 def percentile(values: list[float], share: float) -> float:
@@ -163,11 +195,17 @@ def hedges_of(stats: Any) -> int:
     return sum(map(hedges_of, stats)) if isinstance(stats, list) else 0
 
 
-def compare(setup: Setup, workload: Any, nginx: Nginx, median_ms: float, names: list[str]) -> dict[str, dict[str, Any]]:
+def sits_out(rounds: list[dict[str, Any]], others: list[list[dict[str, Any]]]) -> bool:
+    """Two rounds tell enough of a reader that takes more than four times as long as the fastest one."""
+    times = [statistics.median(r["wall"] for r in rows) for rows in others if rows]
+    return len(rounds) >= 2 and statistics.median(r["wall"] for r in rounds) > 4 * min(times)
+
+
+def compare(setup: Setup, workload: Any, servers: list[Nginx], median_ms: float, names: list[str]) -> dict[str, dict[str, Any]]:
     """Rounds of all readers at one latency."""
     args, found, order = setup.args, {name: [] for name in names}, random.Random(1)
     problems: dict[str, str] = {}
-    with setup.proxy(nginx.http, median_ms, TAIL) as (proxy, endpoint):
+    with setup.proxy(servers, median_ms, TAIL) as (proxy, endpoint):
         children = {}
         for name in names:
             child = setup.reader(name, workload, endpoint, f"{median_ms:g}")
@@ -185,16 +223,20 @@ def compare(setup: Setup, workload: Any, nginx: Nginx, median_ms: float, names: 
                     problems[name] = "WRONG: other samples than tensorstore"
             count = args.samples if median_ms < 50 else args.samples // 2
             hedged = 0
+            begin = time.monotonic()
             for index in range(args.rounds):
-                ready = [name for name in names if name not in problems]
+                if args.seconds and index >= 2 and time.monotonic() - begin > args.seconds:
+                    break
+                ready = [name for name in names if name not in problems and not sits_out(found[name], list(found.values()))]
                 order.shuffle(ready)
                 for name in ready:
-                    proxy.ask("reset")
+                    before = proxy.ask("reset")["cpu"]
                     answer = children[name].ask(f"round {workload.slice_of(index + 1, count)} {count}")
                     if "error" in answer:
                         problems[name] = answer["error"]
                         continue
-                    answer["proxy"] = proxy.ask("stats")
+                    answer["proxy"], answer["index"] = proxy.ask("stats"), index
+                    answer["served"] = answer["proxy"]["cpu"] - before
                     if "stats" in answer:
                         total = hedges_of(answer.pop("stats"))
                         answer["hedges"] = total - hedged
@@ -204,11 +246,11 @@ def compare(setup: Setup, workload: Any, nginx: Nginx, median_ms: float, names: 
         finally:
             for child in children.values():
                 child.close()
-    needed = 0.0  # stored bytes of the chunks that these very crops touch, each once a batch
-    for index in range(args.rounds):
+    needed: dict[int, float] = {}  # stored bytes of the chunks that a round's very crops touch, each once a batch
+    for index in {r["index"] for rounds in found.values() for r in rounds}:
         first = workload.slice_of(index + 1, count)
         part = workload.crops[first : first + count]
-        needed += write_chunks(setup.root, workload.scenario, part, setup.work / "part.chunks")[1] / count / args.rounds
+        needed[index] = write_chunks(setup.root, workload.scenario, part, setup.work / "part.chunks")[1] / count
     results = {}
     for name, rounds in found.items():
         if name in problems or not rounds:
@@ -223,9 +265,11 @@ def compare(setup: Setup, workload: Any, nginx: Nginx, median_ms: float, names: 
             "worst": max(waits) * 1000,
             "requests": requests / samples,
             "bytes": sum(r["proxy"]["bytes"] for r in rounds) / samples,
-            "needed": needed,
+            "needed": statistics.mean(needed[r["index"]] for r in rounds),
             "hedges": sum(r.get("hedges", 0) for r in rounds) / max(1, requests),
             "cpu": sum(r["cpu"] for r in rounds) / samples * 1000,
+            "busiest": statistics.median(r["busiest"] / r["wall"] for r in rounds),
+            "served": sum(r["served"] for r in rounds) / samples * 1000,
         }
     return results
 
@@ -263,11 +307,11 @@ def bare(setup: Setup, workload: Any) -> dict[str, Any]:
     return {"ratio": statistics.median(ratios), "ranges": len(lines), "rates": [statistics.median(column) for column in zip(*rates)]}
 
 
-def curve(setup: Setup, workload: Any, nginx: Nginx) -> list[tuple[float, float, float]]:
+def curve(setup: Setup, workload: Any, servers: list[Nginx]) -> list[tuple[float, float, float]]:
     """A new process for each latency: one round to get to know it, one that counts."""
     rows, count = [], 4 * setup.args.samples  # so long that beginning and end do not count for much
     for latency in (0, 5, 10, 20, 50, 100, 200):
-        with setup.proxy(nginx.http, latency, 0) as (proxy, endpoint):
+        with setup.proxy(servers, latency, 0) as (proxy, endpoint):
             child = setup.reader("damacy", workload, endpoint, "curve", CURVE_AHEAD)
             answer = child.ask(f"round 0 {count}")
             proxy.ask("reset")
@@ -288,32 +332,33 @@ def report(results: dict[float, dict[str, dict[str, Any]]], loops: dict[str, dic
     text = [
         "# Reading over a network: measured",
         "",
-        f"`make bench-remote`. {cores} cores shared by readers, nginx and the proxy, {platform.machine()}, kernel {platform.release().split('-')[0]}. "
+        f"`make bench-remote`. {cores} cores shared by readers, {args.servers} nginx and as many proxies, {platform.machine()}, kernel {platform.release().split('-')[0]}. "
         f"Crops of 1x16x128x128 uint16 to float32 out of zstd chunks of 128 KiB in shards, {args.ahead} batches of 8 under way for every reader, "
-        f"{args.rounds} interleaved rounds. Latency is log-normal around the median, 1 % of requests take ten times as long. "
-        "`amplification`: bytes received / stored bytes of the chunks needed, each counted once a batch.",
+        f"{args.rounds} interleaved rounds of {args.samples} samples, half as many from 50 ms on. Latency is log-normal around the median, 1 % of requests take ten times as long. "
+        "`amplification`: bytes received / stored bytes of the chunks needed, each counted once a batch. `CPU`: of the reader's process, and of "
+        "its busiest thread as a share of the wall time (at 1.00 more cores do not help it); `servers`: CPU of nginx and proxies together.",
         "",
-        "| latency | reader | samples/s | p99 batch wait, ms | longest, ms | requests / sample | KB / sample | amplification | hedges | CPU ms / sample |",
-        "| --- | --- | --- | --- | --- | --- | --- | --- | --- | --- |",
+        "| latency | reader | samples/s | p99 batch wait, ms | longest, ms | requests / sample | KB / sample | amplification | hedges | CPU ms / sample | busiest thread | servers' CPU ms / sample |",
+        "| --- | --- | --- | --- | --- | --- | --- | --- | --- | --- | --- | --- |",
     ]
     for latency, readers in results.items():
         for name, row in readers.items():
             if "problem" in row:
-                text.append(f"| {latency:g} ms | {name} | {row['problem']} | | | | | | | |")
+                text.append(f"| {latency:g} ms | {name} | {row['problem']} | | | | | | | | | |")
                 continue
             hedges = f"{row['hedges'] * 100:.1f} %" if name == "damacy" else "-"
             text.append(
                 f"| {latency:g} ms | {name} | {row['rate']:.1f} | {row['p99']:.0f} | {row['worst']:.0f} | {row['requests']:.1f} | "
-                f"{row['bytes'] / 1e3:.0f} | {row['bytes'] / row['needed']:.2f} | {hedges} | {row['cpu']:.1f} |"
+                f"{row['bytes'] / 1e3:.0f} | {row['bytes'] / row['needed']:.2f} | {hedges} | {row['cpu']:.2f} | {row['busiest']:.2f} | {row['served']:.2f} |"
             )
-    text += ["", "| latency | samples/s against the best peer (at least 1.5) | p99 against the best peer (at most 0.5) | requests (at most 1) | bytes (at most 1) |", "| --- | --- | --- | --- | --- |"]
+    text += ["", "| latency | samples/s against the best peer (at least 1.5) | p99 against the best peer (at most 0.5) | requests (at most 1) | bytes (at most 1) | CPU of that peer's process / damacy's |", "| --- | --- | --- | --- | --- | --- |"]
     for latency, readers in results.items():
         ours, peers = readers.get("damacy", {}), [readers[name] for name in PEERS if "rate" in readers.get(name, {})]
         if "rate" in ours and peers:
             best = max(peers, key=lambda row: row["rate"])
             text.append(
                 f"| {latency:g} ms | {ours['rate'] / best['rate']:.2f} | {ours['p99'] / min(row['p99'] for row in peers):.2f} | "
-                f"{ours['requests'] / best['requests']:.2f} | {ours['bytes'] / best['bytes']:.2f} |"
+                f"{ours['requests'] / best['requests']:.2f} | {ours['bytes'] / best['bytes']:.2f} | {best['cpu'] / ours['cpu']:.2f} |"
             )
     text += ["", "## No latency: against a bare loop over libcurl's multi interface", ""]
     text += ["Straight to nginx, the ranges that damacy asked for, wall time of the loop (which does not decode) / wall time of damacy; to be at least 0.85 where nothing is to be decoded.", ""]
@@ -336,6 +381,8 @@ def main() -> int:
     parser.add_argument("--readers", nargs="*", default=READERS)
     parser.add_argument("--rounds", type=int, default=4)
     parser.add_argument("--samples", type=int, default=256, help="of a round; half as many from 50 ms on")
+    parser.add_argument("--seconds", type=float, default=0, help="at a latency: after so long no further round begins, but two are always done")
+    parser.add_argument("--servers", type=int, default=max(1, len(os.sched_getaffinity(0)) // 4), help="nginx and proxies, one each")
     parser.add_argument("--ahead", type=int, default=6, help="batches under way")
     parser.add_argument("--concurrency", type=int, default=64, help="of the bare loop")
     parser.add_argument("--no-curve", action="store_true")
@@ -349,9 +396,9 @@ def main() -> int:
         args.rounds, args.samples, args.no_curve, args.no_bare = 3, 128, True, True
     setup = Setup(args)
     workload = setup.workload("zstd")
-    with Nginx(setup.root) as nginx:
-        results = {latency: compare(setup, workload, nginx, latency, args.readers) for latency in args.latencies}
-        line = [] if args.no_curve else curve(setup, workload, nginx)
+    with setup.servers() as servers:
+        results = {latency: compare(setup, workload, servers, latency, args.readers) for latency in args.latencies}
+        line = [] if args.no_curve else curve(setup, workload, servers)
     loops = {} if args.no_bare else {"uncompressed": bare(setup, setup.workload("raw")), "zstd": bare(setup, workload)}
     text = report(results, loops, line, args)
     print(text)
