@@ -42,16 +42,25 @@ static void publish_limit(struct dmc_net_endpoint *endpoint)
     atomic_store_explicit(&endpoint->limit, (uint32_t)endpoint->lanes[DMC_NET_BULK].limit, memory_order_relaxed);
 }
 
-void dmc_net_endpoint_init(struct dmc_net_endpoint *endpoint, uint32_t concurrency_max, double hedge_share)
+void dmc_net_endpoint_init(struct dmc_net_endpoint *endpoint, uint32_t concurrency_max, uint32_t engines, double hedge_share)
 {
-    lane_init(&endpoint->lanes[DMC_NET_BULK], BULK_BEGIN, concurrency_max);
-    lane_init(&endpoint->lanes[DMC_NET_METADATA], METADATA_BEGIN,
-              concurrency_max < METADATA_MAX ? concurrency_max : METADATA_MAX);
+    lane_init(&endpoint->lanes[DMC_NET_BULK], dmc_max_u64(BULK_BEGIN / engines, LIMIT_MIN), concurrency_max / engines);
+    lane_init(&endpoint->lanes[DMC_NET_METADATA], dmc_max_u64(METADATA_BEGIN / engines, LIMIT_MIN),
+              dmc_min_u64(concurrency_max, METADATA_MAX) / engines);
     endpoint->hedge_share = hedge_share;
     endpoint->hedge_part = 0.95;
     for (int i = 0; i < 2; i++)
         endpoint->waits[i].idle_now_ns = endpoint->waits[i].idle_last_ns = UINT64_MAX;
     publish_limit(endpoint);
+}
+
+void dmc_net_endpoint_pause(struct dmc_net_endpoint *endpoint, uint64_t until_ns)
+{
+    _Atomic uint64_t *shared = &endpoint->first->shared_pause_until_ns;
+    uint64_t before_ns = atomic_load_explicit(shared, memory_order_relaxed);
+    while (before_ns < until_ns &&
+           !atomic_compare_exchange_weak_explicit(shared, &before_ns, until_ns, memory_order_relaxed, memory_order_relaxed)) {
+    }
 }
 
 static void cut(struct dmc_net_endpoint *endpoint, struct dmc_net_lane *lane, double factor, uint64_t now_ns)

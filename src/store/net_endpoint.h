@@ -41,11 +41,11 @@ struct dmc_net_endpoint {
     /* constant */
     struct dmc_net_endpoint *next;
     char *origin;
+    struct dmc_net_endpoint *first; /* of the pipeline's first engine: that one itself, or one of another engine */
     double hedge_share;
     /* the event thread's */
     struct dmc_net_lane lanes[DMC_NET_LANES];
     bool pumping;                  /* a transfer that ends at once must not begin the next from inside */
-    uint64_t pause_until_ns;       /* it asked for quiet */
     bool answered;                 /* it is, or was, there */
     bool http2;                    /* it speaks HTTP/2 */
     struct dmc_net_waits waits[2]; /* on connections in use, and on fresh ones */
@@ -55,6 +55,8 @@ struct dmc_net_endpoint {
     uint32_t judged_hedges, judged_wins;
     uint64_t hedge_body_ns;
     uint32_t until_refresh;
+    /* of `first`: written by the threads of all engines */
+    _Atomic uint64_t shared_pause_until_ns; /* it asked for quiet */
     /* counted by the event thread, read by any */
     struct dmc_histogram latency; /* nanoseconds, whole requests */
     _Atomic uint64_t requests, attempts, retries, hedges, hedges_won, throttled, stalls, failures, redirects;
@@ -65,7 +67,10 @@ struct dmc_net_endpoint {
     _Atomic bool ahead_refused; /* it gives an index by itself, but not more of the object with it */
 };
 
-void dmc_net_endpoint_init(struct dmc_net_endpoint *endpoint, uint32_t concurrency_max, double hedge_share);
+/* `engines`: so many share what may be under way. */
+void dmc_net_endpoint_init(struct dmc_net_endpoint *endpoint, uint32_t concurrency_max, uint32_t engines, double hedge_share);
+/* It asks for quiet until then. */
+void dmc_net_endpoint_pause(struct dmc_net_endpoint *endpoint, uint64_t until_ns);
 
 /* A first byte came `wait_ns` after the question went out. */
 void dmc_net_endpoint_first_byte(struct dmc_net_endpoint *endpoint, enum dmc_net_lane_kind lane, bool fresh, uint64_t wait_ns,

@@ -172,6 +172,17 @@ static struct dmc_transfer *take_locked(struct dmc_net_engine *engine)
     return transfer;
 }
 
+/* Whose object it is. */
+static struct dmc_net_store *sibling_of(struct dmc_store *first, const char *key, uint64_t key_hash)
+{
+    struct dmc_net_store *net = (struct dmc_net_store *)(void *)first;
+    if (net->sibling_count < 2)
+        return net;
+    if (!key_hash)
+        key_hash = dmc_hash_bytes(key, strlen(key), 0);
+    return net->siblings[key_hash % net->sibling_count];
+}
+
 static enum dmc_start start(struct dmc_net_store *store, struct dmc_request *request, const char *query)
 {
     struct dmc_net_engine *engine = store->engine;
@@ -210,20 +221,21 @@ static enum dmc_start start(struct dmc_net_store *store, struct dmc_request *req
 enum dmc_start dmc_net_start(struct dmc_store *store, struct dmc_io *io, struct dmc_request *request)
 {
     (void)io;
-    return start((struct dmc_net_store *)store, request, NULL);
+    return start(sibling_of(store, request->key, request->key_hash), request, NULL);
 }
 
 void dmc_net_expect(struct dmc_store *store, const char *key, uint64_t key_hash, uint64_t offset, uint64_t bytes)
 {
-    const struct dmc_net_store *net = (const struct dmc_net_store *)store;
     if (!key_hash)
         key_hash = dmc_hash_bytes(key, strlen(key), 0);
+    const struct dmc_net_store *net = sibling_of(store, key, key_hash);
     uint64_t object_hash = dmc_hash_u64(key_hash, net->seed);
     dmc_hold_expect(net->engine->hold, object_hash, offset, offset + bytes);
     dmc_ahead_expect(net->engine->ahead, object_hash, offset, offset + bytes);
 }
 
-/* The request is pending with us, or just came back: the lock tells, since completion clears shared_request under it. */
+/* The request is pending with this store, its holder, or just came back: the lock tells, since completion clears shared_request
+ * under it. */
 void dmc_net_cancel(struct dmc_store *store, struct dmc_io *io, struct dmc_request *request)
 {
     (void)io;
@@ -343,12 +355,10 @@ static bool has_room(const struct dmc_net_engine *engine, enum dmc_net_lane_kind
 
 static void pump_one(struct dmc_net_engine *engine, struct dmc_net_endpoint *endpoint)
 {
-    if (endpoint->pause_until_ns) {
-        if (dmc_clock_ns() < endpoint->pause_until_ns) {
-            engine->pause_due_ns = dmc_min_u64(engine->pause_due_ns, endpoint->pause_until_ns);
-            return;
-        }
-        endpoint->pause_until_ns = 0;
+    uint64_t pause_until_ns = atomic_load_explicit(&endpoint->first->shared_pause_until_ns, memory_order_relaxed);
+    if (pause_until_ns && dmc_clock_ns() < pause_until_ns) {
+        engine->pause_due_ns = dmc_min_u64(engine->pause_due_ns, pause_until_ns);
+        return;
     }
     if (endpoint->pumping)
         return;
@@ -394,7 +404,7 @@ static void pump_paused(struct dmc_net_engine *engine)
 {
     engine->pause_due_ns = UINT64_MAX;
     for (struct dmc_net_endpoint *endpoint = endpoints_of(engine); endpoint; endpoint = endpoint->next)
-        if (endpoint->pause_until_ns)
+        if (atomic_load_explicit(&endpoint->first->shared_pause_until_ns, memory_order_relaxed))
             pump_one(engine, endpoint);
 }
 
@@ -523,7 +533,8 @@ static bool make_multi(struct dmc_net_engine *engine)
     curl->multi_setopt(engine->multi, CURLMOPT_TIMERFUNCTION, timer_wanted);
     curl->multi_setopt(engine->multi, CURLMOPT_TIMERDATA, engine);
     curl->multi_setopt(engine->multi, CURLMOPT_PIPELINING, CURLPIPE_MULTIPLEX);
-    curl->multi_setopt(engine->multi, CURLMOPT_MAXCONNECTS, (long)dmc_min_u64(CONNECTIONS_KEPT_MAX, engine->attempts_max));
+    curl->multi_setopt(engine->multi, CURLMOPT_MAXCONNECTS,
+                       (long)dmc_min_u64(CONNECTIONS_KEPT_MAX / engine->count, engine->attempts_max));
     curl->multi_setopt(engine->multi, CURLMOPT_MAX_CONCURRENT_STREAMS,
                        STREAMS_MAX); /* unknown to libcurl before 7.67: no harm */
     return true;
@@ -582,13 +593,14 @@ static void divide(struct dmc_net_engine *engine, uint64_t memory_bytes)
     engine->attempts_max = (uint32_t)dmc_max_u64(ATTEMPTS_MIN, dmc_min_u64(attempts, ATTEMPTS_MAX));
 }
 
-enum damacy_status dmc_net_engine_create(const struct dmc_curl *curl, uint64_t memory_bytes, struct dmc_net_engine **out,
-                                         struct damacy_error *error)
+enum damacy_status dmc_net_engine_create(const struct dmc_curl *curl, uint64_t memory_bytes, uint32_t count,
+                                         struct dmc_net_engine **out, struct damacy_error *error)
 {
     struct dmc_net_engine *engine = dmc_calloc(1, sizeof *engine);
     if (!engine)
         return dmc_error_set(error, DAMACY_OOM, "config", "no memory for the network engine");
     engine->curl = curl;
+    engine->count = count;
     divide(engine, memory_bytes);
     engine->fork_generation = dmc_fork_generation();
     engine->curl_due_ns = engine->pause_due_ns = UINT64_MAX;
@@ -632,7 +644,8 @@ bool dmc_net_engine_stop(struct dmc_net_engine *engine)
     return true;
 }
 
-static struct dmc_net_endpoint *make_endpoint(const char *origin, const struct dmc_net_settings *settings)
+static struct dmc_net_endpoint *make_endpoint(const struct dmc_net_engine *engine, const char *origin,
+                                              const struct dmc_net_settings *settings, struct dmc_net_endpoint *first)
 {
     struct dmc_net_endpoint *endpoint = dmc_calloc(1, sizeof *endpoint);
     char *copy = endpoint ? dmc_strdup(origin) : NULL;
@@ -640,14 +653,15 @@ static struct dmc_net_endpoint *make_endpoint(const char *origin, const struct d
         dmc_free(endpoint);
         return NULL;
     }
-    dmc_net_endpoint_init(endpoint, settings->concurrency_max, settings->hedge_share);
+    dmc_net_endpoint_init(endpoint, settings->concurrency_max, engine->count, settings->hedge_share);
     endpoint->origin = copy;
+    endpoint->first = first ? first : endpoint;
     return endpoint;
 }
 
 enum damacy_status dmc_net_engine_endpoint(struct dmc_net_engine *engine, const char *origin,
-                                           const struct dmc_net_settings *settings, struct dmc_net_endpoint **out,
-                                           struct damacy_error *error)
+                                           const struct dmc_net_settings *settings, struct dmc_net_endpoint *first,
+                                           struct dmc_net_endpoint **out, struct damacy_error *error)
 {
     enum damacy_status status = DAMACY_OK;
     dmc_mutex_lock(&engine->lock);
@@ -657,7 +671,7 @@ enum damacy_status dmc_net_engine_endpoint(struct dmc_net_engine *engine, const 
     if (!endpoint && engine->shared_endpoint_count >= DMC_NET_ENDPOINTS_MAX) {
         status = dmc_error_set(error, DAMACY_BUDGET, "config", "more than %u servers", DMC_NET_ENDPOINTS_MAX);
     } else if (!endpoint) {
-        endpoint = make_endpoint(origin, settings);
+        endpoint = make_endpoint(engine, origin, settings, first);
         if (endpoint) {
             endpoint->next = engine->shared_endpoints;
             engine->shared_endpoints = endpoint;
@@ -692,19 +706,40 @@ void dmc_net_engine_endpoints(struct dmc_net_engine *engine, void (*visit)(void 
 #define READ_MIN (1u << 20)
 #define READ_MAX (8u << 20)
 
+/* The first of the engines that knows the server stands for all. */
+struct learnt {
+    uint64_t first_ns, mib_ns; /* 0: not known yet */
+    uint32_t limit;            /* of all together */
+    bool ahead_refused;
+};
+
+static struct learnt learnt_of(const struct dmc_net_store *net)
+{
+    struct learnt learnt = {0};
+    for (uint32_t i = 0; i < net->sibling_count; i++) {
+        const struct dmc_net_endpoint *endpoint = net->siblings[i]->endpoint;
+        uint64_t first_ns = atomic_load_explicit(&endpoint->first_byte_ns, memory_order_relaxed);
+        learnt.limit += atomic_load_explicit(&endpoint->limit, memory_order_relaxed);
+        learnt.ahead_refused |= atomic_load_explicit(&endpoint->ahead_refused, memory_order_relaxed);
+        if (first_ns && (learnt.first_ns == 0 || learnt.mib_ns == 0)) {
+            learnt.first_ns = first_ns;
+            learnt.mib_ns = atomic_load_explicit(&endpoint->mib_ns, memory_order_relaxed);
+        }
+    }
+    return learnt;
+}
+
 void dmc_net_hint(struct dmc_store *store, struct dmc_store_hint *hint)
 {
-    const struct dmc_net_endpoint *endpoint = ((const struct dmc_net_store *)store)->endpoint;
-    uint64_t first_ns = atomic_load_explicit(&endpoint->first_byte_ns, memory_order_relaxed);
-    uint64_t mib_ns = atomic_load_explicit(&endpoint->mib_ns, memory_order_relaxed);
-    uint32_t limit = atomic_load_explicit(&endpoint->limit, memory_order_relaxed);
+    struct learnt learnt = learnt_of((const struct dmc_net_store *)store);
     hint->remote = true;
     hint->coalesce_gap_bytes = GAP_MIN;
     hint->coalesce_read_bytes_max = READ_MIN;
-    if (first_ns == 0 || mib_ns == 0)
+    if (learnt.first_ns == 0 || learnt.mib_ns == 0)
         return;
-    double alone = (double)first_ns * 1048576.0 / (double)mib_ns; /* bytes that one connection brings while it would wait */
-    hint->coalesce_gap_bytes = dmc_max_u64(GAP_MIN, dmc_min_u64((uint64_t)alone / (limit ? limit : 1), GAP_MAX));
+    /* Bytes that one connection brings while it would wait. */
+    double alone = (double)learnt.first_ns * 1048576.0 / (double)learnt.mib_ns;
+    hint->coalesce_gap_bytes = dmc_max_u64(GAP_MIN, dmc_min_u64((uint64_t)alone / (learnt.limit ? learnt.limit : 1), GAP_MAX));
     /* A request that takes as long to come as to begin uses half of what a connection can do; four times that is nearly all. */
     hint->coalesce_read_bytes_max = dmc_max_u64(READ_MIN, dmc_min_u64(4 * (uint64_t)alone, READ_MAX));
 }
@@ -717,15 +752,15 @@ void dmc_net_hint(struct dmc_store *store, struct dmc_store_hint *hint)
 uint64_t dmc_net_ahead(struct dmc_store *store)
 {
     const struct dmc_net_store *net = (const struct dmc_net_store *)store;
-    const struct dmc_net_endpoint *endpoint = net->endpoint;
-    uint64_t first_ns = atomic_load_explicit(&endpoint->first_byte_ns, memory_order_relaxed);
-    uint64_t mib_ns = atomic_load_explicit(&endpoint->mib_ns, memory_order_relaxed);
+    struct learnt learnt = learnt_of(net);
     uint64_t most = dmc_min_u64(net->settings->index_ahead_bytes_max, net->engine->ahead_bytes_max / AHEAD_PART);
-    if (most == 0 || first_ns == 0 || atomic_load_explicit(&endpoint->ahead_refused, memory_order_relaxed))
+    if (most == 0 || learnt.first_ns == 0 || learnt.ahead_refused)
         return 0;
-    double alone = mib_ns ? (double)first_ns * 1048576.0 / (double)mib_ns : 0;
-    uint64_t bytes = alone < (double)most ? dmc_max_u64((uint64_t)alone, AHEAD_MIN) : most;
-    return dmc_min_u64(dmc_min_u64(bytes, most), dmc_ahead_room(net->engine->ahead));
+    double alone = learnt.mib_ns ? (double)learnt.first_ns * 1048576.0 / (double)learnt.mib_ns : 0;
+    uint64_t bytes = dmc_min_u64(alone < (double)most ? dmc_max_u64((uint64_t)alone, AHEAD_MIN) : most, most);
+    for (uint32_t i = 0; i < net->sibling_count; i++) /* whose object it will be is not known here */
+        bytes = dmc_min_u64(bytes, dmc_ahead_room(net->siblings[i]->engine->ahead));
+    return bytes;
 }
 
 /* --- a fetch that waits --- */

@@ -1,4 +1,6 @@
-/* The network engine: one thread that drives all transfers of a pipeline over libcurl's multi interface.
+/* The network engine: a thread that drives transfers of a pipeline over libcurl's multi interface. A pipeline has one, or on
+ * machines with many cores several, among which objects are dealt out by the hashes of their keys: so all requests for an
+ * object meet in one engine, and engines share nothing but a server's wish for quiet.
  *
  *     worker: start --inbox--> QUEUED (in a lane of its endpoint) --room in the lane--> RUNNING --all bytes-->
  * dmc_io_complete() ^                                  |  \--too slow--> another attempt beside it (hedge)         |
@@ -92,7 +94,15 @@ struct dmc_net_service {
     bool redirects; /* follow them */
 };
 
-/* The common part of network stores. */
+/* Most engines of a pipeline. */
+#define DMC_NET_ENGINES_MAX 16u
+
+struct dmc_net_engines {
+    uint32_t count;
+    struct dmc_net_engine *all[DMC_NET_ENGINES_MAX];
+};
+
+/* The common part of network stores. One is made for each engine; the first is what the others' users see, and deals out. */
 struct dmc_net_store {
     struct dmc_store store;
     struct dmc_net_engine *engine;
@@ -100,21 +110,26 @@ struct dmc_net_store {
     const struct dmc_net_service *service;
     const struct dmc_net_settings *settings;
     uint64_t seed; /* tells its objects from those of other stores */
+    /* of the first one: all of them, itself included; else none */
+    uint32_t sibling_count;
+    struct dmc_net_store *siblings[DMC_NET_ENGINES_MAX];
 };
 
-/* `memory_bytes`: how much its transfers and connections may take together; so many run at once, and the rest waits. */
-enum damacy_status dmc_net_engine_create(const struct dmc_curl *curl, uint64_t memory_bytes, struct dmc_net_engine **engine,
-                                         struct damacy_error *error);
+/* `memory_bytes`: how much its transfers and connections may take together; so many run at once, and the rest waits. `count`:
+ * how many engines the pipeline has. */
+enum damacy_status dmc_net_engine_create(const struct dmc_curl *curl, uint64_t memory_bytes, uint32_t count,
+                                         struct dmc_net_engine **engine, struct damacy_error *error);
 /* End the thread. Prompt, whatever is under way; what is still pending is left as it is. false: it is stuck in libcurl, or the
  * parent's, and all that it may touch must be left behind. */
 bool dmc_net_engine_stop(struct dmc_net_engine *engine);
 void dmc_net_engine_free(struct dmc_net_engine *engine); /* after stop; NULL allowed */
 
-/* The endpoint of an origin ("https://host:port"), made when it is new. OOM, or BUDGET for more than DMC_NET_ENDPOINTS_MAX. */
+/* The endpoint of an origin ("https://host:port"), made when it is new. `first`: that of the first engine; NULL: this is it.
+ * OOM, or BUDGET for more than DMC_NET_ENDPOINTS_MAX. */
 #define DMC_NET_ENDPOINTS_MAX 4096u
 enum damacy_status dmc_net_engine_endpoint(struct dmc_net_engine *engine, const char *origin,
-                                           const struct dmc_net_settings *settings, struct dmc_net_endpoint **endpoint,
-                                           struct damacy_error *error);
+                                           const struct dmc_net_settings *settings, struct dmc_net_endpoint *first,
+                                           struct dmc_net_endpoint **endpoint, struct damacy_error *error);
 
 /* For dmc_store_ops of network stores. */
 enum dmc_start dmc_net_start(struct dmc_store *store, struct dmc_io *io, struct dmc_request *request);

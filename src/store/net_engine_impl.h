@@ -127,6 +127,7 @@ struct dmc_version_set {
 struct dmc_net_engine {
     /* constant */
     const struct dmc_curl *curl;
+    uint32_t count;        /* of the pipeline's engines */
     uint32_t attempts_max; /* what memory allows */
     uint32_t version_sets; /* a power of two */
     uint64_t hold_bytes;   /* of bodies; 0: none are kept */

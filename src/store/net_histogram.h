@@ -50,6 +50,20 @@ static inline void dmc_histogram_fade(struct dmc_histogram *histogram)
     atomic_store_explicit(&histogram->count, count, memory_order_relaxed);
 }
 
+/* Add what another one counted. */
+static inline void dmc_histogram_merge(struct dmc_histogram *histogram, const struct dmc_histogram *other)
+{
+    for (uint32_t i = 0; i < DMC_HISTOGRAM_BUCKETS; i++) {
+        uint32_t both = atomic_load_explicit(&histogram->buckets[i], memory_order_relaxed) +
+                        atomic_load_explicit(&other->buckets[i], memory_order_relaxed);
+        atomic_store_explicit(&histogram->buckets[i], both, memory_order_relaxed);
+    }
+    atomic_store_explicit(&histogram->count,
+                          atomic_load_explicit(&histogram->count, memory_order_relaxed) +
+                              atomic_load_explicit(&other->count, memory_order_relaxed),
+                          memory_order_relaxed);
+}
+
 /* The value that a share of `part` (0 to 1) of all is not above; 0 if there are none. */
 static inline uint64_t dmc_histogram_quantile(const struct dmc_histogram *histogram, double part)
 {

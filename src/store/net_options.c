@@ -43,6 +43,7 @@ static const struct option options_known[] = {
     {{"backoff_min"}, TIME, AT(settings.backoff_min_ns), 0, 3600},
     {{"backoff_max"}, TIME, AT(settings.backoff_max_ns), 0, 3600},
     {{"concurrency_max", "max_concurrency", "max_pool_connections"}, COUNT, AT(settings.concurrency_max), 1, 4096},
+    {{"network_threads"}, COUNT, AT(network_threads), 1, DMC_NET_ENGINES_MAX},
     {{"hedge_share"}, SHARE, AT(settings.hedge_share), 0, 1},
     {{"index_ahead_bytes_max"}, BYTES, AT(settings.index_ahead_bytes_max), 0, 1e9},
     {{"whole_object_bytes_max"}, BYTES, AT(settings.whole_object_bytes_max), 0, 1e15},

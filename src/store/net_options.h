@@ -26,7 +26,8 @@ struct dmc_net_options {
     struct {
         const char *name, *value;
     } headers[DMC_NET_USER_HEADERS_MAX];
-    const char *cache_dir; /* NULL: no cache on disk */
+    uint32_t network_threads; /* engines; 0: as many as the cores ask for. The largest of all families counts */
+    const char *cache_dir;    /* NULL: no cache on disk */
     uint64_t cache_bytes_max;
     uint64_t cache_max_age_s;
 };

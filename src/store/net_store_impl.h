@@ -13,14 +13,14 @@ enum dmc_net_advice dmc_http_advise(const struct dmc_net_settings *settings, uin
 /* What all buckets of a family share: credentials, region, endpoint, the server's clock. */
 struct dmc_s3;
 enum damacy_status dmc_s3_create(const struct dmc_net_options *options, enum dmc_net_family family,
-                                 struct dmc_net_engine *engine, struct dmc_s3 **s3, struct damacy_error *error);
+                                 const struct dmc_net_engines *engines, struct dmc_s3 **s3, struct damacy_error *error);
 void dmc_s3_stop(struct dmc_s3 *s3);    /* no more fetching of credentials */
 void dmc_s3_destroy(struct dmc_s3 *s3); /* after its stores; NULL allowed */
 
 /* Where a bucket is: what tells it from others, and its origin. INVAL for what is no bucket's name. */
 enum damacy_status dmc_s3_place(struct dmc_s3 *s3, const char *bucket, size_t bytes, struct dmc_text *identity,
                                 struct dmc_text *origin, struct damacy_error *error);
-/* NULL: no memory. */
-struct dmc_net_store *dmc_s3_store(struct dmc_s3 *s3, const char *bucket, size_t bytes);
+/* For one of the engines. NULL: no memory. */
+struct dmc_net_store *dmc_s3_store(struct dmc_s3 *s3, uint32_t engine, const char *bucket, size_t bytes);
 
 #endif

@@ -675,11 +675,10 @@ static void explain_status(struct dmc_net_engine *engine, struct dmc_transfer *t
         break;
     }
     if (response->status == 429 || response->status == 503) {
-        dmc_net_count(&endpoint->throttled, 1);
-        dmc_net_endpoint_overload(endpoint, transfer->lane, now_ns);
         if (after_s != DMC_HTTP_UNKNOWN)
-            endpoint->pause_until_ns = dmc_max_u64(
-                endpoint->pause_until_ns, now_ns + dmc_min_u64(dmc_min_u64(after_s, 3600) * 1000000000u, PAUSE_MAX_NS));
+            dmc_net_endpoint_pause(endpoint, now_ns + dmc_min_u64(dmc_min_u64(after_s, 3600) * 1000000000u, PAUSE_MAX_NS));
+        dmc_net_endpoint_overload(endpoint, transfer->lane, now_ns);
+        dmc_net_count(&endpoint->throttled, 1);
     }
     try_later(engine, transfer, true, after_s);
 }

@@ -29,10 +29,10 @@
 struct dmc_s3_credentials {
     /* constant */
     const struct dmc_net_options *options;
-    struct dmc_net_engine *engine;
+    struct dmc_net_engines engines;
     const struct dmc_curl *curl;
     char region[64];
-    /* the event thread's */
+    /* of the event thread that set shared_starting */
     pthread_t thread;
     bool thread_started;
     /* shared */
@@ -40,6 +40,7 @@ struct dmc_s3_credentials {
     struct dmc_mutex lock;
     struct dmc_s3_keys shared_keys;
     bool shared_have, shared_fetching, shared_failed;
+    bool shared_starting; /* an event thread is about to start a fetch */
     uint64_t shared_failed_ns;
     uint64_t shared_fetched_s;
     struct damacy_error shared_error;
@@ -505,23 +506,24 @@ static void *fetch_run(void *argument)
         explicit_bzero(keys, sizeof *keys);
     dmc_free(answer);
     dmc_free(keys);
-    if (credentials->engine)
-        dmc_net_engine_credentials(credentials->engine);
+    for (uint32_t i = 0; i < credentials->engines.count; i++)
+        dmc_net_engine_credentials(credentials->engines.all[i]);
     return NULL;
 }
 
 /* Under the lock, which is let go for a moment to join a thread that is over. */
 static void start_fetch_locked(struct dmc_s3_credentials *credentials) DMC_REQUIRES(credentials->lock)
 {
-    if (credentials->shared_fetching)
+    if (credentials->shared_fetching || credentials->shared_starting)
         return;
-    credentials->shared_fetching = true;
+    credentials->shared_fetching = credentials->shared_starting = true;
     dmc_mutex_unlock(&credentials->lock);
     if (credentials->thread_started)
         pthread_join(credentials->thread, NULL);
     int os_error = dmc_thread_start(&credentials->thread, "dmc-keys", fetch_run, credentials);
     credentials->thread_started = os_error == 0;
     dmc_mutex_lock(&credentials->lock);
+    credentials->shared_starting = false;
     if (os_error) {
         credentials->shared_fetching = false;
         credentials->shared_failed = true;
@@ -574,7 +576,7 @@ bool dmc_s3_credentials_renew(struct dmc_s3_credentials *credentials, const char
 }
 
 enum damacy_status dmc_s3_credentials_create(const struct dmc_net_options *options, const char *region,
-                                             struct dmc_net_engine *engine, struct dmc_s3_credentials **out,
+                                             const struct dmc_net_engines *engines, struct dmc_s3_credentials **out,
                                              struct damacy_error *error)
 {
     struct dmc_s3_credentials *credentials = dmc_calloc(1, sizeof *credentials);
@@ -582,7 +584,8 @@ enum damacy_status dmc_s3_credentials_create(const struct dmc_net_options *optio
         return dmc_error_set(error, DAMACY_OOM, "config", "no memory for credentials");
     enum damacy_status status = dmc_curl_load(&credentials->curl, error);
     credentials->options = options;
-    credentials->engine = engine;
+    if (engines)
+        credentials->engines = *engines;
     dmc_text_copy(credentials->region, sizeof credentials->region, region);
     dmc_mutex_init(&credentials->lock);
     if (status == DAMACY_OK && options->key) {

@@ -10,7 +10,8 @@
  * A profile that was named comes before the environment. What expires is fetched anew five minutes before it does, by a thread
  * of its own, while requests go on with what there is; a server that says "expired" is believed, too.
  *
- * Threads: get and renew are the event thread's; the fetching thread is started by them, at most one at a time. */
+ * Threads: get and renew are for the event threads of all engines; the fetching thread is started by them, at most one at a
+ * time. */
 #ifndef DMC_S3_CREDENTIALS_H
 #define DMC_S3_CREDENTIALS_H
 
@@ -26,9 +27,9 @@ struct dmc_s3_keys {
 
 struct dmc_s3_credentials;
 
-/* `engine` is told when keys have come; NULL: nobody. */
+/* Each of `engines` is told when keys have come; NULL: nobody. */
 enum damacy_status dmc_s3_credentials_create(const struct dmc_net_options *options, const char *region,
-                                             struct dmc_net_engine *engine, struct dmc_s3_credentials **credentials,
+                                             const struct dmc_net_engines *engines, struct dmc_s3_credentials **credentials,
                                              struct damacy_error *error);
 void dmc_s3_credentials_stop(struct dmc_s3_credentials *credentials);    /* ends a fetch; NULL allowed */
 void dmc_s3_credentials_destroy(struct dmc_s3_credentials *credentials); /* after stop; NULL allowed */

@@ -25,7 +25,12 @@ struct dmc_s3 {
     char region[64];
     char *endpoint; /* "https://host:port/base", no slash at its end; NULL: AWS, by region */
     struct dmc_s3_credentials *credentials;
-    /* the event thread's */
+    struct signer *signers; /* one for each engine */
+    uint32_t signer_count;
+};
+
+/* All of it is the event thread's. */
+struct signer {
     int64_t clock_ahead_s; /* of the server before ours */
     struct dmc_sign_key sign_key;
     struct dmc_text scratch, authorization, path;
@@ -34,7 +39,8 @@ struct dmc_s3 {
 
 struct s3_store {
     struct dmc_net_store net;
-    struct dmc_s3 *s3;
+    const struct dmc_s3 *s3;
+    struct signer *signer;
     char bucket[BUCKET_BYTES_MAX + 1];
     bool virtual_host;
     /* the event thread's */
@@ -141,12 +147,13 @@ enum damacy_status dmc_s3_place(struct dmc_s3 *s3, const char *bucket, size_t by
 static enum dmc_net_prepared sign(struct s3_store *store, const struct dmc_net_ask *ask, const char *host,
                                   struct dmc_net_headers *headers, struct damacy_error *error)
 {
-    struct dmc_s3 *s3 = store->s3;
-    enum dmc_net_prepared prepared = dmc_s3_credentials_get(s3->credentials, &s3->keys, error);
+    const struct dmc_s3 *s3 = store->s3;
+    struct signer *signer = store->signer;
+    enum dmc_net_prepared prepared = dmc_s3_credentials_get(s3->credentials, &signer->keys, error);
     if (prepared != DMC_NET_READY)
         return prepared;
     char time_text[DMC_SIGN_TIME_BYTES];
-    uint64_t time_s = (uint64_t)((int64_t)time(NULL) + s3->clock_ahead_s);
+    uint64_t time_s = (uint64_t)((int64_t)time(NULL) + signer->clock_ahead_s);
     dmc_sign_time(time_s, time_text);
     struct dmc_sign_header signed_headers[5];
     uint32_t count = 0;
@@ -155,10 +162,10 @@ static enum dmc_net_prepared sign(struct s3_store *store, const struct dmc_net_a
     signed_headers[count++] = (struct dmc_sign_header){"x-amz-date", time_text};
     if (s3->options->requester_pays)
         signed_headers[count++] = (struct dmc_sign_header){"x-amz-request-payer", "requester"};
-    if (s3->keys.token[0])
-        signed_headers[count++] = (struct dmc_sign_header){"x-amz-security-token", s3->keys.token};
+    if (signer->keys.token[0])
+        signed_headers[count++] = (struct dmc_sign_header){"x-amz-security-token", signer->keys.token};
     struct dmc_sign_request request = {.method = ask->head ? "HEAD" : "GET",
-                                       .path = s3->path.data,
+                                       .path = signer->path.data,
                                        .query = ask->query ? ask->query : "",
                                        .headers = signed_headers,
                                        .header_count = count,
@@ -166,14 +173,15 @@ static enum dmc_net_prepared sign(struct s3_store *store, const struct dmc_net_a
                                        .time_s = time_s,
                                        .region = store->region,
                                        .service = "s3"};
-    dmc_text_clear(&s3->authorization);
-    if (!dmc_sign(&request, s3->keys.key, s3->keys.secret, &s3->sign_key, &s3->scratch, &s3->authorization)) {
+    dmc_text_clear(&signer->authorization);
+    if (!dmc_sign(&request, signer->keys.key, signer->keys.secret, &signer->sign_key, &signer->scratch,
+                  &signer->authorization)) {
         dmc_error_set(error, DAMACY_OOM, "read", "no memory to sign a request");
         return DMC_NET_FAILED;
     }
     for (uint32_t i = 1; i < count; i++) /* libcurl writes the host */
         dmc_net_header(headers, "%s: %s", signed_headers[i].name, signed_headers[i].value);
-    dmc_net_header(headers, "Authorization: %s", s3->authorization.data);
+    dmc_net_header(headers, "Authorization: %s", signer->authorization.data);
     return DMC_NET_READY;
 }
 
@@ -181,23 +189,24 @@ static enum dmc_net_prepared s3_prepare(struct dmc_net_store *net, const struct 
                                         struct dmc_net_headers *headers, struct damacy_error *error)
 {
     struct s3_store *store = (struct s3_store *)(void *)net;
-    struct dmc_s3 *s3 = store->s3;
+    const struct dmc_s3 *s3 = store->s3;
+    struct signer *signer = store->signer;
     struct dmc_text host = {0};
-    dmc_text_clear(&s3->path);
-    place(s3, store->bucket, store->region, store->virtual_host, url, &host, &s3->path);
+    dmc_text_clear(&signer->path);
+    place(s3, store->bucket, store->region, store->virtual_host, url, &host, &signer->path);
     if (!ask->query) {
         const char *key = ask->key + (ask->key[0] == '/');
-        dmc_text_add(&s3->path, "/");
-        dmc_text_encoded(&s3->path, key, strlen(key), true);
-    } else if (s3->path.length == 0) {
-        dmc_text_add(&s3->path, "/");
+        dmc_text_add(&signer->path, "/");
+        dmc_text_encoded(&signer->path, key, strlen(key), true);
+    } else if (signer->path.length == 0) {
+        dmc_text_add(&signer->path, "/");
     }
     enum dmc_net_prepared prepared = DMC_NET_READY;
-    if (url->failed || host.failed || s3->path.failed) {
+    if (url->failed || host.failed || signer->path.failed) {
         dmc_error_set(error, DAMACY_OOM, "read", "no memory for a network request");
         prepared = DMC_NET_FAILED;
     } else {
-        dmc_text_add(url, s3->path.data);
+        dmc_text_add(url, signer->path.data);
         if (ask->query) {
             dmc_text_add(url, "?");
             dmc_text_add(url, ask->query);
@@ -255,17 +264,17 @@ static bool move_to_region(struct s3_store *store, const char *region)
     return true;
 }
 
-static bool correct_clock(struct dmc_s3 *s3, const struct dmc_http_response *response)
+static bool correct_clock(struct signer *signer, const struct dmc_http_response *response)
 {
     if (response->date_s == DMC_HTTP_UNKNOWN)
         return false;
-    int64_t ahead_s = (int64_t)response->date_s - (int64_t)time(NULL), change_s = ahead_s - s3->clock_ahead_s;
+    int64_t ahead_s = (int64_t)response->date_s - (int64_t)time(NULL), change_s = ahead_s - signer->clock_ahead_s;
     if (change_s < SKEW_NOTICED_S && change_s > -SKEW_NOTICED_S)
         return false;
     dmc_log(DMC_STORE, DAMACY_LOG_WARN,
             "this machine's clock differs from the S3 server's by %lld s; requests are signed with the server's",
             (long long)ahead_s);
-    s3->clock_ahead_s = ahead_s;
+    signer->clock_ahead_s = ahead_s;
     return true;
 }
 
@@ -283,13 +292,13 @@ static enum dmc_net_advice s3_advise(struct dmc_net_store *net, const struct dmc
         dmc_error_set(error, DAMACY_IO, "read", "the bucket '%.100s' does not exist", store->bucket);
         return DMC_NET_PERMANENT;
     }
-    if (strcmp(code, "RequestTimeTooSkewed") == 0 && correct_clock(store->s3, response))
+    if (strcmp(code, "RequestTimeTooSkewed") == 0 && correct_clock(store->signer, response))
         return DMC_NET_MENDED;
     bool elsewhere = response->status == 301 || response->status == 307 || response->status == 400;
     if (elsewhere && (move_to_region(store, response->region) || move_to_region(store, found.region)))
         return DMC_NET_MENDED;
     if (!store->s3->anonymous && (strcmp(code, "ExpiredToken") == 0 || strcmp(code, "TokenRefreshRequired") == 0) &&
-        dmc_s3_credentials_renew(store->s3->credentials, store->s3->keys.key))
+        dmc_s3_credentials_renew(store->s3->credentials, store->signer->keys.key))
         return DMC_NET_MENDED;
     enum dmc_net_advice advice = dmc_http_advise(store->net.settings, response->status, says, error);
     if (strcmp(code, "RequestTimeout") == 0) /* a 400, but no fault of the question */
@@ -333,7 +342,7 @@ static const struct dmc_store_ops s3_ops = {.scheme = "s3",
                                             .hint = dmc_net_hint,
                                             .destroy = s3_store_destroy};
 
-struct dmc_net_store *dmc_s3_store(struct dmc_s3 *s3, const char *bucket, size_t bytes)
+struct dmc_net_store *dmc_s3_store(struct dmc_s3 *s3, uint32_t engine, const char *bucket, size_t bytes)
 {
     struct s3_store *store = dmc_calloc(1, sizeof *store);
     if (!store)
@@ -341,6 +350,7 @@ struct dmc_net_store *dmc_s3_store(struct dmc_s3 *s3, const char *bucket, size_t
     store->net.store.ops = &s3_ops;
     store->net.service = &s3_service;
     store->s3 = s3;
+    store->signer = &s3->signers[engine];
     memcpy(store->bucket, bucket, bytes); /* dmc_s3_place has checked it */
     memcpy(store->region, s3->region, sizeof store->region);
     store->virtual_host = use_virtual_host(s3, store->bucket);
@@ -412,16 +422,21 @@ static enum damacy_status settle(struct dmc_s3 *s3, struct damacy_error *error)
 }
 
 enum damacy_status dmc_s3_create(const struct dmc_net_options *options, enum dmc_net_family family,
-                                 struct dmc_net_engine *engine, struct dmc_s3 **out, struct damacy_error *error)
+                                 const struct dmc_net_engines *engines, struct dmc_s3 **out, struct damacy_error *error)
 {
     struct dmc_s3 *s3 = dmc_calloc(1, sizeof *s3);
-    if (!s3)
+    if (s3)
+        s3->signers = dmc_calloc(engines->count, sizeof *s3->signers);
+    if (!s3 || !s3->signers) {
+        dmc_free(s3);
         return dmc_error_set(error, DAMACY_OOM, "config", "no memory for a network store");
+    }
+    s3->signer_count = engines->count;
     s3->options = options;
     s3->family = family;
     enum damacy_status status = settle(s3, error);
     if (status == DAMACY_OK && !s3->anonymous)
-        status = dmc_s3_credentials_create(options, s3->region, engine, &s3->credentials, error);
+        status = dmc_s3_credentials_create(options, s3->region, engines, &s3->credentials, error);
     if (status != DAMACY_OK) {
         dmc_s3_destroy(s3);
         return status;
@@ -441,10 +456,13 @@ void dmc_s3_destroy(struct dmc_s3 *s3)
     if (!s3)
         return;
     dmc_s3_credentials_destroy(s3->credentials);
-    dmc_text_free(&s3->scratch);
-    dmc_text_free(&s3->authorization);
-    dmc_text_free(&s3->path);
+    for (uint32_t i = 0; i < s3->signer_count; i++) {
+        dmc_text_free(&s3->signers[i].scratch);
+        dmc_text_free(&s3->signers[i].authorization);
+        dmc_text_free(&s3->signers[i].path);
+    }
+    explicit_bzero(s3->signers, s3->signer_count * sizeof *s3->signers);
+    dmc_free(s3->signers);
     dmc_free(s3->endpoint);
-    explicit_bzero(s3, sizeof *s3);
     dmc_free(s3);
 }

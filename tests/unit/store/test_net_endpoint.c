@@ -48,7 +48,7 @@ static void test_patience(void **state)
 {
     (void)state;
     struct dmc_net_endpoint endpoint = {0};
-    dmc_net_endpoint_init(&endpoint, 256, 0.05);
+    dmc_net_endpoint_init(&endpoint, 256, 1, 0.05);
     assert_true(patience_ms(&endpoint, false) < 0);
     for (uint32_t i = 0; i < 10; i++)
         answer(&endpoint, false, 95 + i % 11);
@@ -72,7 +72,7 @@ static void test_allowance(void **state)
 {
     (void)state;
     struct dmc_net_endpoint endpoint = {0};
-    dmc_net_endpoint_init(&endpoint, 256, 0.05);
+    dmc_net_endpoint_init(&endpoint, 256, 1, 0.05);
     assert_false(dmc_net_endpoint_hedge_take(&endpoint));
     uint32_t taken = 0, requests = 0;
     for (uint32_t i = 0; i < 2000; i++, requests++) {
@@ -92,7 +92,7 @@ static void test_allowance(void **state)
     assert_in_range(taken, 30, 32);
     assert_true(last_ms > 1.7 * usual_ms && last_ms <= 2 * usual_ms);
     struct dmc_net_endpoint never = {0};
-    dmc_net_endpoint_init(&never, 256, 0);
+    dmc_net_endpoint_init(&never, 256, 1, 0);
     for (uint32_t i = 0; i < 100; i++)
         answer(&never, false, 100);
     assert_true(patience_ms(&never, false) < 0);

@@ -713,7 +713,8 @@ static void test_short_memory(void **state)
         char prefix[100];
         uint64_t before = dmc_mem_count();
         dmc_mem_fail_at(n);
-        enum damacy_status status = dmc_net_create("{\"headers\": {\"A\": \"b\"}}", DMC_NETWORK_BYTES_DEFAULT, &net, &error);
+        enum damacy_status status =
+            dmc_net_create("{\"headers\": {\"A\": \"b\"}, \"network_threads\": 3}", DMC_NETWORK_BYTES_DEFAULT, &net, &error);
         if (status == DAMACY_OK)
             status = dmc_net_resolve(net, uri, &store, prefix, sizeof prefix, &error);
         if (status == DAMACY_OK) {

@@ -433,7 +433,7 @@ static void test_announced_too_much(void **state)
     enum { MEMORY = 16 << 20, KEPT = MEMORY / 16, RANGES = 90, STEP = 3000, BYTES = 20000 };
     static unsigned char large[OBJECT_BYTES];
     struct world world;
-    world_make_in(&world, "{\"hedge_share\": 0}", MEMORY);
+    world_make_in(&world, "{\"hedge_share\": 0, \"network_threads\": 1}", MEMORY); /* several would share the memory out */
     atomic_store(&world.gate.open, true);
     for (uint32_t round = 0; round < 3; round++) { /* the second and the third one begin somewhere in the memory */
         for (uint32_t i = 0; i < RANGES; i++)
