@@ -65,4 +65,23 @@ static inline uint64_t dmc_batch_begin(struct dmc_backend_batch *batch, uint64_t
     return begin_ns;
 }
 
+/* The request for a read of the batch's plan, into one part; `now_ns` is the time. */
+static inline void dmc_batch_request(struct dmc_backend_batch *batch, const struct dmc_read *read, struct iovec *part,
+                                     struct damacy_error *error, uint64_t now_ns, void *user, struct dmc_request *request)
+{
+    const struct dmc_backend_array *array = batch->plan.objects[read->object].array->user;
+    *request = (struct dmc_request){
+        .store = array->store,
+        .key = batch->objects[read->object].key,
+        .key_hash = batch->objects[read->object].key_hash,
+        .kind = read->whole ? DMC_RANGE_WHOLE : DMC_RANGE_SPAN,
+        .offset = read->offset,
+        .parts = part,
+        .part_count = 1,
+        .error = error,
+        .begin_ns = dmc_batch_begin(batch, now_ns),
+        .user = user,
+    };
+}
+
 #endif

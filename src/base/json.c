@@ -9,6 +9,7 @@
 #include "base/error.h"
 #include "base/hash.h"
 #include "base/mem.h"
+#include "base/utf8.h"
 
 #include <locale.h>
 #include <pthread.h>
@@ -109,47 +110,6 @@ static bool starts_with(const struct parser *parser, const char *word)
     return (size_t)(parser->end - parser->at) >= bytes && memcmp(parser->at, word, bytes) == 0;
 }
 
-/* Bytes of the UTF-8 sequence at `p`, or 0: no overlong forms, no surrogates, nothing above U+10FFFF. */
-static size_t utf8_bytes(const char *p, const char *end)
-{
-    const unsigned char *b = (const unsigned char *)p;
-    size_t left = (size_t)(end - p);
-    size_t bytes = b[0] < 0x80 ? 1 : b[0] < 0xc2 ? 0 : b[0] < 0xe0 ? 2 : b[0] < 0xf0 ? 3 : b[0] < 0xf5 ? 4 : 0;
-    if (bytes == 0 || bytes > left)
-        return 0;
-    for (size_t i = 1; i < bytes; i++)
-        if ((b[i] & 0xc0) != 0x80)
-            return 0;
-    if ((b[0] == 0xe0 && b[1] < 0xa0) || (b[0] == 0xed && b[1] > 0x9f) || (b[0] == 0xf0 && b[1] < 0x90) ||
-        (b[0] == 0xf4 && b[1] > 0x8f))
-        return 0;
-    return bytes;
-}
-
-static size_t utf8_put(char *to, uint32_t c)
-{
-    if (c < 0x80) {
-        to[0] = (char)c;
-        return 1;
-    }
-    if (c < 0x800) {
-        to[0] = (char)(0xc0 | c >> 6);
-        to[1] = (char)(0x80 | (c & 0x3f));
-        return 2;
-    }
-    if (c < 0x10000) {
-        to[0] = (char)(0xe0 | c >> 12);
-        to[1] = (char)(0x80 | (c >> 6 & 0x3f));
-        to[2] = (char)(0x80 | (c & 0x3f));
-        return 3;
-    }
-    to[0] = (char)(0xf0 | c >> 18);
-    to[1] = (char)(0x80 | (c >> 12 & 0x3f));
-    to[2] = (char)(0x80 | (c >> 6 & 0x3f));
-    to[3] = (char)(0x80 | (c & 0x3f));
-    return 4;
-}
-
 /* "XXXX" behind "\u"; false if these are not four hex digits before `end`. */
 static bool hex4(const char *p, const char *end, uint32_t *value)
 {
@@ -193,7 +153,7 @@ static size_t parse_escape(struct parser *parser, const char *end, char *to)
         c = 0x10000 + ((c - 0xd800) << 10 | (low - 0xdc00));
         parser->at += 6;
     }
-    return utf8_put(to, c);
+    return dmc_utf8_put(to, c);
 }
 
 static bool parse_string(struct parser *parser, struct dmc_json *node)
@@ -225,7 +185,7 @@ static bool parse_string(struct parser *parser, struct dmc_json *node)
         } else {
             if ((unsigned char)*parser->at < 0x20)
                 return fail(parser, parser->at, "control character in a string");
-            bytes = utf8_bytes(parser->at, end);
+            bytes = dmc_utf8_bytes(parser->at, end);
             if (bytes == 0)
                 return fail(parser, parser->at, "not UTF-8");
             memcpy(text + count, parser->at, bytes);

@@ -1,6 +1,7 @@
 /* See s3_xml.h. */
 #include "store/s3_xml.h"
 #include "base/error.h"
+#include "base/utf8.h"
 
 #include <string.h>
 
@@ -109,26 +110,7 @@ static size_t encode(uint32_t code, char to[4])
 {
     if (code == 0 || code > 0x10ffff || (code >= 0xd800 && code < 0xe000))
         return 0;
-    if (code < 0x80) {
-        to[0] = (char)code;
-        return 1;
-    }
-    if (code < 0x800) {
-        to[0] = (char)(0xc0 | code >> 6);
-        to[1] = (char)(0x80 | (code & 63));
-        return 2;
-    }
-    if (code < 0x10000) {
-        to[0] = (char)(0xe0 | code >> 12);
-        to[1] = (char)(0x80 | (code >> 6 & 63));
-        to[2] = (char)(0x80 | (code & 63));
-        return 3;
-    }
-    to[0] = (char)(0xf0 | code >> 18);
-    to[1] = (char)(0x80 | (code >> 12 & 63));
-    to[2] = (char)(0x80 | (code >> 6 & 63));
-    to[3] = (char)(0x80 | (code & 63));
-    return 4;
+    return dmc_utf8_put(to, code);
 }
 
 /* One reference; `at` is behind '&'. Returns the bytes written to `to`, which is never longer than the reference. 0: nonsense.

@@ -89,18 +89,7 @@ static void start_read(struct dmc_cpu_worker *worker, struct dmc_backend_batch *
     slot->in_use = true;
     slot->part = (struct iovec){worker->buffer.memory + begin, bytes};
     uint64_t begin_ns = dmc_clock_ns();
-    slot->request = (struct dmc_request){
-        .store = array->store,
-        .key = batch->objects[read->object].key,
-        .key_hash = batch->objects[read->object].key_hash,
-        .kind = read->whole ? DMC_RANGE_WHOLE : DMC_RANGE_SPAN,
-        .offset = read->offset,
-        .parts = &slot->part,
-        .part_count = 1,
-        .error = &slot->error,
-        .begin_ns = dmc_batch_begin(batch, begin_ns),
-        .user = slot,
-    };
+    dmc_batch_request(batch, read, &slot->part, &slot->error, begin_ns, slot, &slot->request);
     worker->remote = array->store->ops->hint && dmc_store_hint_of(array->store).remote;
     enum dmc_start started = dmc_store_start(worker->io, &slot->request);
     dmc_counter_add(&worker->read, 1, 0, dmc_clock_ns() - begin_ns);

@@ -796,18 +796,7 @@ static bool start_read(struct dmc_cuda_reader *reader, struct dmc_cuda_held want
     struct dmc_cuda_job *job = begin_job(reader, &wanted);
     job->part = (struct iovec){job->data, wanted.bytes};
     uint64_t begin_ns = dmc_clock_ns();
-    job->request = (struct dmc_request){
-        .store = array->store,
-        .key = batch->objects[read->object].key,
-        .key_hash = batch->objects[read->object].key_hash,
-        .kind = read->whole ? DMC_RANGE_WHOLE : DMC_RANGE_SPAN,
-        .offset = read->offset,
-        .parts = &job->part,
-        .part_count = 1,
-        .error = &job->error,
-        .begin_ns = dmc_batch_begin(batch, begin_ns),
-        .user = job,
-    };
+    dmc_batch_request(batch, read, &job->part, &job->error, begin_ns, job, &job->request);
     enum dmc_start started = dmc_store_start(reader->io, &job->request);
     dmc_counter_add(&reader->read, 1, 0, dmc_clock_ns() - begin_ns);
     if (started == DMC_START_DONE)
