@@ -8,7 +8,8 @@
 #define LIMITING 0.6      /* a side that is busy for so much of the window may be what limits */
 #define EXPLORE_TURNS 64u /* one read in so many goes to the other side while its rate is a guess */
 #define EXPLORE_MEASURED_TURNS 2048u
-#define EXPLORE_WHOLE_TURNS 128u /* a second has few large chunks */
+#define EXPLORE_WHOLE_TURNS 128u /* a second has few large chunks; only where the cores may come to win: it costs */
+#define EXPLORE_WHOLE_WORTH 4.0
 #define MEASURED_BYTES (4u << 20)
 #define PROBE_WINDOWS 32u /* the cores do nearly all: one window in so many, the device gets a quarter */
 #define PROBE_SHARE 0.75
@@ -88,6 +89,12 @@ static void set_share(struct dmc_placement_kind *kind, double share)
     atomic_store_explicit(&kind->share, (uint32_t)(share * SHARE_ONE), memory_order_relaxed);
 }
 
+static uint32_t explore_turns(const struct dmc_placement_kind *kind, uint32_t cores)
+{
+    bool near = time_of(&kind->rates, cores, 1) < EXPLORE_WHOLE_WORTH * time_of(&kind->rates, cores, 0);
+    return kind->whole && near ? EXPLORE_WHOLE_TURNS : EXPLORE_MEASURED_TURNS;
+}
+
 void dmc_placement_init(struct dmc_placement *placement, uint32_t cores, uint64_t now_ns)
 {
     *placement = (struct dmc_placement){.cores = cores > 0 ? cores : 1, .seen = {.now_ns = now_ns}};
@@ -101,6 +108,7 @@ void dmc_placement_init(struct dmc_placement *placement, uint32_t cores, uint64_
         kind->whole = serial[i / DMC_PLACEMENT_SIZES] && i % DMC_PLACEMENT_SIZES >= LARGE_SIZE;
         kind->wanted = dmc_placement_share(&kind->rates, placement->cores, kind->whole);
         set_share(kind, kind->wanted);
+        atomic_store_explicit(&kind->explore, explore_turns(kind, placement->cores), memory_order_relaxed);
     }
 }
 
@@ -119,7 +127,7 @@ bool dmc_placement_on_cores(struct dmc_placement *placement, uint32_t index)
     uint64_t share = atomic_load_explicit(&kind->share, memory_order_relaxed);
     bool on_cores = ((turn + 1) * share) / SHARE_ONE != turn * share / SHARE_ONE;
     bool measured = atomic_load_explicit(&kind->cores_bytes, memory_order_relaxed) >= MEASURED_BYTES;
-    uint32_t explore = kind->whole ? EXPLORE_WHOLE_TURNS : measured ? EXPLORE_MEASURED_TURNS : EXPLORE_TURNS;
+    uint32_t explore = measured ? atomic_load_explicit(&kind->explore, memory_order_relaxed) : EXPLORE_TURNS;
     return on_cores || turn % explore == explore - 1;
 }
 
@@ -188,6 +196,7 @@ static void follow_kind(const struct dmc_placement *placement, struct dmc_placem
     kind->wanted += RATE_STEP * (wanted - kind->wanted);
     if (kind->wanted < 1.0 / 128)
         kind->wanted = 0;
+    atomic_store_explicit(&kind->explore, explore_turns(kind, placement->cores), memory_order_relaxed);
     kind->one_sided = kind->wanted > 0.98 ? kind->one_sided + 1 : 0;
     set_share(kind, kind->whole                                            ? kind->wanted > 0.5
                     : kind->one_sided % PROBE_WINDOWS == PROBE_WINDOWS - 1 ? PROBE_SHARE

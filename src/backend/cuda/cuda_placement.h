@@ -40,6 +40,7 @@ struct dmc_placement_kind {
     /* any thread, relaxed */
     _Atomic uint32_t share;                               /* of the cores, in 65536ths */
     _Atomic uint64_t turns;                               /* reads decided */
+    _Atomic uint32_t explore;                             /* once measured, one in so many goes to the cores */
     _Atomic uint64_t cores_bytes, cores_ns, device_bytes; /* decoded so far */
     /* the observer's */
     struct dmc_placement_rates rates;

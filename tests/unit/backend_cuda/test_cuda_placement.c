@@ -245,8 +245,9 @@ static void test_spread(void **unused)
     for (int i = 0; i < 640; i++)
         on_cores += dmc_placement_on_cores(&placement, kind);
     assert_int_equal(on_cores, 10);
-    kind = dmc_placement_kind_of(DMC_CUDA_GZIP, 4 << 20); /* large chunks that the device has: the cores stay measured */
-    atomic_store(&placement.kinds[kind].share, 0);
+    dmc_placement_init(&placement, 4, 0); /* large chunks that the device has, but only just: the cores stay measured */
+    kind = dmc_placement_kind_of(DMC_CUDA_LZ4, 4 << 20);
+    assert_int_equal(atomic_load(&placement.kinds[kind].share), 0);
     dmc_placement_count_cores(&placement, kind, 1u << 30, 1);
     on_cores = 0;
     for (int i = 0; i < 640; i++)
