@@ -199,7 +199,9 @@ bool dmc_selection_needs_group(const struct dmc_selection *selection)
 
 const char *dmc_selection_doubt(const char *uri)
 {
-    const char *hash = strrchr(uri, '#');
+    const char *hash = strrchr(uri, '#'), *slash = strchr(uri, '/');
+    if (slash && slash > uri + 1 && slash[-1] == ':' && slash[1] != '/' && strncmp(uri, "file:", 5) != 0)
+        return "; with one '/' behind the ':' it is a path: pathlib.Path takes the other away, so give the uri as a str";
     if (uri[0] == '~')
         return "; '~' is a folder's name here: only shells, and os.path.expanduser(), make your home of it";
     if (hash && strchr(hash, '=') && !is_fragment(hash + 1))
