@@ -168,6 +168,12 @@ def test_pages_name_what_there_is(page: Path, sources: tuple[set[str], set[str]]
     assert [link for link in links if not (page.parent / link).exists()] == []
 
 
+def test_the_guide_names_every_setting_and_error() -> None:
+    guide = (PROJECT / "docs" / "guide.md").read_text()
+    names = set(inspect.signature(damacy.Config).parameters) | {error.__name__ for error in _errors.BY_STATUS.values()}
+    assert sorted(name for name in names if not re.search(rf"\b{name}\b", guide)) == []
+
+
 # --- programs ---
 
 
