@@ -5,6 +5,8 @@
 
 #include "support/store_conformance.h"
 
+#include "base/mem.h"
+
 enum { CONTAINER_OBJECTS_MAX = 64 };
 
 struct container_suite {
@@ -84,6 +86,49 @@ static inline void container_suite_run(struct container_suite *subject, bool poo
     dmc_store_destroy(subject->file);
     for (uint32_t i = 0; i < subject->count; i++)
         free(subject->objects[i].data);
+}
+
+/* The names that a store lists, behind a text of 200 bytes. */
+static inline bool container_collect(const char *name, bool is_prefix, void *user)
+{
+    char *text = user;
+    snprintf(text + strlen(text), 200 - strlen(text), "%s%s ", name, is_prefix ? "/" : "");
+    return true;
+}
+
+/* Each allocation fails in turn while the container is opened, read (`content` is at `offset` of `key`) and listed: it is told
+ * as OOM, and what comes after it is right. */
+static inline void container_allocations_fail(const char *path, const char *key, uint64_t offset, const char *content,
+                                              const char *folder)
+{
+    char prefix[512];
+    bool all = false;
+    for (uint64_t n = 1; !all; n++) {
+        struct dmc_stores *stores;
+        struct dmc_store *store;
+        assert_int_equal(dmc_stores_create(NULL, &stores, NULL), DAMACY_OK);
+        struct dmc_io *io = io_make(2, false);
+        dmc_mem_fail_at(n);
+        uint64_t before = dmc_mem_count();
+        enum damacy_status status = dmc_stores_resolve(stores, path, &store, prefix, sizeof prefix, NULL);
+        if (status == DAMACY_OK) {
+            char data[32], names[200] = "";
+            struct one_read read;
+            assert_true(strlen(content) <= sizeof data);
+            complete(io, prepare(&read, store, key, DMC_RANGE_SPAN, offset, data, strlen(content)));
+            status = read.request.status;
+            if (status == DAMACY_OK) {
+                assert_memory_equal(data, content, strlen(content));
+                status = dmc_store_list(store, folder, container_collect, names, NULL);
+            }
+        }
+        all = dmc_mem_count() - before < n;
+        dmc_mem_fail_at(0);
+        assert_true(status == DAMACY_OOM || status == DAMACY_OK);
+        assert_true(!all || status == DAMACY_OK);
+        io_end(io);
+        dmc_stores_destroy(stores);
+    }
 }
 
 #endif

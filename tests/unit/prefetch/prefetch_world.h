@@ -179,6 +179,13 @@ static inline uint64_t world_delay(void *user, const char *key)
     return world->delay_ns ? world->delay_ns(world, key) : 0;
 }
 
+/* For `choose`: read number user[0] goes wrong in the way user[1]. */
+static inline enum dmc_fault world_nth_fault(struct world *world, uint64_t n, const char *key)
+{
+    (void)key;
+    return n == world->user[0] ? (enum dmc_fault)world->user[1] : DMC_FAULT_NONE;
+}
+
 static inline enum dmc_fault world_choose(void *user, uint64_t n, const char *key)
 {
     struct world *world = user;

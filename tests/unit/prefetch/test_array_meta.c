@@ -159,12 +159,6 @@ static void test_a_twin_that_does_not_help(void **state)
 
 /* --- every read goes wrong once: no sample is wrong, none hangs --- */
 
-static enum dmc_fault nth_fails(struct world *world, uint64_t n, const char *key)
-{
-    (void)key;
-    return n == world->user[0] ? (enum dmc_fault)world->user[1] : DMC_FAULT_NONE;
-}
-
 static void test_the_nth_read_goes_wrong(void **state)
 {
     (void)state;
@@ -172,7 +166,7 @@ static void test_the_nth_read_goes_wrong(void **state)
     for (size_t fault = 0; fault < sizeof faults / sizeof *faults; fault++)
         for (uint64_t n = 0;; n++) {
             struct world *world = world_new();
-            world->choose = nth_fails;
+            world->choose = world_nth_fault;
             world->user[0] = n;
             world->user[1] = faults[fault];
             put_v2(world, "d/a");

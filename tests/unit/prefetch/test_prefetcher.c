@@ -660,12 +660,6 @@ static void test_an_index_of_replaced_metadata_is_not_used(void **state)
 
 /* --- faults --- */
 
-static enum dmc_fault nth_fault(struct world *world, uint64_t n, const char *key)
-{
-    (void)key;
-    return n == world->user[0] ? (enum dmc_fault)world->user[1] : DMC_FAULT_NONE;
-}
-
 static void test_the_nth_read_goes_wrong(void **state)
 {
     (void)state;
@@ -677,7 +671,7 @@ static void test_the_nth_read_goes_wrong(void **state)
                 make_arrays(world, 2, 16);
                 world_shard(world, "a00", 0, 0, 4, 10, "x", 1);
                 world_shard(world, "a01", 1, 1, 4, 10, "x", 1);
-                world->choose = nth_fault;
+                world->choose = world_nth_fault;
                 world->delay_ns = late ? wild_delay : NULL;
                 world->user[0] = n;
                 world->user[1] = faults[kind];
@@ -714,7 +708,7 @@ static void test_destroy_with_hanging_requests(void **state)
     for (uint64_t n = 0; n < 8; n++) {
         struct world *world = world_new();
         make_arrays(world, 4, 16);
-        world->choose = nth_fault;
+        world->choose = world_nth_fault;
         world->user[0] = n;
         world->user[1] = DMC_FAULT_HANG;
         world_begin(world);
@@ -741,7 +735,7 @@ static void test_an_io_error_is_tried_again_by_a_later_batch(void **state)
     struct world *world = world_new();
     make_arrays(world, 1, 0);
     world->samples_per_batch = 1;
-    world->choose = nth_fault;
+    world->choose = world_nth_fault;
     world->user[0] = 0;
     world->user[1] = DMC_FAULT_FAIL;
     world_begin(world);

@@ -133,13 +133,6 @@ static void expect_failure(struct opened *opened, const char *key, enum damacy_s
     assert_null(strstr(read.error.message, "SECRET"));
 }
 
-static bool collect(const char *name, bool is_prefix, void *user)
-{
-    char *text = user;
-    snprintf(text + strlen(text), 200 - strlen(text), "%s%s ", name, is_prefix ? "/" : "");
-    return true;
-}
-
 static void test_documents(void **state)
 {
     (void)state;
@@ -173,10 +166,10 @@ static void test_documents(void **state)
     expect_failure(&opened, "bad/2", DAMACY_UNSUPPORTED, "ftp://***@host/path");
     expect_failure(&opened, "bad/3", DAMACY_IO, "folder");
     char children[200] = "";
-    assert_int_equal(dmc_store_list(opened.store, "a", collect, children, NULL), DAMACY_OK);
+    assert_int_equal(dmc_store_list(opened.store, "a", container_collect, children, NULL), DAMACY_OK);
     assert_string_equal(children, ".zarray 0 1 2 3 4 5 6 ");
     children[0] = 0;
-    assert_int_equal(dmc_store_list(opened.store, "", collect, children, NULL), DAMACY_OK);
+    assert_int_equal(dmc_store_list(opened.store, "", container_collect, children, NULL), DAMACY_OK);
     assert_string_equal(children, "a/ bad/ zarr.json ");
     assert_false(dmc_store_hint_of(opened.store).remote);
     close_text(&opened);
@@ -271,7 +264,7 @@ static void test_parquet(void **state)
 static void test_allocations_that_fail(void **state)
 {
     (void)state;
-    char path[400], prefix[512];
+    char path[400];
     static char text[20000];
     write_bytes(in_folder(path, sizeof path, "target"), "0123456789", 10);
     size_t at = (size_t)snprintf(text, sizeof text, "{\"refs\":{\"i\":\"base64:QUJD\",\"o\":{\"a\":1}");
@@ -279,32 +272,7 @@ static void test_allocations_that_fail(void **state)
         at += (size_t)snprintf(text + at, sizeof text - at, ",\"k/%d\":[\"%s\",%d,2]", i, path, i % 8);
     snprintf(text + at, sizeof text - at, "}}");
     write_bytes(in_folder(path, sizeof path, "fails.json"), text, strlen(text));
-    bool all = false;
-    for (uint64_t n = 1; !all; n++) {
-        struct dmc_stores *stores;
-        struct dmc_store *store;
-        assert_int_equal(dmc_stores_create(NULL, &stores, NULL), DAMACY_OK);
-        struct dmc_io *io = io_make(2, false);
-        dmc_mem_fail_at(n);
-        uint64_t before = dmc_mem_count();
-        enum damacy_status status = dmc_stores_resolve(stores, path, &store, prefix, sizeof prefix, NULL);
-        if (status == DAMACY_OK) {
-            char data[2], children[200] = "";
-            struct one_read read;
-            complete(io, prepare(&read, store, "k/3", DMC_RANGE_WHOLE, 0, data, sizeof data));
-            status = read.request.status;
-            if (status == DAMACY_OK)
-                assert_memory_equal(data, "34", 2);
-            if (status == DAMACY_OK)
-                status = dmc_store_list(store, "", collect, children, NULL);
-        }
-        all = dmc_mem_count() - before < n;
-        dmc_mem_fail_at(0);
-        assert_true(status == DAMACY_OOM || status == DAMACY_OK);
-        assert_true(!all || status == DAMACY_OK);
-        io_end(io);
-        dmc_stores_destroy(stores);
-    }
+    container_allocations_fail(path, "k/3", 0, "34", "");
 }
 
 int main(void)

@@ -296,13 +296,6 @@ static void test_damaged_directories(void **state)
 
 /* --- in a path --- */
 
-static bool collect(const char *name, bool is_prefix, void *user)
-{
-    char *text = user;
-    snprintf(text + strlen(text), 200 - strlen(text), "%s%s ", name, is_prefix ? "/" : "");
-    return true;
-}
-
 static void test_listing(void **state)
 {
     (void)state;
@@ -323,7 +316,7 @@ static void test_listing(void **state)
                  {"zarr.json", ""}};
     for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
         char text[200] = "";
-        assert_int_equal(dmc_store_list(opened.store, cases[i].prefix, collect, text, NULL), DAMACY_OK);
+        assert_int_equal(dmc_store_list(opened.store, cases[i].prefix, container_collect, text, NULL), DAMACY_OK);
         assert_string_equal(text, cases[i].children);
     }
     assert_false(dmc_store_hint_of(opened.store).remote);
@@ -647,7 +640,7 @@ static void test_allocations_that_fail(void **state)
 {
     (void)state;
     struct zip_writer zip = {0};
-    char name[32], path[400], prefix[400];
+    char name[32], path[400];
     for (int i = 0; i < 200; i++) {
         snprintf(name, sizeof name, "a/rather/long/name/%d", i);
         zip_put(&zip, name, strlen(name), "content content content", 23, (struct zip_odd){.deflate = i % 2 == 0});
@@ -656,31 +649,7 @@ static void test_allocations_that_fail(void **state)
     in_folder(path, sizeof path, "fails.zip");
     write_bytes(path, zip.file.data, zip.file.bytes);
     zip_free(&zip);
-    bool all = false;
-    for (uint64_t n = 1; !all; n++) {
-        struct dmc_stores *stores;
-        struct dmc_store *store;
-        assert_int_equal(dmc_stores_create(NULL, &stores, NULL), DAMACY_OK);
-        struct dmc_io *io = io_make(2, false);
-        dmc_mem_fail_at(n);
-        uint64_t before = dmc_mem_count();
-        enum damacy_status status = dmc_stores_resolve(stores, path, &store, prefix, sizeof prefix, NULL);
-        if (status == DAMACY_OK) {
-            char data[10], text[200] = "";
-            struct one_read read;
-            complete(io, prepare(&read, store, "a/rather/long/name/2", DMC_RANGE_SPAN, 3, data, sizeof data));
-            if (read.request.outcome == DMC_OUTCOME_FAILED)
-                status = read.request.status;
-            else
-                status = dmc_store_list(store, "a/rather/long", collect, text, NULL);
-        }
-        all = dmc_mem_count() - before < n;
-        dmc_mem_fail_at(0);
-        assert_true(status == DAMACY_OOM || status == DAMACY_OK);
-        assert_true(!all || status == DAMACY_OK);
-        io_end(io);
-        dmc_stores_destroy(stores);
-    }
+    container_allocations_fail(path, "a/rather/long/name/2", 3, "tent conte", "a/rather/long");
 }
 
 int main(void)
