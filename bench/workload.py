@@ -25,7 +25,7 @@ import struct
 from dataclasses import dataclass
 from pathlib import Path
 
-from data import CHUNK_128K, DATA_SETS, DataSet, array_path
+from data import CHUNK_128K, DATA_SETS, SMALL_SHAPE, DataSet, array_path
 
 SEED = 7
 PAGE = 4096
@@ -75,6 +75,12 @@ SCENARIOS: dict[str, Scenario] = {
         Scenario("v2-blosc-lz4", "v2, blosc-lz4, 128 KiB chunks", "v2-blosc-lz4-128k", CROP, 960, 64, file_a_chunk=True),
         Scenario("open", "describing 10,000 arrays (metadata only)", "many", PLANE, 10000, 0, opens=True),
     )
+}
+
+# Only for bench/remote.
+REMOTE_SCENARIOS = {
+    scenario.name: scenario
+    for scenario in (Scenario("whole", "whole small 2D arrays of one shard each, zstd", "small", SMALL_SHAPE, 256, 64),)
 }
 
 

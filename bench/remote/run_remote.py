@@ -8,6 +8,8 @@ on command; in each round all readers deliver the same crops, one after the othe
 way. Before that every reader's samples are compared with what the others read. The proxies count requests and bytes. Readers that are many
 times slower than the fastest one sit out after two rounds.
 
+The same, with damacy twice, for samples that are whole arrays of one small shard each: once as it is, once with `index_ahead_bytes_max` 0.
+
 Then, without latency and proxy: damacy against a bare loop over libcurl's multi interface on the very ranges that damacy asked for; and damacy
 alone over latencies from 0 to 200 ms. A whole run writes bench/RESULTS-remote.md.
 """
@@ -35,10 +37,12 @@ sys.path[:0] = [str(HERE.parent), str(PROJECT / "tests" / "support")]
 
 from run import install_damacy_python, make_environment, run  # noqa: E402
 from servers import Nginx, end_with_parent, take_ports  # noqa: E402
-from workload import SCENARIOS, make_workload, write_chunks  # noqa: E402
+from workload import REMOTE_SCENARIOS, SCENARIOS, make_workload, write_chunks  # noqa: E402
 
 PEERS = ["tensorstore", "zarr+obstore", "zarr+fsspec"]
 READERS = ["damacy", *PEERS]
+ALONE = "damacy, index alone"  # as damacy, with these options
+ALONE_OPTIONS = {"index_ahead_bytes_max": 0}
 TAIL, FACTOR = 0.01, 10
 CURVE_AHEAD = 16  # batches under way: 128 samples, which at 200 ms allows 640 samples/s
 REPLY_SECONDS = 240
@@ -153,16 +157,20 @@ class Setup:
         self.python, self.programs = Path(sys.executable), carry / "bin"
 
     def workload(self, name: str) -> Any:
-        scenario = SCENARIOS[name]
+        scenario = (SCENARIOS | REMOTE_SCENARIOS)[name]
         if not (self.root / scenario.data).exists():
             run([self.python, HERE.parent / "data.py", "--root", self.root, "--set", scenario.data])
         return make_workload(self.root, self.work, scenario, 16)
 
     def reader(self, name: str, workload: Any, endpoint: str, label: str, ahead: int = 0) -> Child:
-        log = self.work / "logs" / f"{label}-{name.replace('+', '_')}.log"
-        command = [self.python, HERE / "remote_readers.py", name, workload.crops_path, workload.scenario.data, endpoint]
-        libraries = {"LD_LIBRARY_PATH": self.libraries} if self.libraries and name == "damacy" else {}
-        return Child([*command, "--ahead", ahead or self.args.ahead], log, **libraries)
+        log = self.work / "logs" / f"{label}-{name.replace('+', '_').replace(', ', '_').replace(' ', '_')}.log"
+        kind = "damacy" if name == ALONE else name
+        command = [self.python, HERE / "remote_readers.py", kind, workload.crops_path, workload.scenario.data, endpoint]
+        variables = {"LD_LIBRARY_PATH": self.libraries} if self.libraries and kind == "damacy" else {}
+        if name == ALONE:
+            options = json.loads(os.environ.get("DAMACY_BENCH_OPTIONS", "{}")) | ALONE_OPTIONS
+            variables["DAMACY_BENCH_OPTIONS"] = json.dumps(options)
+        return Child([*command, "--ahead", ahead or self.args.ahead], log, **variables)
 
     @contextlib.contextmanager
     def servers(self):
@@ -218,11 +226,12 @@ def compare(setup: Setup, workload: Any, servers: list[Nginx], median_ms: float,
                 if "error" in answer:
                     problems[name] = answer["error"]
             rows = {name: answer["hashes"] for name, answer in hashes.items() if "hashes" in answer}
+            judge = "tensorstore" if "tensorstore" in rows else next(iter(rows), "")
             for name, row in rows.items():
-                if row != rows.get("tensorstore", row):
-                    problems[name] = "WRONG: other samples than tensorstore"
+                if row != rows[judge]:
+                    problems[name] = f"WRONG: other samples than {judge}"
             count = args.samples if median_ms < 50 else args.samples // 2
-            hedged = 0
+            hedged = dict.fromkeys(names, 0)
             begin = time.monotonic()
             for index in range(args.rounds):
                 if args.seconds and index >= 2 and time.monotonic() - begin > args.seconds:
@@ -239,8 +248,8 @@ def compare(setup: Setup, workload: Any, servers: list[Nginx], median_ms: float,
                     answer["served"] = answer["proxy"]["cpu"] - before
                     if "stats" in answer:
                         total = hedges_of(answer.pop("stats"))
-                        answer["hedges"] = total - hedged
-                        hedged = total
+                        answer["hedges"] = total - hedged[name]
+                        hedged[name] = total
                     found[name].append(answer)
                     print(f"  {median_ms:g} ms {name}: {count / answer['wall']:.1f} samples/s", flush=True)
         finally:
@@ -327,7 +336,28 @@ def curve(setup: Setup, workload: Any, servers: list[Nginx]) -> list[tuple[float
     return rows
 
 
-def report(results: dict[float, dict[str, dict[str, Any]]], loops: dict[str, dict[str, Any]], line: list[tuple[float, float, float]], args: argparse.Namespace) -> str:
+TABLE_HEAD = [
+    "| latency | reader | samples/s | p99 batch wait, ms | longest, ms | requests / sample | KB / sample | amplification | hedges | CPU ms / sample | busiest thread | servers' CPU ms / sample |",
+    "| --- | --- | --- | --- | --- | --- | --- | --- | --- | --- | --- | --- |",
+]
+
+
+def table(results: dict[float, dict[str, dict[str, Any]]]) -> list[str]:
+    text = [*TABLE_HEAD]
+    for latency, readers in results.items():
+        for name, row in readers.items():
+            if "problem" in row:
+                text.append(f"| {latency:g} ms | {name} | {row['problem']} | | | | | | | | | |")
+                continue
+            hedges = f"{row['hedges'] * 100:.1f} %" if name in ("damacy", ALONE) else "-"
+            text.append(
+                f"| {latency:g} ms | {name} | {row['rate']:.1f} | {row['p99']:.0f} | {row['worst']:.0f} | {row['requests']:.1f} | "
+                f"{row['bytes'] / 1e3:.0f} | {row['bytes'] / row['needed']:.2f} | {hedges} | {row['cpu']:.2f} | {row['busiest']:.2f} | {row['served']:.2f} |"
+            )
+    return text
+
+
+def report(results: dict[float, dict[str, dict[str, Any]]], small: dict[float, dict[str, dict[str, Any]]], loops: dict[str, dict[str, Any]], line: list[tuple[float, float, float]], args: argparse.Namespace) -> str:
     cores = len(os.sched_getaffinity(0))
     text = [
         "# Reading over a network: measured",
@@ -338,19 +368,8 @@ def report(results: dict[float, dict[str, dict[str, Any]]], loops: dict[str, dic
         "`amplification`: bytes received / stored bytes of the chunks needed, each counted once a batch. `CPU`: of the reader's process, and of "
         "its busiest thread as a share of the wall time (at 1.00 more cores do not help it); `servers`: CPU of nginx and proxies together.",
         "",
-        "| latency | reader | samples/s | p99 batch wait, ms | longest, ms | requests / sample | KB / sample | amplification | hedges | CPU ms / sample | busiest thread | servers' CPU ms / sample |",
-        "| --- | --- | --- | --- | --- | --- | --- | --- | --- | --- | --- | --- |",
+        *table(results),
     ]
-    for latency, readers in results.items():
-        for name, row in readers.items():
-            if "problem" in row:
-                text.append(f"| {latency:g} ms | {name} | {row['problem']} | | | | | | | | | |")
-                continue
-            hedges = f"{row['hedges'] * 100:.1f} %" if name == "damacy" else "-"
-            text.append(
-                f"| {latency:g} ms | {name} | {row['rate']:.1f} | {row['p99']:.0f} | {row['worst']:.0f} | {row['requests']:.1f} | "
-                f"{row['bytes'] / 1e3:.0f} | {row['bytes'] / row['needed']:.2f} | {hedges} | {row['cpu']:.2f} | {row['busiest']:.2f} | {row['served']:.2f} |"
-            )
     text += ["", "| latency | samples/s against the best peer (at least 1.5) | p99 against the best peer (at most 0.5) | requests (at most 1) | bytes (at most 1) | CPU of that peer's process / damacy's |", "| --- | --- | --- | --- | --- | --- |"]
     for latency, readers in results.items():
         ours, peers = readers.get("damacy", {}), [readers[name] for name in PEERS if "rate" in readers.get(name, {})]
@@ -360,6 +379,11 @@ def report(results: dict[float, dict[str, dict[str, Any]]], loops: dict[str, dic
                 f"| {latency:g} ms | {ours['rate'] / best['rate']:.2f} | {ours['p99'] / min(row['p99'] for row in peers):.2f} | "
                 f"{ours['requests'] / best['requests']:.2f} | {ours['bytes'] / best['bytes']:.2f} | {best['cpu'] / ours['cpu']:.2f} |"
             )
+    if small:
+        scenario = REMOTE_SCENARIOS["whole"]
+        text += ["", "## Whole arrays of one small shard each", ""]
+        text += [f"Samples of {'x'.join(map(str, scenario.sample))} out of {scenario.data_set.count} arrays, each read for the first time: its metadata, index and chunks. `{ALONE}`: with `index_ahead_bytes_max` 0.", ""]
+        text += table(small)
     text += ["", "## No latency: against a bare loop over libcurl's multi interface", ""]
     text += ["Straight to nginx, the ranges that damacy asked for, wall time of the loop (which does not decode) / wall time of damacy; to be at least 0.85 where nothing is to be decoded.", ""]
     text += ["| data | ratio | samples/s | loop, MB/s | loop, requests/s | damacy's CPU / wall |", "| --- | --- | --- | --- | --- | --- |"]
@@ -387,20 +411,30 @@ def main() -> int:
     parser.add_argument("--concurrency", type=int, default=64, help="of the bare loop")
     parser.add_argument("--no-curve", action="store_true")
     parser.add_argument("--no-bare", action="store_true")
+    parser.add_argument("--no-small", action="store_true", help="without the small shards")
+    parser.add_argument("--only-small", action="store_true", help="the small shards alone")
     parser.add_argument("--no-install", action="store_true", help="take the damacy that is in the environment")
     parser.add_argument("--carry", type=Path, help="a folder that carry_remote.sh made: nothing is built or installed")
     parser.add_argument("--quick", action="store_true", help="the table alone, 3 rounds of 128 samples: below 4 minutes")
     parser.add_argument("--output", type=Path, help="write the report there, too")
     args = parser.parse_args()
     if args.quick:
-        args.rounds, args.samples, args.no_curve, args.no_bare = 3, 128, True, True
+        args.rounds, args.samples, args.no_curve, args.no_bare, args.no_small = 3, 128, True, True, True
     setup = Setup(args)
+    small: dict[float, dict[str, dict[str, Any]]] = {}
+    if not args.no_small:
+        workload, readers = setup.workload("whole"), [*args.readers, *([ALONE] if "damacy" in args.readers else [])]
+        with setup.servers() as servers:
+            small = {latency: compare(setup, workload, servers, latency, readers) for latency in args.latencies}
+    if args.only_small:
+        print("\n".join(table(small)))
+        return 0
     workload = setup.workload("zstd")
     with setup.servers() as servers:
         results = {latency: compare(setup, workload, servers, latency, args.readers) for latency in args.latencies}
         line = [] if args.no_curve else curve(setup, workload, servers)
     loops = {} if args.no_bare else {"uncompressed": bare(setup, setup.workload("raw")), "zstd": bare(setup, workload)}
-    text = report(results, loops, line, args)
+    text = report(results, small, loops, line, args)
     print(text)
     if args.output:
         args.output.write_text(text)

@@ -208,6 +208,8 @@ static enum damacy_status create_prefetcher(struct damacy *pipeline, const struc
 {
     struct dmc_prefetcher_options options;
     dmc_config_prefetcher(&pipeline->config, pipeline->ranks, pipeline->sample_shapes, &options);
+    if (!pipeline->layout.gap_open)
+        options.coalesce_gap_bytes = pipeline->config.tuning.coalesce_gap_bytes;
     options.want_layout = extras->want_layout;
     options.parse_bytes = pipeline->layout.parse_bytes;
     struct dmc_prefetcher_hooks hooks = {pipeline, take_sample, sample_resolved, watermark};

@@ -92,6 +92,7 @@ struct dmc_fetch_env {
     const struct dmc_prefetch_cache *shard_indices;
     struct dmc_format_hints *hints;
     struct dmc_chunk_sizes *chunk_sizes;
+    uint64_t coalesce_gap_bytes; /* 0: as the store says */
 };
 
 /* Ask next for `bytes` of the object `name` of the fetch's array (name NULL: key is complete already). */

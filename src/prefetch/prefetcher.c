@@ -134,7 +134,8 @@ enum damacy_status dmc_prefetcher_create(const struct dmc_prefetcher_options *op
                                              .metadata_object_bytes_max = options->metadata_object_bytes_max,
                                              .parse_bytes = options->parse_bytes,
                                              .hints = &prefetcher->hints,
-                                             .chunk_sizes = &prefetcher->chunk_sizes};
+                                             .chunk_sizes = &prefetcher->chunk_sizes,
+                                             .coalesce_gap_bytes = options->coalesce_gap_bytes};
     prefetcher->memory_bytes = memory_bytes;
     dmc_mutex_init(&prefetcher->wake_mutex);
     enum damacy_status status = make_caches(prefetcher, error);

@@ -66,8 +66,9 @@ struct dmc_prefetcher_options {
     bool want_layout; /* the backend asks for chunk layouts */
     uint64_t array_meta_cache_bytes, shard_index_cache_bytes, chunk_layout_cache_bytes;
     uint64_t metadata_object_bytes_max;
-    uint64_t parse_bytes; /* transient memory of a parse, beyond a fixed reserve; the caller has set it aside */
-    uint32_t latency_ns;  /* injected into every metadata request, for measuring; 0: none */
+    uint64_t parse_bytes;        /* transient memory of a parse, beyond a fixed reserve; the caller has set it aside */
+    uint64_t coalesce_gap_bytes; /* to be read in vain where that saves a request; 0: as the store says */
+    uint32_t latency_ns;         /* injected into every metadata request, for measuring; 0: none */
 };
 
 /* What the prefetcher asks of its owner. All are called on the prefetcher's thread and may take the owner's lock. */

@@ -119,9 +119,10 @@ static void learn_chunk_bytes(const struct dmc_fetch *fetch, struct dmc_chunk_si
 
 /* How much more than its index is worth asking for. Only if the sample needs nearly all of it: what it does not need may cost
  * no more than the request that is saved, by the same measure as gaps between chunks. */
-static uint64_t ahead_bytes(const struct dmc_array *array, const struct dmc_chunk_sizes *sizes, const struct need *need)
+static uint64_t ahead_bytes(const struct dmc_array *array, const struct dmc_fetch_env *env, const struct need *need)
 {
-    uint64_t chunk_bytes = chunk_bytes_guess(array, sizes), bytes, unwanted_bytes;
+    uint64_t chunk_bytes = chunk_bytes_guess(array, env->chunk_sizes), bytes, unwanted_bytes,
+             gap_bytes = env->coalesce_gap_bytes;
     if ((double)need->touched_count < 0.8 * (double)need->inside_count ||
         !dmc_mul_u64(need->inside_count, chunk_bytes, &bytes) || bytes > array->store->ops->ahead(array->store))
         return 0;
@@ -130,7 +131,9 @@ static uint64_t ahead_bytes(const struct dmc_array *array, const struct dmc_chun
         unwanted_bytes = need->unwanted_elements * array->zarr->item_bytes;
     else
         unwanted_bytes = (need->inside_count - need->touched_count) * chunk_bytes;
-    return unwanted_bytes <= dmc_store_hint_of(array->store).coalesce_gap_bytes ? bytes : 0;
+    if (gap_bytes == 0)
+        gap_bytes = dmc_store_hint_of(array->store).coalesce_gap_bytes;
+    return unwanted_bytes <= gap_bytes ? bytes : 0;
 }
 
 enum dmc_fetch_step dmc_shard_index_begin(struct dmc_fetch *fetch, const struct dmc_fetch_env *env, const uint64_t *coordinates,
@@ -150,7 +153,7 @@ enum dmc_fetch_step dmc_shard_index_begin(struct dmc_fetch *fetch, const struct 
     if (array->store->ops->ahead) {
         struct need need = need_of(array->zarr, coordinates, aabb);
         fetch->inside_count = need.inside_count;
-        fetch->request.ahead_bytes = ahead_bytes(array, env->chunk_sizes, &need);
+        fetch->request.ahead_bytes = ahead_bytes(array, env, &need);
     }
     return DMC_FETCH_START;
 }

@@ -29,7 +29,9 @@
  */
 #define HOLD_BYTES_MIN (1ull << 20)
 #define HOLD_BYTES_MAX (16ull << 20)
-/* No body that came along takes more of their memory than that part: it is there for many. */
+/* Of what comes along with indices: it waits for as long as samples are resolved before they are read, some hundred of them. No
+ * body takes more than a part of what all engines have. */
+#define AHEAD_BYTES_MAX (64ull << 20)
 #define AHEAD_PART 8u
 
 /* --- timers: a heap by due_ns --- */
@@ -577,7 +579,7 @@ void dmc_net_engine_free(struct dmc_net_engine *engine)
     dmc_free(engine);
 }
 
-/* Share the memory out: a sixteenth for the versions of objects, two more for bodies that are kept for a while where that is
+/* Share the memory out: a sixteenth for the versions of objects, three more for bodies that are kept for a while where that is
  * worth it, the rest for what is under way. */
 static void divide(struct dmc_net_engine *engine, uint64_t memory_bytes)
 {
@@ -587,7 +589,7 @@ static void divide(struct dmc_net_engine *engine, uint64_t memory_bytes)
         engine->version_sets *= 2;
     uint64_t versions_bytes = engine->version_sets * sizeof *engine->versions;
     engine->hold_bytes = memory_bytes / 16 >= HOLD_BYTES_MIN ? dmc_min_u64(memory_bytes / 16, HOLD_BYTES_MAX) : 0;
-    engine->ahead_bytes_max = engine->hold_bytes;
+    engine->ahead_bytes_max = engine->hold_bytes ? dmc_min_u64(memory_bytes / 8, AHEAD_BYTES_MAX) : 0;
     uint64_t hold_bytes = engine->hold_bytes ? engine->hold_bytes + dmc_hold_table_bytes() + engine->ahead_bytes_max : 0;
     uint64_t attempts = (memory_bytes - dmc_min_u64(memory_bytes, versions_bytes + hold_bytes)) / ATTEMPT_BYTES;
     engine->attempts_max = (uint32_t)dmc_max_u64(ATTEMPTS_MIN, dmc_min_u64(attempts, ATTEMPTS_MAX));
@@ -744,23 +746,21 @@ void dmc_net_hint(struct dmc_store *store, struct dmc_store_hint *hint)
     hint->coalesce_read_bytes_max = dmc_max_u64(READ_MIN, dmc_min_u64(4 * (uint64_t)alone, READ_MAX));
 }
 
-/* With an index, so much as comes in the time of a first byte: then even a reader who would have asked for all of it at once
- * over many connections has waited no longer, and one request was saved. AHEAD_MIN is what takes no longer than the work for a
- * request; before the rate is known, that is what is believed. */
-#define AHEAD_MIN (64u << 10)
-
+/* With an index, what would be one request by itself: then one for both is quicker than two by a whole first byte, at any
+ * latency and rate. What would be several at the same time is not worth waiting for in a row. */
 uint64_t dmc_net_ahead(struct dmc_store *store)
 {
     const struct dmc_net_store *net = (const struct dmc_net_store *)store;
-    struct learnt learnt = learnt_of(net);
-    uint64_t most = dmc_min_u64(net->settings->index_ahead_bytes_max, net->engine->ahead_bytes_max / AHEAD_PART);
-    if (most == 0 || learnt.first_ns == 0 || learnt.ahead_refused)
+    const struct dmc_net_engine *engine = net->engine;
+    uint64_t most = dmc_min_u64(engine->ahead_bytes_max * engine->count / AHEAD_PART, engine->ahead_bytes_max / 2), room = 0;
+    if (most == 0 || learnt_of(net).ahead_refused)
         return 0;
-    double alone = learnt.mib_ns ? (double)learnt.first_ns * 1048576.0 / (double)learnt.mib_ns : 0;
-    uint64_t bytes = dmc_min_u64(alone < (double)most ? dmc_max_u64((uint64_t)alone, AHEAD_MIN) : most, most);
-    for (uint32_t i = 0; i < net->sibling_count; i++) /* whose object it will be is not known here */
-        bytes = dmc_min_u64(bytes, dmc_ahead_room(net->siblings[i]->engine->ahead));
-    return bytes;
+    struct dmc_store_hint hint;
+    dmc_net_hint(store, &hint);
+    most = dmc_min_u64(dmc_min_u64(most, net->settings->index_ahead_bytes_max), hint.coalesce_read_bytes_max);
+    for (uint32_t i = 0; i < net->sibling_count; i++) /* whose object it will be is not known here: it may have less */
+        room = dmc_max_u64(room, dmc_ahead_room(net->siblings[i]->engine->ahead));
+    return dmc_min_u64(most, room);
 }
 
 /* --- a fetch that waits --- */

@@ -52,10 +52,11 @@ static const struct dmc_store_ops asking_ops = {
 
 static struct asking_store asking;
 
-static struct world *begin(const char *codec, uint64_t extent, uint64_t shard)
+static struct world *begin_with(uint64_t gap_bytes, const char *codec, uint64_t extent, uint64_t shard)
 {
     struct damacy_error error;
     struct world *world = world_new();
+    world->options.coalesce_gap_bytes = gap_bytes;
     world_array(world, "a", extent, 8, shard, codec);
     world_prepare(world);
     asking =
@@ -63,6 +64,11 @@ static struct world *begin(const char *codec, uint64_t extent, uint64_t shard)
     dmc_stores_set(world->stores, "memory", &asking.store);
     assert_int_equal(world_start(world, &error), DAMACY_OK);
     return world;
+}
+
+static struct world *begin(const char *codec, uint64_t extent, uint64_t shard)
+{
+    return begin_with(0, codec, extent, shard);
 }
 
 /* With how much is the index of a box's only shard asked for? */
@@ -106,6 +112,21 @@ static void test_how_much_of_the_shard(void **state)
     /* What lies outside of the array is not stored: 12 columns are two chunks wide. */
     assert_int_equal(ahead_of(world, "memory://a", 0, 40, 480, 492), 10 * MOST_BYTES);
     assert_int_equal(ahead_of(world, "memory://a", 480, 492, 484, 492), 4 * MOST_BYTES);
+    world_free(world);
+}
+
+/* Who says how long gaps may be says it for this, too. */
+static void test_a_gap_of_the_user(void **state)
+{
+    (void)state;
+    struct world *world = begin_with(5 * MOST_BYTES, WORLD_ZSTD, 40 * 12, 40);
+    uint64_t shard = 0;
+    asking.gap_bytes = 0;
+    assert_int_equal(ahead_of_next(world, &shard, 32, 40), 25 * MOST_BYTES);
+    world_free(world);
+    world = begin_with(5 * MOST_BYTES - 1, WORLD_ZSTD, 40 * 12, 40);
+    shard = 0;
+    assert_int_equal(ahead_of_next(world, &shard, 32, 40), 0);
     world_free(world);
 }
 
@@ -167,9 +188,8 @@ static void test_an_index_at_the_start(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_how_much_of_the_shard),
-        cmocka_unit_test(test_uncompressed),
-        cmocka_unit_test(test_what_is_learnt),
+        cmocka_unit_test(test_how_much_of_the_shard), cmocka_unit_test(test_a_gap_of_the_user),
+        cmocka_unit_test(test_uncompressed),          cmocka_unit_test(test_what_is_learnt),
         cmocka_unit_test(test_an_index_at_the_start),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
