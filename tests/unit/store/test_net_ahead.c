@@ -457,7 +457,7 @@ static void test_random(void **state)
         unsigned char bytes[20000];
     } many[READS];
     uint64_t seed = test_seed();
-    begin_with("{\"concurrency_max\": 5, " QUICK "}");
+    begin_with("{\"network_threads\": 3, \"concurrency_max\": 5, " QUICK "}");
     for (uint32_t round = 0; round < ROUNDS; round++) {
         for (uint32_t i = 0; i < READS; i++) {
             uint64_t random = dmc_hash_u64(seed, round * 1000 + i);
