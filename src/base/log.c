@@ -35,10 +35,14 @@ __attribute__((constructor)) static void read_environment(void)
     const char *text = getenv("DAMACY_LOG");
     while (text && *text) {
         size_t bytes = strcspn(text, ",");
+        bool all = bytes == 3 && strncmp(text, "all", 3) == 0, known = all || bytes == 0;
         for (int room = 0; room < DMC_ROOM_COUNT; room++)
-            if ((bytes == 3 && strncmp(text, "all", 3) == 0) ||
-                (bytes == strlen(room_names[room]) && strncmp(text, room_names[room], bytes) == 0))
-                shared_debug[room] = true;
+            if (all || (bytes == strlen(room_names[room]) && strncmp(text, room_names[room], bytes) == 0))
+                shared_debug[room] = known = true;
+        if (!known)
+            dmc_log_write(DMC_BASE, DAMACY_LOG_WARN,
+                          "DAMACY_LOG: '%.*s' is none of base, zarr, codec, store, plan, prefetch, backend, pipeline, all",
+                          bytes < 64 ? (int)bytes : 64, text);
         text += bytes + (text[bytes] == ',');
     }
     fold_locked();

@@ -1,6 +1,7 @@
 /* Log lines on stderr, one write each: "damacy WARN store: message". The room names are those of src/.
  * Levels and quiet are set through the public damacy_set_log_level() and damacy_set_log_quiet(), and the environment's
- * DAMACY_LOG=room,room ("all" for every one) raises rooms to DEBUG. A line that is not wanted costs one load and a branch. */
+ * DAMACY_LOG=room,room ("all" for every one) raises rooms to DEBUG; a word that is none is warned of. A line that is not wanted
+ * costs one load and a branch. */
 #ifndef DMC_BASE_LOG_H
 #define DMC_BASE_LOG_H
 

@@ -3,6 +3,7 @@
 #include "base/mem.h"
 #include "base/thread.h"
 
+#include <errno.h>
 #include <stdatomic.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -158,6 +159,7 @@ void dmc_trace_flush(void)
 {
     if (!dmc_trace_on() || dmc_fork_generation() != generation) /* the file is the parent's */
         return;
+    static bool told; /* guarded by flush_lock */
     dmc_mutex_lock(&flush_lock);
     FILE *file = fopen(path, "we");
     if (file) {
@@ -168,8 +170,9 @@ void dmc_trace_flush(void)
             write_buffer(file, buffer, &separator, &dropped);
         fprintf(file, "\n],\"otherData\":{\"dropped\":%llu}}\n", (unsigned long long)dropped);
         fclose(file);
-    } else {
-        dmc_log(DMC_BASE, DAMACY_LOG_WARN, "cannot write the trace to %s", path);
+    } else if (!told) { /* not by each pipeline, and at exit once more */
+        told = true;
+        dmc_log(DMC_BASE, DAMACY_LOG_WARN, "DAMACY_TRACE: cannot write the trace to %s: %s", path, strerror(errno));
     }
     dmc_mutex_unlock(&flush_lock);
 }
