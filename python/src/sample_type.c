@@ -150,8 +150,12 @@ static PyObject *box_sequence(PyObject *aabb, Py_ssize_t *rank)
     PyObject *box = aabb;
     if (PyTuple_CheckExact(aabb) || PyList_CheckExact(aabb))
         Py_INCREF(box);
+    else if (PySlice_Check(aabb))
+        box = PyTuple_Pack(1, aabb); /* np.s_[0:16] is a bare slice */
+    else if (PySequence_Check(aabb) || PyObject_HasAttrString(aabb, "__iter__"))
+        box = PySequence_Tuple(aabb);
     else
-        box = PySlice_Check(aabb) ? PyTuple_Pack(1, aabb) : PySequence_Tuple(aabb); /* np.s_[0:16] is a bare slice */
+        box = PyErr_Format(PyExc_TypeError, "the box is %R, expected a pair (begin, end) or a slice for each axis", aabb);
     if (!box)
         return NULL;
     *rank = PySequence_Size(box);

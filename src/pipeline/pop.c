@@ -131,7 +131,7 @@ enum damacy_status damacy_pop(struct damacy *pipeline, uint64_t timeout_ns, stru
     case DAMACY_STARVED:
         status = dmc_error_set(error, DAMACY_STARVED, "pop", "all %u batch buffers are held by the caller",
                                pipeline->config.tuning.batch_slots);
-        dmc_error_hint(error, "release batches and drop their tensors, or raise batch_slots");
+        dmc_error_hint(error, "release batches and drop their tensors (copy what is to stay), or raise batch_slots");
         break;
     default:
         status = not_ready(pipeline, error);
