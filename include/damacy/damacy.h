@@ -486,7 +486,8 @@ struct damacy_remote_stats {
     uint64_t cache_hits, cache_hit_bytes;
     uint64_t cache_misses, cache_miss_bytes;
     uint64_t cache_used_bytes, cache_bytes_max; /* of the folder, all processes together */
-    /* requests that were answered by what went over the network for another one, and the bytes that they got that way */
+    /* requests that were answered by what went over the network for others, and the bytes that came that way, for them and for
+     * ends of others */
     uint64_t shared_requests, shared_bytes;
 };
 #define DAMACY_REMOTE_STATS_INIT                                                                                               \

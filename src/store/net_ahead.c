@@ -244,7 +244,7 @@ bool dmc_ahead_take(struct dmc_net_ahead *ahead, struct dmc_transfer *transfer)
     bool taken = body && strcmp(body->key, transfer->request->key) == 0;
     if (taken) {
         struct iovec from = {body->bytes, body->end - body->begin};
-        dmc_share_copy_parts(&from, begin - body->begin, transfer->parts, transfer->capacity);
+        dmc_share_copy_parts(&from, begin - body->begin, transfer->parts, 0, transfer->capacity);
         transfer->version_tag = body->tag;
         transfer->object_bytes = body->object_bytes;
         if (body->expected > 0 && --body->expected == 0)

@@ -7,8 +7,8 @@
  * +--transient failure--> BACKOFF --time--+
  *                                 +------------------------------------------------------------------------- +
  *
- * A request whose range lies inside one under way takes its bytes from there (net_share.c), and what is expected to be asked
- * for when it arrives for another one is kept until then (net_hold.c).
+ * A request whose range lies inside one under way takes its bytes from there, and so does an end of a range (net_share.c); and
+ * what is expected to be asked for when it arrives for another one is kept until then (net_hold.c).
  *
  * Chunks of a small shard may come along with its index, and are kept until they are asked for (net_ahead.c).
  *

@@ -17,7 +17,8 @@ enum dmc_transfer_state {
     DMC_TRANSFER_RUNNING,
     DMC_TRANSFER_BACKOFF,
     DMC_TRANSFER_CREDENTIALS,
-    DMC_TRANSFER_FOLLOWING /* another one brings its bytes, too (net_share.c) */
+    DMC_TRANSFER_FOLLOWING, /* another one brings its bytes, too (net_share.c) */
+    DMC_TRANSFER_BORROWING  /* its own bytes are there; another one brings the rest */
 };
 
 /* What the headers of an answer amount to. */
@@ -64,6 +65,15 @@ struct dmc_attempt {
     char curl_error[CURL_ERROR_SIZE];
 };
 
+/* An end of a transfer's range that another transfer brings (net_share.c). */
+enum dmc_range_end { DMC_RANGE_HEAD, DMC_RANGE_TAIL, DMC_RANGE_ENDS };
+struct dmc_borrowed {
+    struct dmc_transfer *borrower;
+    struct dmc_transfer *lender;          /* NULL: nothing is borrowed at this end, or it has come */
+    struct dmc_borrowed *previous, *next; /* of the same lender */
+    uint64_t begin, bytes;                /* in the borrower's range */
+};
+
 struct dmc_transfer {
     /* shared: engine->lock */
     struct dmc_request *shared_request; /* NULL: over */
@@ -82,6 +92,8 @@ struct dmc_transfer {
     struct dmc_transfer *followers;
     struct dmc_transfer *share_previous, *share_next; /* in its bucket */
     bool share_listed;                                /* others may follow it */
+    struct dmc_borrowed borrowed[DMC_RANGE_ENDS];
+    struct dmc_borrowed *lent;
     bool handed_over; /* the one that it followed is gone: it has waited long enough, and does not queue behind others */
     uint32_t timer;   /* place in the heap */
     uint64_t due_ns;
@@ -89,11 +101,12 @@ struct dmc_transfer {
     enum dmc_range_kind kind;
     struct iovec *parts; /* the request's, or ahead_parts */
     uint32_t part_count;
-    uint64_t own_bytes; /* of the request's parts */
-    uint64_t capacity;  /* of the parts */
-    uint64_t length;    /* of the range; WHOLE: UINT64_MAX until known */
-    uint64_t absolute;  /* where the range begins in the object; UINT64_MAX: a suffix of an object of unknown size */
-    uint64_t covered;   /* so much of the range, from its beginning, is there */
+    uint64_t own_bytes;  /* of the request's parts */
+    uint64_t capacity;   /* of the parts */
+    uint64_t length;     /* of the range, without tail_bytes; WHOLE: UINT64_MAX until known */
+    uint64_t tail_bytes; /* at the end of the range, that come or came from elsewhere */
+    uint64_t absolute;   /* where the range begins in the object; UINT64_MAX: a suffix of an object of unknown size */
+    uint64_t covered;    /* so much of the range, from its beginning, is there, or comes from elsewhere */
     uint64_t object_bytes;
     uint64_t version_tag;
     uint64_t object_hash; /* for the table of versions */
@@ -158,7 +171,9 @@ struct dmc_net_engine {
     uint32_t attempts_out; /* attempts that are not free */
     bool crowded;          /* an endpoint waits for others to leave room for an attempt */
     bool pumping_all;
-    struct dmc_transfer *waiting_first;              /* for credentials */
+    struct dmc_transfer *waiting_first; /* for credentials */
+    struct dmc_transfer *whole_first;   /* of BORROWING ones, those that have all */
+    bool ending_whole;
     struct dmc_version_set *versions;                /* version_sets of them */
     struct dmc_transfer *sharing[DMC_SHARE_BUCKETS]; /* those that others may follow, by object and place */
     uint64_t random;
@@ -193,10 +208,24 @@ void dmc_transfer_unqueue(struct dmc_net_engine *engine, struct dmc_transfer *tr
 /* Follow a transfer under way that will bring all its bytes. false: there is none; from now on others may follow this one. */
 bool dmc_share_follow(struct dmc_net_engine *engine, struct dmc_transfer *transfer);
 void dmc_share_unfollow(struct dmc_transfer *transfer);
-/* No one follows it any more from now on. Those that do are still in transfer->followers. */
+/* Of those under way, find some that will bring what the beginning or the end of its range lacks, and ask for the rest only.
+ * Those bytes count as covered, or are taken off the length, from now on. */
+void dmc_share_borrow(struct dmc_net_engine *engine, struct dmc_transfer *transfer);
+/* Does it still wait for what another one brings? */
+static inline bool dmc_share_waits(const struct dmc_transfer *transfer)
+{
+    return transfer->borrowed[DMC_RANGE_HEAD].lender || transfer->borrowed[DMC_RANGE_TAIL].lender;
+}
+/* It borrows nothing any more at that end. */
+void dmc_share_forget(struct dmc_transfer *transfer, enum dmc_range_end which);
+/* The lender has its answer, and its parts are still there: give it what it was to bring. false: it has not got that, or of
+ * another version. Either way nothing is borrowed there any more. */
+bool dmc_share_lend(const struct dmc_transfer *lender, uint64_t bytes_read, struct dmc_borrowed *borrowed);
+/* No one follows it or borrows from it any more from now on, and it borrows nothing. Those that do are still in
+ * transfer->followers and transfer->lent. */
 void dmc_share_close(struct dmc_net_engine *engine, struct dmc_transfer *transfer);
-/* From `skip` bytes into some parts to the beginning of others. */
-void dmc_share_copy_parts(const struct iovec *from, uint64_t skip, const struct iovec *to, uint64_t bytes);
+/* From `skip` bytes into some parts to `offset` bytes into others. */
+void dmc_share_copy_parts(const struct iovec *from, uint64_t skip, const struct iovec *to, uint64_t offset, uint64_t bytes);
 /* The leader has its answer, and its parts are still there: give the follower its bytes. How many it has is returned. */
 uint64_t dmc_share_copy(const struct dmc_transfer *leader, uint64_t bytes_read, const struct dmc_transfer *follower);
 
@@ -208,7 +237,8 @@ uint64_t dmc_hold_table_bytes(void);
 struct dmc_net_hold *dmc_hold_create(uint64_t body_bytes);
 void dmc_hold_destroy(struct dmc_net_hold *hold); /* NULL allowed, here and below: keeps nothing */
 void dmc_hold_expect(struct dmc_net_hold *hold, uint64_t object_hash, uint64_t begin, uint64_t end); /* any thread */
-/* A request has come: it is expected no longer. true: its bytes, tag and size were here. */
+/* A request has come: it is expected no longer. true: its bytes, tag and size were here. Where only those of its beginning or
+ * end were, they are in its parts now, and it is told as by dmc_share_borrow(). */
 bool dmc_hold_take(struct dmc_net_hold *hold, struct dmc_transfer *transfer);
 /* Those `bytes` from the beginning of its range are there: keep what else is expected of them. */
 void dmc_hold_offer(struct dmc_net_hold *hold, const struct dmc_transfer *transfer, uint64_t bytes);

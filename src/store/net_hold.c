@@ -7,6 +7,9 @@
  *        \--another transfer brings its bytes--> body --asked for------> a copy, without a request
  *                                                 \--room is needed----> announced, without a body
  *
+ * Where a transfer brings only the beginning or the end of what was announced, that end is kept, and the request asks for the
+ * rest.
+ *
  * Both tables are rings whose oldest entry goes: announcements of batches that never came to be read need no withdrawal. Bodies
  * lie one behind the other in a ring of memory, each behind its object's key. */
 #include "base/bytes.h"
@@ -28,7 +31,8 @@
 struct expected {
     uint64_t object_hash; /* 0: free */
     uint64_t begin, end;
-    uint64_t held; /* number of its body; 0: none, or gone when it is not in the ring any more */
+    /* Numbers of the bodies of its ends; the head may be all of it. 0: none, or gone when it is not in the ring any more. */
+    uint64_t held[DMC_RANGE_ENDS];
     uint32_t previous, next;
 };
 
@@ -103,9 +107,14 @@ static void forget_locked(struct dmc_net_hold *hold, uint32_t index) DMC_REQUIRE
     expected->object_hash = 0;
 }
 
+static uint64_t expected_bytes_max(const struct dmc_net_hold *hold)
+{
+    return hold->memory_bytes / 4;
+}
+
 void dmc_hold_expect(struct dmc_net_hold *hold, uint64_t object_hash, uint64_t begin, uint64_t end)
 {
-    if (!hold || end <= begin || end - begin > hold->memory_bytes / 4)
+    if (!hold || end <= begin || end - begin > expected_bytes_max(hold))
         return;
     dmc_mutex_lock(&hold->lock);
     uint32_t index = hold->shared_expected_next++ % EXPECTED_MAX;
@@ -122,9 +131,18 @@ void dmc_hold_expect(struct dmc_net_hold *hold, uint64_t object_hash, uint64_t b
 
 /* --- bodies --- */
 
-static bool has_body_locked(const struct dmc_net_hold *hold, const struct expected *expected) DMC_REQUIRES(hold->lock)
+static struct held *body_locked(struct dmc_net_hold *hold, const struct expected *expected, enum dmc_range_end which)
+    DMC_REQUIRES(hold->lock)
 {
-    return expected->held >= hold->shared_held_first;
+    uint64_t number = expected->held[which];
+    return number >= hold->shared_held_first ? &hold->shared_held[number % HELD_MAX] : NULL;
+}
+
+static uint64_t body_bytes_locked(struct dmc_net_hold *hold, const struct expected *expected, enum dmc_range_end which)
+    DMC_REQUIRES(hold->lock)
+{
+    const struct held *held = body_locked(hold, expected, which);
+    return held ? held->bytes - held->key_bytes : 0;
 }
 
 /* Room for so many bytes in a row, at the cost of the oldest. */
@@ -151,70 +169,114 @@ static uint64_t make_room_locked(struct dmc_net_hold *hold, uint64_t bytes) DMC_
     return place;
 }
 
+/* Not needed any more. The ring gives its memory back from its oldest end only. */
+static void drop_body_locked(struct dmc_net_hold *hold, struct expected *expected, enum dmc_range_end which)
+    DMC_REQUIRES(hold->lock)
+{
+    struct held *held = body_locked(hold, expected, which);
+    expected->held[which] = 0;
+    if (held)
+        held->taken = true;
+    while (hold->shared_held_first < hold->shared_held_end && hold->shared_held[hold->shared_held_first % HELD_MAX].taken)
+        hold->shared_held_first++;
+}
+
+/* Of a transfer's range that begins at `begin` in its object, `bytes` are there: keep what an announcement lacks of them. */
+static void keep_locked(struct dmc_net_hold *hold, struct expected *expected, const struct dmc_transfer *transfer,
+                        uint64_t bytes) DMC_REQUIRES(hold->lock)
+{
+    uint64_t begin = dmc_max_u64(expected->begin, transfer->absolute);
+    uint64_t end = dmc_min_u64(expected->end, transfer->absolute + bytes);
+    if (begin >= end || (begin > expected->begin && end < expected->end))
+        return;
+    enum dmc_range_end which = begin == expected->begin ? DMC_RANGE_HEAD : DMC_RANGE_TAIL;
+    uint64_t key_bytes = strlen(transfer->request->key) + 1, body_bytes = end - begin;
+    if (body_bytes_locked(hold, expected, DMC_RANGE_HEAD) == expected->end - expected->begin ||
+        body_bytes_locked(hold, expected, which) >= body_bytes || key_bytes + body_bytes > hold->memory_bytes)
+        return;
+    drop_body_locked(hold, expected, which);
+    uint64_t place = make_room_locked(hold, key_bytes + body_bytes);
+    memcpy(hold->memory + place, transfer->request->key, key_bytes);
+    struct iovec body = {hold->memory + place + key_bytes, body_bytes};
+    dmc_share_copy_parts(transfer->parts, begin - transfer->absolute, &body, 0, body_bytes);
+    expected->held[which] = hold->shared_held_end++;
+    hold->shared_held[expected->held[which] % HELD_MAX] = (struct held){.place = place,
+                                                                        .bytes = key_bytes + body_bytes,
+                                                                        .tag = transfer->version_tag,
+                                                                        .object_bytes = transfer->object_bytes,
+                                                                        .key_bytes = key_bytes};
+}
+
 void dmc_hold_offer(struct dmc_net_hold *hold, const struct dmc_transfer *transfer, uint64_t bytes)
 {
     if (!hold || transfer->kind != DMC_RANGE_SPAN || transfer->lane != DMC_NET_BULK || transfer->version_tag == 0 ||
         bytes > OFFERED_BYTES_MAX)
         return;
-    const char *key = transfer->request->key;
-    uint64_t begin = transfer->absolute, end = begin + bytes, key_bytes = strlen(key) + 1;
+    uint64_t end = transfer->absolute + bytes, longest = expected_bytes_max(hold);
+    uint64_t block = (transfer->absolute - dmc_min_u64(transfer->absolute, longest)) >> BLOCK_SHIFT;
     dmc_mutex_lock(&hold->lock);
-    for (uint64_t block = begin >> BLOCK_SHIFT; block << BLOCK_SHIFT < end; block++) {
+    for (; block << BLOCK_SHIFT < end; block++) {
         uint32_t index = *bucket_locked(hold, transfer->object_hash, block);
-        for (; index != NONE; index = hold->shared_expected[index].next) {
-            struct expected *expected = &hold->shared_expected[index];
-            uint64_t body_bytes = expected->end - expected->begin;
-            if (expected->object_hash != transfer->object_hash || expected->begin < begin || expected->end > end ||
-                has_body_locked(hold, expected) || key_bytes + body_bytes > hold->memory_bytes)
-                continue;
-            uint64_t place = make_room_locked(hold, key_bytes + body_bytes);
-            memcpy(hold->memory + place, key, key_bytes);
-            struct iovec body = {hold->memory + place + key_bytes, body_bytes};
-            dmc_share_copy_parts(transfer->parts, expected->begin - begin, &body, body_bytes);
-            expected->held = hold->shared_held_end++;
-            hold->shared_held[expected->held % HELD_MAX] = (struct held){.place = place,
-                                                                         .bytes = key_bytes + body_bytes,
-                                                                         .tag = transfer->version_tag,
-                                                                         .object_bytes = transfer->object_bytes,
-                                                                         .key_bytes = key_bytes};
-        }
+        for (; index != NONE; index = hold->shared_expected[index].next)
+            if (hold->shared_expected[index].object_hash == transfer->object_hash)
+                keep_locked(hold, &hold->shared_expected[index], transfer, bytes);
     }
     dmc_mutex_unlock(&hold->lock);
+}
+
+/* Of several announcements of the same range the one that has most of it. */
+static uint32_t find_locked(struct dmc_net_hold *hold, const struct dmc_transfer *transfer) DMC_REQUIRES(hold->lock)
+{
+    uint64_t begin = transfer->absolute, end = begin + transfer->capacity, most = 0;
+    uint32_t found = NONE, index = *bucket_locked(hold, transfer->object_hash, begin >> BLOCK_SHIFT);
+    for (; index != NONE; index = hold->shared_expected[index].next) {
+        const struct expected *expected = &hold->shared_expected[index];
+        if (expected->object_hash != transfer->object_hash || expected->begin != begin || expected->end != end)
+            continue;
+        uint64_t bytes = body_bytes_locked(hold, expected, DMC_RANGE_HEAD) + body_bytes_locked(hold, expected, DMC_RANGE_TAIL);
+        if (found != NONE && bytes <= most)
+            continue;
+        found = index;
+        most = bytes;
+    }
+    return found;
+}
+
+/* Copy a kept end into the transfer's parts. How many bytes it has; 0: there is none, of this object and of one version. */
+static uint64_t take_end_locked(struct dmc_net_hold *hold, const struct expected *expected, enum dmc_range_end which,
+                                struct dmc_transfer *transfer) DMC_REQUIRES(hold->lock)
+{
+    const struct held *held = body_locked(hold, expected, which);
+    const unsigned char *memory = held ? hold->memory + held->place : NULL;
+    if (!held || strcmp((const char *)memory, transfer->request->key) != 0 ||
+        (transfer->version_tag && transfer->version_tag != held->tag))
+        return 0;
+    uint64_t bytes = held->bytes - held->key_bytes;
+    struct iovec body = {hold->memory + held->place + held->key_bytes, bytes};
+    dmc_share_copy_parts(&body, 0, transfer->parts, which == DMC_RANGE_HEAD ? 0 : transfer->capacity - bytes, bytes);
+    transfer->version_tag = held->tag;
+    transfer->object_bytes = held->object_bytes;
+    return bytes;
 }
 
 bool dmc_hold_take(struct dmc_net_hold *hold, struct dmc_transfer *transfer)
 {
     if (!hold || transfer->kind != DMC_RANGE_SPAN || transfer->lane != DMC_NET_BULK || transfer->ask_size)
         return false;
-    uint64_t begin = transfer->absolute, end = begin + transfer->capacity;
-    uint32_t found = NONE;
-    bool taken = false;
+    uint64_t head_bytes = 0, tail_bytes = 0;
     dmc_mutex_lock(&hold->lock);
-    uint32_t index = *bucket_locked(hold, transfer->object_hash, begin >> BLOCK_SHIFT);
-    for (; index != NONE; index = hold->shared_expected[index].next) {
-        const struct expected *expected = &hold->shared_expected[index];
-        if (expected->object_hash != transfer->object_hash || expected->begin != begin || expected->end != end)
-            continue;
-        found = index;
-        if (has_body_locked(hold, expected))
-            break;
-    }
-    if (found != NONE && has_body_locked(hold, &hold->shared_expected[found])) {
-        struct held *held = &hold->shared_held[hold->shared_expected[found].held % HELD_MAX];
-        const unsigned char *memory = hold->memory + held->place;
-        taken = strcmp((const char *)memory, transfer->request->key) == 0;
-        struct iovec body = {hold->memory + held->place + held->key_bytes, transfer->capacity};
-        if (taken) {
-            dmc_share_copy_parts(&body, 0, transfer->parts, transfer->capacity);
-            transfer->version_tag = held->tag;
-            transfer->object_bytes = held->object_bytes;
-        }
-        held->taken = true;
-        while (hold->shared_held_first < hold->shared_held_end && hold->shared_held[hold->shared_held_first % HELD_MAX].taken)
-            hold->shared_held_first++;
-    }
-    if (found != NONE)
+    uint32_t found = find_locked(hold, transfer);
+    if (found != NONE) {
+        struct expected *expected = &hold->shared_expected[found];
+        head_bytes = take_end_locked(hold, expected, DMC_RANGE_HEAD, transfer);
+        tail_bytes = take_end_locked(hold, expected, DMC_RANGE_TAIL, transfer);
+        for (uint32_t i = 0; i < DMC_RANGE_ENDS; i++)
+            drop_body_locked(hold, expected, (enum dmc_range_end)i);
         forget_locked(hold, found);
+    }
     dmc_mutex_unlock(&hold->lock);
-    return taken;
+    transfer->covered = head_bytes;
+    transfer->tail_bytes = dmc_min_u64(tail_bytes, transfer->capacity - head_bytes);
+    transfer->length = transfer->capacity - transfer->tail_bytes;
+    return transfer->covered == transfer->length;
 }

@@ -111,7 +111,7 @@ void dmc_transfer_begin(struct dmc_net_engine *engine, struct dmc_transfer *tran
     transfer->ahead_refused = false;
     transfer->length = request->kind == DMC_RANGE_WHOLE ? UINT64_MAX : transfer->capacity;
     transfer->absolute = request->kind == DMC_RANGE_SPAN ? request->offset : request->kind == DMC_RANGE_WHOLE ? 0 : UINT64_MAX;
-    transfer->covered = 0;
+    transfer->covered = transfer->tail_bytes = 0;
     transfer->object_bytes = UINT64_MAX;
     transfer->version_tag = 0;
     transfer->etag[0] = 0;
@@ -167,7 +167,7 @@ static void stop_running(struct dmc_net_engine *engine, struct dmc_transfer *tra
         lane_of(transfer)->running--;
     else if (transfer->state == DMC_TRANSFER_FOLLOWING)
         dmc_share_unfollow(transfer);
-    else if (transfer->state != DMC_TRANSFER_BACKOFF)
+    else if (transfer->state == DMC_TRANSFER_QUEUED || transfer->state == DMC_TRANSFER_CREDENTIALS)
         dmc_transfer_unqueue(engine, transfer);
     transfer->state = DMC_TRANSFER_BACKOFF;
 }
@@ -251,10 +251,78 @@ static void keep_ahead(struct dmc_net_engine *engine, struct dmc_transfer *trans
     transfer->ahead = NULL;
 }
 
+/* Whatever came from elsewhere does not count. */
+static void read_it_all(struct dmc_transfer *transfer)
+{
+    for (uint32_t i = 0; i < DMC_RANGE_ENDS; i++)
+        dmc_share_forget(transfer, (enum dmc_range_end)i);
+    transfer->covered = transfer->tail_bytes = 0;
+    transfer->length = transfer->capacity;
+    transfer->truncated = false;
+}
+
+static void restart(struct dmc_net_engine *engine, struct dmc_transfer *transfer);
+
+/* What it borrowed does not come. What it has read itself meanwhile, behind that, is read again: this is rare. */
+static void lose_borrowed(struct dmc_net_engine *engine, struct dmc_transfer *transfer)
+{
+    dmc_net_count(&transfer->endpoint->bytes_asked, transfer->covered + transfer->tail_bytes);
+    read_it_all(transfer);
+    if (transfer->state == DMC_TRANSFER_RUNNING) {
+        restart(engine, transfer);
+    } else if (transfer->state == DMC_TRANSFER_BORROWING) {
+        transfer->handed_over = true;
+        dmc_transfer_queue(engine, transfer);
+    }
+}
+
+/* It has its answer: so have those that borrowed from it, or they must read for themselves. */
+static void end_borrowers(struct dmc_net_engine *engine, struct dmc_transfer *transfer, uint64_t bytes_read)
+{
+    struct dmc_borrowed *borrowed;
+    while ((borrowed = transfer->lent)) {
+        struct dmc_transfer *borrower = borrowed->borrower;
+        if (!dmc_share_lend(transfer, bytes_read, borrowed)) {
+            lose_borrowed(engine, borrower);
+            continue;
+        }
+        dmc_net_count(&transfer->endpoint->shared_bytes, borrowed->bytes);
+        if (borrower->state == DMC_TRANSFER_BORROWING && !dmc_share_waits(borrower)) {
+            borrower->next = engine->whole_first;
+            engine->whole_first = borrower;
+        }
+    }
+}
+
+static void success(struct dmc_net_engine *engine, struct dmc_transfer *transfer);
+
+/* Those whose last borrowed bytes came end here, one after the other: each may be the one that others waited for. */
+static void end_whole(struct dmc_net_engine *engine)
+{
+    if (engine->ending_whole)
+        return;
+    engine->ending_whole = true;
+    struct dmc_transfer *transfer;
+    while ((transfer = engine->whole_first)) {
+        engine->whole_first = transfer->next;
+        transfer->next = NULL;
+        success(engine, transfer);
+    }
+    engine->ending_whole = false;
+}
+
+/* All that was asked for is there. */
+static void note_latency(struct dmc_transfer *transfer)
+{
+    if (transfer->state == DMC_TRANSFER_RUNNING)
+        dmc_net_endpoint_success(transfer->endpoint, transfer->lane, transfer->lane_was_full,
+                                 dmc_clock_ns() - transfer->first_run_ns);
+}
+
 static void end(struct dmc_net_engine *engine, struct dmc_transfer *transfer, enum dmc_outcome outcome, uint64_t bytes_read)
 {
     struct dmc_net_endpoint *endpoint = transfer->endpoint;
-    uint64_t now_ns = dmc_clock_ns();
+    note_latency(transfer);
     stop_running(engine, transfer);
     if (transfer->ahead && outcome == DMC_OUTCOME_OK) {
         keep_ahead(engine, transfer);
@@ -264,24 +332,46 @@ static void end(struct dmc_net_engine *engine, struct dmc_transfer *transfer, en
     }
     dmc_share_close(engine, transfer);
     end_followers(engine, transfer, outcome, bytes_read); /* before its own parts are the caller's again */
+    end_borrowers(engine, transfer, bytes_read);
     if (outcome == DMC_OUTCOME_OK)
         dmc_hold_offer(engine->hold, transfer, bytes_read);
     answer(transfer, transfer, outcome, bytes_read);
-    dmc_net_endpoint_success(endpoint, transfer->lane, transfer->lane_was_full, now_ns - transfer->first_run_ns);
     dmc_engine_complete(engine, transfer);
+    end_whole(engine);
     dmc_engine_pump(engine, endpoint);
+}
+
+static void success(struct dmc_net_engine *engine, struct dmc_transfer *transfer)
+{
+    if (transfer->truncated) { /* there is no end to wait for */
+        transfer->covered = dmc_min_u64(transfer->covered, transfer->length);
+        transfer->tail_bytes = 0;
+        dmc_share_forget(transfer, DMC_RANGE_TAIL);
+    }
+    if (dmc_share_waits(transfer)) {
+        note_latency(transfer);
+        stop_running(engine, transfer);
+        transfer->state = DMC_TRANSFER_BORROWING;
+        dmc_engine_timer(engine, transfer, transfer->deadline_ns);
+        dmc_engine_pump(engine, transfer->endpoint);
+        return;
+    }
+    end(engine, transfer, transfer->truncated ? DMC_OUTCOME_TRUNCATED : DMC_OUTCOME_OK,
+        transfer->covered + transfer->tail_bytes);
 }
 
 /* It came for another one shortly before. Bytes of a version that has passed meanwhile are not delivered: asking finds out. */
 static bool end_held(struct dmc_net_engine *engine, struct dmc_transfer *transfer)
 {
-    if (!dmc_hold_take(engine->hold, transfer) && !dmc_ahead_take(engine->ahead, transfer))
-        return false;
+    bool whole = dmc_hold_take(engine->hold, transfer) || dmc_ahead_take(engine->ahead, transfer);
     if (transfer->settings->check_versions && !dmc_engine_version(engine, transfer->object_hash, transfer->version_tag)) {
         transfer->version_tag = 0;
         transfer->object_bytes = UINT64_MAX;
+        read_it_all(transfer);
         return false;
     }
+    if (!whole)
+        return false;
     answer(transfer, transfer, DMC_OUTCOME_OK, transfer->capacity);
     count_shared(transfer->endpoint, transfer->capacity);
     dmc_engine_complete(engine, transfer);
@@ -293,13 +383,22 @@ void dmc_transfer_enter(struct dmc_net_engine *engine, struct dmc_transfer *tran
     if (!transfer->handed_over && end_held(engine, transfer))
         return;
     if (dmc_share_follow(engine, transfer)) {
+        read_it_all(transfer); /* if it ever must */
         transfer->state = DMC_TRANSFER_FOLLOWING;
         dmc_engine_timer(engine, transfer, transfer->deadline_ns);
         return;
     }
+    dmc_net_count(&transfer->endpoint->shared_bytes, transfer->covered + transfer->tail_bytes); /* kept ones */
+    dmc_share_borrow(engine, transfer);
+    if (transfer->covered + transfer->tail_bytes > 0 && transfer->covered == transfer->length) {
+        dmc_net_count(&transfer->endpoint->shared, 1);
+        transfer->state = DMC_TRANSFER_BACKOFF; /* nowhere yet */
+        success(engine, transfer);
+        return;
+    }
     dmc_net_endpoint_request(transfer->endpoint);
     if (!transfer->ask_size && transfer->kind != DMC_RANGE_WHOLE)
-        dmc_net_count(&transfer->endpoint->bytes_asked, transfer->own_bytes);
+        dmc_net_count(&transfer->endpoint->bytes_asked, transfer->length - transfer->covered);
     begin_ahead(engine, transfer);
     dmc_transfer_queue(engine, transfer);
 }
@@ -333,6 +432,7 @@ static void end_failed(struct dmc_net_engine *engine, struct dmc_transfer *trans
         stop_running(engine, follower);
         answer_failed(engine, follower, &transfer->error);
     }
+    end_borrowers(engine, transfer, 0);
     answer_failed(engine, transfer, &transfer->error);
     dmc_engine_pump(engine, endpoint);
 }
@@ -349,6 +449,7 @@ static void hand_over(struct dmc_net_engine *engine, struct dmc_transfer *transf
         follower->handed_over = true;
         dmc_transfer_enter(engine, follower);
     }
+    end_borrowers(engine, transfer, 0);
 }
 
 void dmc_transfer_cancel(struct dmc_net_engine *engine, struct dmc_transfer *transfer)
@@ -532,11 +633,6 @@ static bool check_stall(struct dmc_net_engine *engine, struct dmc_transfer *tran
     return false;
 }
 
-static void success(struct dmc_net_engine *engine, struct dmc_transfer *transfer)
-{
-    end(engine, transfer, transfer->truncated ? DMC_OUTCOME_TRUNCATED : DMC_OUTCOME_OK, transfer->covered);
-}
-
 void dmc_transfer_due(struct dmc_net_engine *engine, struct dmc_transfer *transfer)
 {
     uint64_t now_ns = dmc_clock_ns();
@@ -563,6 +659,7 @@ void dmc_transfer_due(struct dmc_net_engine *engine, struct dmc_transfer *transf
     case DMC_TRANSFER_QUEUED:
     case DMC_TRANSFER_CREDENTIALS:
     case DMC_TRANSFER_FOLLOWING:
+    case DMC_TRANSFER_BORROWING:
         dmc_engine_timer(engine, transfer, transfer->deadline_ns);
         return;
     case DMC_TRANSFER_RUNNING:

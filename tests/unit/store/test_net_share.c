@@ -10,10 +10,16 @@
 #define OBJECT_BYTES 300007u
 #define SEED 5u
 
+#define ASKED_MAX 64u
+
 struct gate {
     _Atomic bool open;
-    _Atomic uint32_t asked; /* questions that came to the gate */
-    const char *headers;    /* of the answers behind it */
+    _Atomic uint32_t asked;                               /* questions that came to the gate */
+    _Atomic uint64_t begins[ASKED_MAX], lasts[ASKED_MAX]; /* of the first ones, in no order */
+    _Atomic uint64_t also;                                /* hold back these, too, but never refuse them */
+    _Atomic uint64_t only;                                /* hold back those that begin here; UINT64_MAX: all */
+    _Atomic bool refuse;                                  /* what was held back is forbidden */
+    const char *headers;                                  /* of the answers behind it */
 };
 
 static bool gated(struct server *server, int fd, const struct question *question)
@@ -21,9 +27,18 @@ static bool gated(struct server *server, int fd, const struct question *question
     struct gate *gate = server->user;
     const char *headers = "ETag: \"v1\"\r\n";
     if (!strstr(question->target, "now")) {
-        atomic_fetch_add(&gate->asked, 1);
-        while (!atomic_load(&gate->open) && !atomic_load(&server->stop))
+        uint64_t only = atomic_load(&gate->only);
+        uint32_t number = atomic_fetch_add(&gate->asked, 1);
+        if (number < ASKED_MAX) {
+            atomic_store(&gate->begins[number], question->begin);
+            atomic_store(&gate->lasts[number], question->last);
+        }
+        bool held = only == UINT64_MAX || only == question->begin;
+        bool waits = held || (question->begin && question->begin == atomic_load(&gate->also));
+        while (waits && !atomic_load(&gate->open) && !atomic_load(&server->stop))
             usleep(500);
+        if (held && atomic_load(&gate->refuse))
+            return send_text(fd, "HTTP/1.1 403 Forbidden\r\nContent-Length: 0\r\n\r\n");
         headers = gate->headers;
     }
     if (strstr(question->target, "absent"))
@@ -55,6 +70,7 @@ static void settle(struct world *world)
 static void world_make_in(struct world *world, const char *options, uint64_t memory_bytes)
 {
     memset(world, 0, sizeof *world);
+    world->gate.only = UINT64_MAX;
     world->gate.headers = "ETag: \"v1\"\r\n";
     server_start(&world->server, gated, &world->gate);
     struct damacy_error error = {0};
@@ -198,7 +214,142 @@ static void test_contained(void **state)
     assert_int_equal(atomic_load(&world.gate.asked), 6);
     struct damacy_remote_stats stats = stats_of(&world);
     assert_int_equal(stats.shared_requests, 3);
-    assert_int_equal(stats.shared_bytes, 4000 + 1000 + 502);
+    assert_int_equal(stats.shared_bytes, 4000 + 1000 + 502 + /* ends: */ 1000 + 4000);
+    world_end(&world);
+}
+
+static bool was_asked(struct world *world, uint64_t begin, uint64_t bytes)
+{
+    for (uint32_t i = 0; i < ASKED_MAX && i < atomic_load(&world->gate.asked); i++)
+        if (atomic_load(&world->gate.begins[i]) == begin && atomic_load(&world->gate.lasts[i]) == begin + bytes - 1)
+            return true;
+    return false;
+}
+
+/* What is under way is not asked for again by those that want more than that: they ask for what is missing at either end. */
+static void test_ends(void **state)
+{
+    (void)state;
+    struct world world;
+    world_make(&world, "{\"hedge_share\": 0}");
+    start(&world, &reads[0], "a", 1000, 4000);
+    wait_for_questions(&world, 1);
+    start(&world, &reads[1], "a", 4000, 3000);
+    wait_for_questions(&world, 2);
+    assert_true(was_asked(&world, 5000, 2000));
+    start(&world, &reads[2], "a", 0, 1500);
+    wait_for_questions(&world, 3);
+    assert_true(was_asked(&world, 0, 1000));
+    start(&world, &reads[3], "a", 500, 5500); /* its head of the third, its tail of the second */
+    wait_for_questions(&world, 4);
+    assert_true(was_asked(&world, 1500, 2500));
+    start(&world, &reads[4], "a", 1200, 5600); /* the first and the second have all of it */
+    start(&world, &reads[5], "a", 4500, 1000); /* inside of what another one borrows a part of */
+    settle(&world);
+    assert_int_equal(atomic_load(&world.gate.asked), 4);
+    atomic_store(&world.gate.open, true);
+    finish_all(&world);
+    static const size_t bytes[] = {4000, 3000, 1500, 5500, 5600, 1000};
+    for (uint32_t i = 0; i < 6; i++)
+        expect_bytes(&reads[i], bytes[i]);
+    assert_int_equal(atomic_load(&world.gate.asked), 4);
+    struct damacy_remote_stats stats = stats_of(&world);
+    assert_int_equal(stats.shared_requests, 2);
+    assert_int_equal(stats.shared_bytes, 1000 + 500 + 1000 + 2000 + 5600 + 1000);
+    world_end(&world);
+}
+
+/* The lender is cancelled or fails: who borrowed from it reads all by itself, whether its own bytes are there or not. */
+static void test_lender_lost(void **state)
+{
+    (void)state;
+    for (int cancelled = 0; cancelled < 2; cancelled++) {
+        struct world world;
+        world_make(&world, "{\"hedge_share\": 0}");
+        atomic_store(&world.gate.only, 1000);
+        atomic_store(&world.gate.also, 500);
+        start(&world, &reads[0], "a", 1000, 4000);
+        wait_for_questions(&world, 1);
+        start(&world, &reads[1], "a", 4000, 3000); /* its own bytes are there at once */
+        start(&world, &reads[2], "a", 500, 1000);  /* its own are not */
+        wait_for_questions(&world, 3);
+        start(&world, &reads[3], "a", 4500, 1000); /* inside of the second */
+        start(&world, &reads[4], "a", 3000, 4500); /* borrows of the first, or of the second */
+        wait_for_questions(&world, 4);
+        settle(&world);
+        atomic_store(&world.gate.refuse, !cancelled);
+        if (cancelled) {
+            dmc_store_cancel(world.io, &reads[0].one.request);
+            assert_ptr_equal(wait_any(world.io), &reads[0].one.request);
+            memset(reads[0].bytes, 0xee, sizeof reads[0].bytes); /* its memory is the caller's again */
+        }
+        atomic_store(&world.gate.open, true);
+        finish_all(&world);
+        assert_int_equal(reads[0].one.request.outcome, DMC_OUTCOME_FAILED);
+        assert_int_equal(reads[0].one.request.status, cancelled ? DAMACY_SHUTDOWN : DAMACY_IO);
+        expect_bytes(&reads[1], 3000);
+        expect_bytes(&reads[2], 1000);
+        expect_bytes(&reads[3], 1000);
+        expect_bytes(&reads[4], 4500);
+        assert_true(was_asked(&world, 4000, 3000) && was_asked(&world, 500, 1000));
+        world_end(&world);
+    }
+}
+
+/* The object ends inside of what is borrowed, which only the lender's answer tells, or inside of what is asked for. */
+static void test_lender_too_short(void **state)
+{
+    (void)state;
+    struct world world;
+    world_make(&world, "{\"hedge_share\": 0}");
+    start(&world, &reads[0], "a", OBJECT_BYTES - 100, 1000);
+    start(&world, &reads[1], "b", OBJECT_BYTES - 300, 200);
+    wait_for_questions(&world, 2);
+    start(&world, &reads[2], "a", OBJECT_BYTES - 50, 2000);
+    start(&world, &reads[3], "b", OBJECT_BYTES - 200, 1000);
+    start(&world, &reads[4], "a", OBJECT_BYTES - 500, 1000);
+    wait_for_questions(&world, 5);
+    assert_true(was_asked(&world, OBJECT_BYTES - 100, 900) && was_asked(&world, OBJECT_BYTES - 500, 400));
+    atomic_store(&world.gate.open, true);
+    finish_all(&world);
+    static const uint64_t there[] = {100, 200, 50, 200, 500};
+    for (uint32_t i = 0; i < 5; i++) {
+        assert_int_equal(reads[i].one.request.outcome, i == 1 ? DMC_OUTCOME_OK : DMC_OUTCOME_TRUNCATED);
+        assert_int_equal(reads[i].one.request.bytes_read, there[i]);
+        assert_int_equal(reads[i].one.request.object_bytes, OBJECT_BYTES);
+        assert_true(bytes_match(reads[i].bytes, SEED, reads[i].offset, there[i]));
+    }
+    world_end(&world);
+}
+
+/* Who waits for borrowed bytes only is cancelled, or out of time, and its lender goes on. */
+static void test_borrower_ends(void **state)
+{
+    (void)state;
+    struct world world;
+    world_make(&world, "{\"batch_timeout\": 30, \"hedge_share\": 0}");
+    atomic_store(&world.gate.only, 1000);
+    start(&world, &reads[0], "a", 1000, 4000);
+    wait_for_questions(&world, 1);
+    start(&world, &reads[1], "a", 4000, 3000);
+    start(&world, &reads[3], "a", 200, 1000);
+    start(&world, &reads[2], "a", 500, 1000); /* all of it comes with others */
+    settle(&world);
+    assert_int_equal(atomic_load(&world.gate.asked), 3);
+    dmc_store_cancel(world.io, &reads[2].one.request);
+    assert_ptr_equal(wait_any(world.io), &reads[2].one.request);
+    assert_int_equal(reads[2].one.request.status, DAMACY_SHUTDOWN);
+    memset(&reads[4], 0, sizeof reads[4]);
+    prepare(&reads[4].one, world.store, "a", DMC_RANGE_SPAN, 0, reads[4].bytes, 2000);
+    reads[4].one.request.begin_ns = dmc_clock_ns() - 30ull * SECOND_NS + SECOND_NS / 2; /* a batch with half a second left */
+    assert_int_equal(dmc_store_start(world.io, &reads[4].one.request), DMC_START_PENDING);
+    assert_ptr_equal(wait_any(world.io), &reads[4].one.request);
+    assert_non_null(strstr(reads[4].one.error.message, "batch_timeout"));
+    atomic_store(&world.gate.open, true);
+    finish_all(&world);
+    expect_bytes(&reads[0], 4000);
+    expect_bytes(&reads[1], 3000);
+    expect_bytes(&reads[3], 1000);
     world_end(&world);
 }
 
@@ -405,11 +556,12 @@ static void test_announced(void **state)
     assert_int_equal(questions_of(&world, "a", 2000, 1000), 0);
     assert_int_equal(questions_of(&world, "a", 2000, 1000), 1); /* announced twice */
     assert_int_equal(questions_of(&world, "a", 4500, 1000), 1);
+    assert_true(was_asked(&world, 5000, 500));
     assert_int_equal(questions_of(&world, "b", 2000, 1000), 1); /* the announced one itself: nothing came before */
     assert_int_equal(questions_of(&world, "b", 2000, 1000), 1);
     struct damacy_remote_stats stats = stats_of(&world);
     assert_int_equal(stats.shared_requests, 2);
-    assert_int_equal(stats.shared_bytes, 2000);
+    assert_int_equal(stats.shared_bytes, 2000 + 500);
     /* The object is another one now: what came before belongs to the version that everything else was read from. */
     expect_soon(&world, "a", 100, 50);
     assert_int_equal(questions_of(&world, "a", 0, 1000), 1);
@@ -423,6 +575,41 @@ static void test_announced(void **state)
     expect_soon(&world, "c", 100, 50);
     assert_int_equal(questions_of(&world, "c", 0, 1000), 1);
     assert_int_equal(questions_of(&world, "c", 100, 50), 1);
+    world_end(&world);
+}
+
+/* Of what was announced only an end comes for another one, or both do: the request asks for the rest, if there is any. */
+static void test_announced_ends(void **state)
+{
+    (void)state;
+    struct world world;
+    world_make(&world, "{\"hedge_share\": 0}");
+    atomic_store(&world.gate.open, true);
+    expect_soon(&world, "a", 500, 1000);
+    expect_soon(&world, "a", 900, 5000);
+    expect_soon(&world, "a", 1500, 4000);
+    expect_soon(&world, "a", 1600, 3000);
+    assert_int_equal(questions_of(&world, "a", 1000, 2000), 1);
+    assert_int_equal(questions_of(&world, "a", 500, 1000), 1);
+    assert_true(was_asked(&world, 500, 500));
+    assert_int_equal(questions_of(&world, "a", 5000, 1000), 1); /* also those that it does not touch stay as they are */
+    assert_int_equal(questions_of(&world, "a", 0, 1000), 1);
+    assert_int_equal(questions_of(&world, "a", 900, 5000), 1);
+    assert_true(was_asked(&world, 1500, 3500));
+    assert_int_equal(questions_of(&world, "a", 1500, 4000), 0); /* that brought the whole of it */
+    assert_int_equal(questions_of(&world, "a", 1600, 3000), 0);
+    expect_soon(&world, "b", 1500, 4000);
+    assert_int_equal(questions_of(&world, "b", 1000, 2000), 1);
+    assert_int_equal(questions_of(&world, "b", 2900, 3000), 1);
+    assert_int_equal(questions_of(&world, "b", 1500, 4000), 0); /* each brought more than half */
+    /* An end of another version than the present one is not used. */
+    expect_soon(&world, "c", 100, 1000);
+    assert_int_equal(questions_of(&world, "c", 0, 500), 1);
+    world.gate.headers = "ETag: \"v2\"\r\n";
+    start(&world, &reads[0], "c", 100, 1000);
+    finish_all(&world);
+    assert_int_equal(reads[0].one.request.outcome, DMC_OUTCOME_FAILED);
+    assert_non_null(strstr(reads[0].one.error.message, "changed while it was in use"));
     world_end(&world);
 }
 
@@ -501,7 +688,12 @@ int main(void)
         cmocka_unit_test(test_leader_cancelled),
         cmocka_unit_test(test_follower_cancelled),
         cmocka_unit_test(test_deadlines),
+        cmocka_unit_test(test_ends),
+        cmocka_unit_test(test_lender_lost),
+        cmocka_unit_test(test_lender_too_short),
+        cmocka_unit_test(test_borrower_ends),
         cmocka_unit_test(test_announced),
+        cmocka_unit_test(test_announced_ends),
         cmocka_unit_test(test_announced_too_much),
         cmocka_unit_test(test_random),
     };
