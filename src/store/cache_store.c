@@ -39,6 +39,7 @@ struct cache_read {
     uint32_t part_count;
     enum dmc_range_kind kind; /* what the request said, too */
     uint64_t offset;
+    uint64_t ahead_bytes;
     uint64_t begin, end;                 /* of the object, when it is read from the file */
     uint64_t missing_begin, missing_end; /* what of it is asked of the inner store; none: both are the end */
     uint64_t piece_begin, piece_end;     /* what of it is being read from the file */
@@ -212,6 +213,7 @@ static void inner_answered(struct dmc_cache *cache, struct dmc_request *request)
     }
     request->kind = read->kind;
     request->offset = read->offset;
+    request->ahead_bytes = read->ahead_bytes;
     request->parts = read->parts;
     request->part_count = read->part_count;
     read_end(cache, read);
@@ -259,6 +261,7 @@ static enum dmc_start answer(struct cache_store *self, struct dmc_request *reque
         request->object_bytes = read->file->object_bytes;
         request->version_tag = read->file->tag;
     }
+    request->ahead_bytes = read->ahead_bytes;
     read_end(self->cache, read);
     request->cache_data = &answered_here;
     return DMC_START_DONE;
@@ -433,12 +436,15 @@ static enum dmc_start cache_start(struct dmc_store *store, struct dmc_io *io, st
     read->part_count = request->part_count;
     read->kind = request->kind;
     read->offset = request->offset;
+    read->ahead_bytes = request->ahead_bytes;
     read->partial = false;
     if (request->part_count)
         memcpy(read->original, request->parts, request->part_count * sizeof *request->parts);
     request->cache_data = read;
     request->holder = store;
     read->file = dmc_cache_file_acquire(cache->files, &read->name);
+    if (read->file) /* chunks of such an object are likely to be here as well */
+        request->ahead_bytes = 0;
     switch (read->file ? find(cache, read, request) : FIND_NOTHING) {
     case FIND_READ:
         if (read->missing_begin == read->begin)
@@ -475,6 +481,19 @@ static enum damacy_status cache_list(struct dmc_store *store, const char *prefix
     return dmc_store_list(of(store)->inner, prefix, child, user, error);
 }
 
+static void cache_expect(struct dmc_store *store, const char *key, uint64_t key_hash, uint64_t offset, uint64_t bytes)
+{
+    struct dmc_store *inner = of(store)->inner;
+    if (inner->ops->expect)
+        inner->ops->expect(inner, key, key_hash, offset, bytes);
+}
+
+static uint64_t cache_ahead(struct dmc_store *store)
+{
+    struct dmc_store *inner = of(store)->inner;
+    return inner->ops->ahead ? inner->ops->ahead(inner) : 0;
+}
+
 static void cache_hint(struct dmc_store *store, struct dmc_store_hint *hint)
 {
     *hint = dmc_store_hint_of(of(store)->inner);
@@ -492,6 +511,8 @@ static const struct dmc_store_ops cache_ops = {.scheme = "cache",
                                                .cancel = cache_cancel,
                                                .finish = cache_finish,
                                                .list = cache_list,
+                                               .expect = cache_expect,
+                                               .ahead = cache_ahead,
                                                .hint = cache_hint,
                                                .destroy = cache_store_destroy};
 

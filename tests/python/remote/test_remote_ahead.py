@@ -1,5 +1,5 @@
 """A small shard that a sample needs whole comes in one request, index and chunks together; what needs only a part of a shard costs as
-many requests and bytes as without."""
+many requests and bytes as without; and whatever happens on the way, the samples are what they are."""
 
 from __future__ import annotations
 
@@ -9,8 +9,10 @@ from typing import Any
 import numpy as np
 import pytest
 import zarr
+from fault_proxy import Fault, FaultProxy, Rule, lognormal_latency
 from reading import on_host
 from remote.conftest import Place, make_place, pipeline_for
+from servers import Nginx
 
 import damacy
 
@@ -84,8 +86,40 @@ def test_one_request_a_shard(request: pytest.FixtureRequest, folder: Path, where
 def test_a_part_costs_what_it_did(request: pytest.FixtureRequest, folder: Path, box: list[tuple[int, int]]) -> None:
     place = make_place("http", request)
     boxes = [[(40 * i + box[0][0], 40 * i + box[0][1]), box[1]] for i in range(COUNT)]
-    compared = compare(place, folder, ["long"] * COUNT, boxes)
-    if box[0][0] == 0:
-        assert compared[0] == compared[1]
-    else:  # touches two of three columns of both rows: not enough
-        assert compared[0] == compared[1]
+    totals, plain = compare(place, folder, ["long"] * COUNT, boxes)
+    assert totals == plain
+
+
+@pytest.mark.timeout(120)
+def test_a_bad_day(request: pytest.FixtureRequest, nginx: Nginx, folder: Path, seed: int) -> None:
+    """Every kind of transient fault, while many are under way and arrays come up again."""
+    place = make_place("http", request)
+    names = [f"{kind}{i}" for kind in KINDS for i in range(COUNT)]
+    for name in names:
+        place.ensure(name, folder / name)
+    expected = {name: zarr.open_array(folder / name, mode="r")[...] for name in names}
+    order = np.random.default_rng(seed).integers(0, len(names), 300)
+    with FaultProxy(nginx.http) as proxy:
+        proxy.random.seed(seed)
+        proxy.latency = lognormal_latency(0.004, sigma=0.5, tail=0.02, factor=20, seed=seed)
+        kinds: list[dict[str, Any]] = [
+            {"fault": Fault.STATUS, "status": 503},
+            {"fault": Fault.RESET},
+            {"fault": Fault.RESET, "at": 700},
+            {"fault": Fault.TRUNCATE, "at": 300},
+            {"fault": Fault.SHORT_LENGTH, "at": 5, "needs_range": True},
+            {"fault": Fault.WHOLE, "needs_range": True},
+        ]
+        proxy.rules = [Rule(where="", chance=0.03, **kind) for kind in kinds]
+        patience = {"request_timeout": 20, "stall_timeout": 0.5, "backoff_min": 0.02, "backoff_max": 0.2, "retries": 12}
+        with pipeline_for(patience, sample_shape=SHAPE, dtype="u16") as pipeline:
+            pipeline.push(damacy.Sample(f"{proxy.endpoint}/{names[i]}", [(0, extent) for extent in SHAPE]) for i in order)
+            pipeline.flush()
+            row = 0
+            while row < len(order):
+                with pipeline.pop(timeout=60) as tensor:
+                    for values in on_host(tensor):
+                        np.testing.assert_array_equal(values, expected[names[order[row]]], err_msg=names[order[row]])
+                        row += 1
+            assert pipeline.remote_stats()["shared_requests"] >= COUNT
+        assert len(proxy.injected) >= 5

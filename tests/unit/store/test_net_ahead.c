@@ -353,20 +353,21 @@ static void test_room(void **state)
     }
     assert_in_range(served, BODIES - 1, BODIES + 1);
     assert_true(allowed() < BODY_BYTES + 400);
-    /* Announced twice, taken twice; only then the room is there for others. */
-    announce("0", kept, 5000);
-    announce("0", kept + 5000, 5000);
-    announce("1", kept, 5000);
-    assert_int_equal(questions_of("0", kept, 5000), 0);
+    /* Announced twice, taken twice; only then the room is there for others, and it is that one's which they get. */
+    announce("5", kept, 5000);
+    announce("5", kept + 5000, 5000);
+    announce("6", kept, 5000);
+    assert_int_equal(questions_of("5", kept, 5000), 0);
     assert_true(allowed() < BODY_BYTES + 400);
-    assert_int_equal(questions_of("0", kept + 5000, 5000), 0);
+    assert_int_equal(questions_of("5", kept + 5000, 5000), 0);
     assert_true(allowed() >= BODY_BYTES);
-    assert_int_equal(questions_of("0", kept, 5000), 0); /* it still serves */
+    assert_int_equal(questions_of("5", kept, 5000), 0); /* it still serves */
     expect_index("new", false, BODY_BYTES);
     assert_int_equal(questions_of("new", kept, BODY_BYTES), 0);
-    assert_int_equal(questions_of("0", kept, 5000), 1); /* gone */
+    assert_int_equal(questions_of("5", kept, 5000), 1); /* gone */
     assert_true(allowed() < BODY_BYTES + 400);
-    assert_int_equal(questions_of("2", kept, 5000), 0);
+    assert_int_equal(questions_of("0", kept, 5000), 0);
+    assert_int_equal(questions_of("7", kept, 5000), 0);
     /* What nobody ever asks for is forgotten in the end. */
     for (uint32_t i = 0; i < 9000; i++)
         allowed();
@@ -377,6 +378,24 @@ static void test_room(void **state)
     read_index(&read, "big", false, INDEX_BYTES, 64 << 20);
     assert_int_equal(read.request.outcome, DMC_OUTCOME_OK);
     assert_int_equal(questions_of("big", kept, 5000), 1);
+    world_end(&world);
+}
+
+/* What objects do not have takes no room once that is known. */
+static void test_room_of_short_objects(void **state)
+{
+    (void)state;
+    begin();
+    habits.object_bytes = 1000;
+    char key[16];
+    for (uint32_t i = 0; i < 200; i++) {
+        snprintf(key, sizeof key, "%u", i);
+        expect_index(key, false, 300000);
+    }
+    for (uint32_t i = 0; i < 200; i++) {
+        snprintf(key, sizeof key, "%u", i);
+        assert_int_equal(questions_of(key, 0, 900), 0);
+    }
     world_end(&world);
 }
 
@@ -446,6 +465,37 @@ static void test_allowed(void **state)
     world_end(&world);
 }
 
+/* With a cache on disk as well: what came along is written there when it is asked for, and nothing comes along with the index
+ * of an object that is there. */
+static void test_cache_on_disk(void **state)
+{
+    (void)state;
+    char options[512], folder[256];
+    snprintf(options, sizeof options, "{\"hedge_share\": 0, \"cache_dir\": \"%s\"}", in_folder(folder, sizeof folder, "cache"));
+    uint64_t kept = OBJECT_BYTES - INDEX_BYTES - AHEAD_BYTES;
+    begin_with(options);
+    assert_true(allowed() > 0);
+    expect_index("a", false, AHEAD_BYTES);
+    announce("a", kept, 100000);
+    assert_int_equal(questions_of("a", kept, 100000), 0);
+    assert_int_equal(atomic_load(&habits.asked), 1);
+    world_close(&world); /* writes what is left to be written */
+    char uri[64];
+    snprintf(uri, sizeof uri, "http://127.0.0.1:%u/", world.server.port);
+    world_open(&world, options, uri);
+    expect_index("a", false, AHEAD_BYTES);
+    assert_int_equal(questions_of("a", kept, 100000), 0);
+    assert_int_equal(atomic_load(&habits.asked), 1);
+    struct one_read read;
+    read_index(&read, "a", false, 2 * INDEX_BYTES, AHEAD_BYTES); /* half of it is there */
+    assert_int_equal(read.request.outcome, DMC_OUTCOME_OK);
+    assert_int_equal(read.request.bytes_read, 2 * INDEX_BYTES);
+    assert_int_equal(read.request.ahead_bytes, AHEAD_BYTES);
+    assert_true(bytes_match(index_data, SEED, OBJECT_BYTES - 2 * INDEX_BYTES, 2 * INDEX_BYTES));
+    assert_int_equal(questions_of("a", OBJECT_BYTES - 5000, 1000), 1);
+    world_end(&world);
+}
+
 /* Any order of indices, announcements, reads and cancellations: right bytes, and each request comes back once. */
 static void test_random(void **state)
 {
@@ -502,10 +552,11 @@ static void test_random(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_suffix),  cmocka_unit_test(test_prefix),  cmocka_unit_test(test_lengths),
-        cmocka_unit_test(test_servers), cmocka_unit_test(test_refused), cmocka_unit_test(test_cut),
-        cmocka_unit_test(test_change),  cmocka_unit_test(test_room),    cmocka_unit_test(test_room_comes_back),
-        cmocka_unit_test(test_allowed), cmocka_unit_test(test_random),
+        cmocka_unit_test(test_suffix),          cmocka_unit_test(test_prefix),  cmocka_unit_test(test_lengths),
+        cmocka_unit_test(test_servers),         cmocka_unit_test(test_refused), cmocka_unit_test(test_cut),
+        cmocka_unit_test(test_change),          cmocka_unit_test(test_room),    cmocka_unit_test(test_room_of_short_objects),
+        cmocka_unit_test(test_room_comes_back), cmocka_unit_test(test_allowed), cmocka_unit_test(test_cache_on_disk),
+        cmocka_unit_test(test_random),
     };
-    return cmocka_run_group_tests(tests, NULL, NULL);
+    return cmocka_run_group_tests(tests, folder_setup, folder_teardown);
 }
