@@ -9,7 +9,7 @@ import sys
 import numpy as np
 import pytest
 from conftest import SHAPE, Example, sample_of
-from reading import cpu_only
+from reading import ON_CPU, cpu_only
 
 import damacy
 from damacy import Dtype
@@ -149,6 +149,14 @@ def test_array_of_a_tensor(example: Example, batch: damacy.Batch) -> None:
         assert np.shares_memory(shared, np.from_dlpack(batch)) and not np.shares_memory(copied, shared)
         assert whole.__array__("f8").dtype == whole.__array__(dtype=np.float64).dtype == np.asarray(whole, "f8").dtype == "f8"
         np.testing.assert_array_equal(copied, first_values(example))
+
+
+@pytest.mark.skipif(ON_CPU, reason="about tensors on a device")
+def test_numpy_gets_no_tensor_of_a_device(batch: damacy.Batch) -> None:
+    """And makes no array of one object of it."""
+    for whole in (batch, batch[""]):
+        with pytest.raises(BufferError, match="on a CUDA device; take it by DLPack"):
+            np.asarray(whole)
 
 
 def test_a_batch_that_nobody_holds_is_released(example: Example, make_pipeline) -> None:
