@@ -1,4 +1,4 @@
-"""Keep the rooms honest: includes point downwards only, and every file name is unique in the tree.
+"""Keep the rooms honest: includes point downwards only, every file name is unique in the tree, and what comments name is there.
 
 The arrows are written here a second time, apart from CMakeLists.txt, on purpose: to open a new one, both have to agree.
 """
@@ -35,6 +35,8 @@ REPEATABLE = {"run", "__init__.py", "__main__.py", "conftest.py", "README.md", "
 SUFFIXES = {".c", ".h", ".cu", ".cuh", ".S"}
 
 INCLUDE = re.compile(r'^[ \t]*#[ \t]*include[ \t]*(?:"([^"]+)"|<(damacy/[^>]+)>)', re.MULTILINE)
+
+COMMENT = re.compile(r"/\*.*?\*/|//[^\n]*", re.DOTALL)
 
 
 def room_of(path):
@@ -94,13 +96,39 @@ def check_cycles(graph, problems):
         visit(path)
 
 
+def tracked():
+    """Every file that git knows and that is there, relative to ROOT."""
+    files = subprocess.run(["git", "ls-files", "-z"], cwd=ROOT, capture_output=True, check=True, text=True).stdout.split("\0")
+    return [name for name in files if name and (ROOT / name).is_file()]
+
+
+def check_comments(problems):
+    """Our own functions, types and files that a comment of the library names exist: a stale comment is a bug."""
+    names = {pathlib.PurePosixPath(name).name for name in tracked()}
+    words, said = set(), []
+    for name in tracked():
+        if pathlib.PurePosixPath(name).suffix not in SUFFIXES | {".cpp"}:
+            continue
+        text = (ROOT / name).read_text(encoding="utf-8")
+        words.update(re.findall(r"\w+", COMMENT.sub(" ", text)))
+        names.update(re.findall(r"#[ \t]*include[ \t]*<(?:.*/)?(.+)>", text))  # of the system and of libraries
+        if name.startswith(("include/", "src/", "python/", "cli/")):
+            said += [(name, comment) for comment in COMMENT.findall(text)]
+    for name, comment in said:
+        for word in re.findall(r"\b(?:dmc|damacy)_\w*[a-z0-9]\b(?!\*)", comment, re.IGNORECASE):
+            if word not in words:
+                problems.append(f"{name}: a comment names {word}, which is nowhere")
+        for file in re.findall(r"\b[\w-]+\.(?:c|h|cu|cuh|py|md)\b", comment):
+            if file not in names:
+                problems.append(f"{name}: a comment names {file}, which is nowhere")
+
+
 def check_names(problems):
     """File names are unique, so that a name alone finds the file."""
-    files = subprocess.run(["git", "ls-files", "-z"], cwd=ROOT, capture_output=True, check=True, text=True).stdout.split("\0")
     first = {}
-    for name in filter(None, files):
+    for name in tracked():
         path = pathlib.PurePosixPath(name)
-        if path.name in REPEATABLE or path.is_relative_to("fuzz/corpus") or not (ROOT / name).exists():
+        if path.name in REPEATABLE or path.is_relative_to("fuzz/corpus"):
             continue
         if path.name in first:
             problems.append(f"{name}: the tree has {first[path.name]} already")
@@ -112,6 +140,7 @@ def main():
     graph = check_arrows(problems)
     check_cycles(graph, problems)
     check_names(problems)
+    check_comments(problems)
     print(*problems, sep="\n", end="\n" if problems else "")
     print(f"{len(graph)} files, {sum(map(len, graph.values()))} includes, {len(problems)} problems")
     return 1 if problems else 0

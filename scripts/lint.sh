@@ -34,7 +34,7 @@ if [ "${1:-}" = --format ]; then
 fi
 
 mkdir -p build/cppcheck
-check "include graph and file names" python3 scripts/check_includes.py
+check "include graph, file names, names in comments" python3 scripts/check_includes.py
 check "clang, thread safety" python3 scripts/check_clang.py build/release/compile_commands.json
 check "cppcheck" cppcheck -q -j "${JOBS:-2}" --std=c11 -I include -I src -D_GNU_SOURCE -D__GNUC__=12 -D__x86_64__ --cppcheck-build-dir=build/cppcheck \
     --enable=warning,performance,portability --inline-suppr --error-exitcode=1 --suppressions-list=scripts/cppcheck_suppressions.txt src

@@ -31,7 +31,7 @@ static void forked_child(void)
 /* Enter Python from a thread of the library. false: it is ending. */
 static bool enter(PyGILState_STATE *state)
 {
-    atomic_fetch_add(&calls, 1); /* pairs with dmc_codecs_end(): either it sees us, or we see `ending` */
+    atomic_fetch_add(&calls, 1); /* pairs with codecs_end(): either it sees us, or we see `ending` */
     if (atomic_load(&ending)) {
         atomic_fetch_sub(&calls, 1);
         return false;

@@ -3,7 +3,7 @@
  *
  * numcodecs' filters say what the elements are: in v2 they stand behind `bytes` and see bytes, so the byte order that their
  * type strings say is that of the bytes. In v3 they stand before `bytes` and get elements; there only the kind and size of a
- * type count. Results are those of numpy (2.x, where it differs from 1.x), to the bit; tests/unit/codec/numeric_vectors.py asks
+ * type count. Results are those of numpy (2.x, where it differs from 1.x), to the bit; tests/data/codec_vectors.py asks
  * it. */
 #include "base/dtype.h"
 #include "codec/codec_impl.h"
