@@ -481,6 +481,8 @@ static enum damacy_status cache_list(struct dmc_store *store, const char *prefix
     return dmc_store_list(of(store)->inner, prefix, child, user, error);
 }
 
+/* Whatever is on the disk by then will not be asked for, and what is announced in vain costs the inner store hardly anything;
+ * looking now would cost a read of the table for each announcement, in every epoch. */
 static void cache_expect(struct dmc_store *store, const char *key, uint64_t key_hash, uint64_t offset, uint64_t bytes)
 {
     struct dmc_store *inner = of(store)->inner;

@@ -130,6 +130,19 @@ enum dmc_start dmc_redirect_start(const struct dmc_redirect *to, struct dmc_io *
     return DMC_START_DONE;
 }
 
+void dmc_redirect_expect(const struct dmc_redirect *to, uint64_t offset, uint64_t bytes)
+{
+    if (!to->inner->ops->expect)
+        return;
+    if (to->bytes != DMC_REDIRECT_WHOLE) { /* as dmc_redirect_start does */
+        uint64_t begin = dmc_min_u64(offset, to->bytes);
+        bytes = dmc_min_u64(bytes, to->bytes - begin);
+        offset = to->begin + begin;
+    }
+    if (bytes > 0)
+        to->inner->ops->expect(to->inner, to->key, to->key_hash, offset, bytes);
+}
+
 void dmc_redirect_resume(const struct dmc_redirect *to, struct dmc_request *request)
 {
     dmc_step_resume(to->inner, request);

@@ -29,6 +29,9 @@ enum dmc_start dmc_redirect_start(const struct dmc_redirect *to, struct dmc_io *
 /* outer->resume: the inner store is done. `to` is as at the start. Settles. */
 void dmc_redirect_resume(const struct dmc_redirect *to, struct dmc_request *request);
 
+/* Someone will ask for [offset, offset + bytes) of the object soon: tell the inner store of its range. */
+void dmc_redirect_expect(const struct dmc_redirect *to, uint64_t offset, uint64_t bytes);
+
 /* The innermost frame; NULL: none. */
 static inline struct dmc_request_frame *dmc_request_frame(struct dmc_request *request)
 {

@@ -166,6 +166,19 @@ static enum damacy_status kerchunk_list(struct dmc_store *store, const char *pre
     return dmc_child_list_map(&of(store)->references.refs, prefix, child, user, error);
 }
 
+static void kerchunk_expect(struct dmc_store *store, const char *key, uint64_t key_hash, uint64_t offset, uint64_t bytes)
+{
+    (void)key_hash;
+    struct kerchunk_store *kerchunk = of(store);
+    const char *name = key + (key[0] == '/');
+    struct dmc_reference *reference = dmc_object_map_get(&kerchunk->references.refs, name, strlen(name));
+    const struct dmc_target *target = NULL;
+    if (!reference || !reference->target || open_target(kerchunk, target_of(kerchunk, reference), &target, NULL) != DAMACY_OK)
+        return; /* the read itself says what is wrong */
+    struct dmc_redirect to = range_of(kerchunk, reference, target);
+    dmc_redirect_expect(&to, offset, bytes);
+}
+
 /* That of the first file: references mostly lead to one place. */
 static void kerchunk_hint(struct dmc_store *store, struct dmc_store_hint *hint)
 {
@@ -191,6 +204,7 @@ static const struct dmc_store_ops kerchunk_ops = {.scheme = "kerchunk",
                                                   .start = kerchunk_start,
                                                   .resume = kerchunk_resume,
                                                   .list = kerchunk_list,
+                                                  .expect = kerchunk_expect,
                                                   .hint = kerchunk_hint,
                                                   .destroy = kerchunk_destroy};
 

@@ -307,6 +307,21 @@ static enum damacy_status zip_list(struct dmc_store *store, const char *prefix, 
     return dmc_child_list_map(&of(store)->map, prefix, child, user, error);
 }
 
+/* Where an entry begins is known once it was read: of a shard that is its index, of a chunk in an entry of its own it does not
+ * matter, since those are read whole. */
+static void zip_expect(struct dmc_store *store, const char *key, uint64_t key_hash, uint64_t offset, uint64_t bytes)
+{
+    (void)key_hash;
+    struct zip_store *zip = of(store);
+    const char *name = key + (key[0] == '/');
+    struct dmc_zip_entry *entry = dmc_object_map_get(&zip->map, name, strlen(name));
+    if (!entry || entry->refusal != DMC_ZIP_READABLE || entry->method != 0 ||
+        !atomic_load_explicit(&entry->data_offset, memory_order_relaxed))
+        return;
+    struct dmc_redirect to = range_of(zip, entry);
+    dmc_redirect_expect(&to, offset, bytes);
+}
+
 static void zip_hint(struct dmc_store *store, struct dmc_store_hint *hint)
 {
     *hint = dmc_store_hint_of(of(store)->source.file);
@@ -324,6 +339,7 @@ static const struct dmc_store_ops zip_ops = {.scheme = "zip",
                                              .resume = zip_resume,
                                              .cancel = zip_cancel,
                                              .list = zip_list,
+                                             .expect = zip_expect,
                                              .hint = zip_hint,
                                              .destroy = zip_destroy};
 

@@ -165,4 +165,30 @@ static inline uint64_t test_seed(void)
     return seed;
 }
 
+/* What a store is told to expect: `store` gets an expect of its own, which notes it in `told`. */
+struct told {
+    uint32_t count; /* of all */
+    char key[600];  /* of the last one */
+    uint64_t key_hash, offset, bytes;
+};
+static struct told told;
+
+static inline void note_expected(struct dmc_store *store, const char *key, uint64_t key_hash, uint64_t offset, uint64_t bytes)
+{
+    (void)store;
+    told.count++;
+    snprintf(told.key, sizeof told.key, "%s", key);
+    told.key_hash = key_hash;
+    told.offset = offset;
+    told.bytes = bytes;
+}
+
+static inline void listen_to(struct dmc_store *store, struct dmc_store_ops *ops)
+{
+    memset(&told, 0, sizeof told);
+    *ops = *store->ops;
+    ops->expect = note_expected;
+    store->ops = ops;
+}
+
 #endif

@@ -123,6 +123,25 @@ static void read_checked(struct world *world, uint32_t object, uint64_t offset, 
     assert_true(bytes_match(data, 100 + object, offset, bytes));
 }
 
+/* What will be asked for is told to the inner store. */
+static void test_expected(void **state)
+{
+    (void)state;
+    struct world world;
+    struct dmc_cache_options options = in_cache("expected");
+    struct dmc_store_ops ops;
+    world_make(&world, 1, false);
+    open_cache(&world, &options);
+    world.store->ops->expect(world.store, "a/b", 7, 100, 50); /* this one expects nothing */
+    listen_to(world.counting, &ops);
+    world.store->ops->expect(world.store, "a/b", 7, 100, 50);
+    assert_int_equal(told.count, 1);
+    assert_string_equal(told.key, "a/b");
+    assert_true(told.key_hash == 7 && told.offset == 100 && told.bytes == 50);
+    close_cache(&world);
+    world_end(&world);
+}
+
 /* A random request of any kind, through one to four parts. Also ranges that go beyond the end. */
 static void read_random(struct world *world, uint64_t random)
 {
@@ -834,6 +853,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {cmocka_unit_test(test_processes_share_and_are_killed), /* forks, so before threads */
                                        cmocka_unit_test(test_second_epoch_asks_nothing),
+                                       cmocka_unit_test(test_expected),
                                        cmocka_unit_test(test_random_reads),
                                        cmocka_unit_test(test_in_flight_and_cancelled),
                                        cmocka_unit_test(test_warm_reads_allocate_nothing),

@@ -261,6 +261,44 @@ static void test_parquet(void **state)
     dmc_stores_destroy(stores);
 }
 
+/* What will be asked for is told to the store that a reference leads to, as a range there. */
+static void test_expected(void **state)
+{
+    (void)state;
+    char path[400], text[1200], prefix[512];
+    in_folder(path, sizeof path, "target.bin");
+    snprintf(text, sizeof text,
+             "{\"version\": 1, \"refs\": {\"range\": [\"%s\", 100, 500], \"whole\": [\"%s\"], \"inline\": \"text\"}}", path,
+             path);
+    write_bytes(path, text, strlen(text));
+    char document[400];
+    in_folder(document, sizeof document, "expected.json");
+    write_bytes(document, text, strlen(text));
+    struct dmc_stores *stores;
+    struct dmc_store *file, *store;
+    struct dmc_store_ops ops;
+    assert_int_equal(dmc_stores_create(NULL, &stores, NULL), DAMACY_OK);
+    assert_int_equal(dmc_store_file_create(NULL, &file, NULL), DAMACY_OK);
+    listen_to(file, &ops);
+    dmc_stores_set(stores, "file", file);
+    assert_int_equal(dmc_stores_resolve(stores, document, &store, prefix, sizeof prefix, NULL), DAMACY_OK);
+    store->ops->expect(store, "range", 0, 10, 50);
+    assert_int_equal(told.count, 1);
+    assert_string_equal(told.key, path);
+    assert_int_equal(told.key_hash, dmc_hash_bytes(path, strlen(path), 0));
+    assert_true(told.offset == 110 && told.bytes == 50);
+    store->ops->expect(store, "/range", 0, 480, 50);
+    assert_true(told.count == 2 && told.offset == 580 && told.bytes == 20);
+    store->ops->expect(store, "whole", 0, 480, 50);
+    assert_true(told.count == 3 && told.offset == 480 && told.bytes == 50);
+    store->ops->expect(store, "range", 0, 500, 50);
+    store->ops->expect(store, "inline", 0, 1, 2);
+    store->ops->expect(store, "absent", 0, 1, 2);
+    assert_int_equal(told.count, 3);
+    dmc_stores_destroy(stores);
+    dmc_store_destroy(file);
+}
+
 static void test_allocations_that_fail(void **state)
 {
     (void)state;
@@ -277,8 +315,12 @@ static void test_allocations_that_fail(void **state)
 
 int main(void)
 {
-    const struct CMUnitTest tests[] = {cmocka_unit_test(test_suite),     cmocka_unit_test(test_suite_delayed),
-                                       cmocka_unit_test(test_documents), cmocka_unit_test(test_bad_documents),
-                                       cmocka_unit_test(test_parquet),   cmocka_unit_test(test_allocations_that_fail)};
+    const struct CMUnitTest tests[] = {cmocka_unit_test(test_suite),
+                                       cmocka_unit_test(test_suite_delayed),
+                                       cmocka_unit_test(test_documents),
+                                       cmocka_unit_test(test_bad_documents),
+                                       cmocka_unit_test(test_expected),
+                                       cmocka_unit_test(test_parquet),
+                                       cmocka_unit_test(test_allocations_that_fail)};
     return cmocka_run_group_tests(tests, folder_setup, folder_teardown);
 }

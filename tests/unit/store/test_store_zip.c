@@ -636,6 +636,56 @@ static void test_inner_faults(void **state)
         }
 }
 
+/* What will be asked for of a stored entry is told to the store below, once it is known where the entry lies. */
+static void test_expected(void **state)
+{
+    (void)state;
+    static unsigned char bytes[5000], found[5000];
+    struct zip_writer zip = {0};
+    fill_bytes(bytes, 3, 0, sizeof bytes);
+    zip_put_plain(&zip, "stored", bytes, sizeof bytes);
+    zip_put(&zip, "packed", 6, bytes, sizeof bytes, (struct zip_odd){.deflate = true});
+    zip_finish(&zip, "");
+    char path[400], prefix[400];
+    in_folder(path, sizeof path, "expected.zip");
+    write_bytes(path, zip.file.data, zip.file.bytes);
+    struct dmc_stores *stores;
+    struct dmc_store *file, *store;
+    struct dmc_store_ops ops;
+    assert_int_equal(dmc_stores_create(NULL, &stores, NULL), DAMACY_OK);
+    assert_int_equal(dmc_store_file_create(NULL, &file, NULL), DAMACY_OK);
+    listen_to(file, &ops);
+    dmc_stores_set(stores, "file", file);
+    assert_int_equal(dmc_stores_resolve(stores, path, &store, prefix, sizeof prefix, NULL), DAMACY_OK);
+    struct dmc_io *io = io_make(4, false);
+    struct one_read read;
+    store->ops->expect(store, "stored", 0, 10, 100);
+    assert_int_equal(told.count, 0); /* its local header was not read yet */
+    for (int i = 0; i < 2; i++) {
+        complete(io, prepare(&read, store, i ? "packed" : "stored", DMC_RANGE_SPAN, 0, found, 10));
+        assert_int_equal(read.request.outcome, DMC_OUTCOME_OK);
+    }
+    store->ops->expect(store, "stored", 0, 10, 100);
+    assert_int_equal(told.count, 1);
+    assert_string_equal(told.key, path);
+    assert_int_equal(told.bytes, 100);
+    assert_memory_equal(zip.file.data + told.offset, bytes + 10, 100);
+    uint64_t begin = told.offset - 10;
+    store->ops->expect(store, "/stored", 0, 4990, 100);
+    assert_int_equal(told.count, 2);
+    assert_int_equal(told.offset, begin + 4990);
+    assert_int_equal(told.bytes, 10);
+    store->ops->expect(store, "stored", 0, 5000, 100);
+    store->ops->expect(store, "stored", 0, UINT64_MAX - 5, 100);
+    store->ops->expect(store, "packed", 0, 10, 100);
+    store->ops->expect(store, "absent", 0, 10, 100);
+    assert_int_equal(told.count, 2);
+    io_end(io);
+    dmc_stores_destroy(stores);
+    dmc_store_destroy(file);
+    zip_free(&zip);
+}
+
 static void test_allocations_that_fail(void **state)
 {
     (void)state;
@@ -666,6 +716,7 @@ int main(void)
                                        cmocka_unit_test(test_memory_bound),
                                        cmocka_unit_test(test_threads),
                                        cmocka_unit_test(test_inner_faults),
+                                       cmocka_unit_test(test_expected),
                                        cmocka_unit_test(test_allocations_that_fail)};
     return cmocka_run_group_tests(tests, folder_setup, folder_teardown);
 }
