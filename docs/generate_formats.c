@@ -213,7 +213,7 @@ static void places(void)
 static void compose(void)
 {
     say("# What damacy reads\n\n<!-- Written by docs/generate_formats.c from the tables of the code: make formats. -->\n\n"
-        "Zarr v2 and v3, and OME-Zarr 0.4, 0.5 and the drafts of 0.6. Everything that is not in these tables is refused with "
+        "Zarr v2 and v3, and OME-Zarr 0.1 to 0.6, the last as drafted. Everything that is not in these tables is refused with "
         "its name in the "
         "message, when\nthe sample that needs it comes out. Parameters that matter only to an encoder, such as compression "
         "levels, are not looked "
