@@ -174,6 +174,12 @@ def test_the_guide_names_every_setting_and_error() -> None:
     assert sorted(name for name in names if not re.search(rf"\b{name}\b", guide)) == []
 
 
+def test_the_guide_to_networks_names_every_option() -> None:
+    page, source = (PROJECT / "docs" / "remote.md").read_text(), (PROJECT / "src" / "store" / "net_options.c").read_text()
+    options = re.findall(r"\{\{\"(\w+)\"", source)
+    assert len(options) > 20 and sorted(name for name in options if not re.search(rf"\b{name}\b", page)) == []
+
+
 # --- programs ---
 
 
