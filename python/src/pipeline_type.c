@@ -395,6 +395,11 @@ static PyObject *pipeline_batches(PyObject *object, PyObject *args, PyObject *kw
     return dmc_iterator_create(as_pipeline(object), number);
 }
 
+static PyObject *pipeline_iter(PyObject *object)
+{
+    return dmc_pipeline_check(as_pipeline(object)) < 0 ? NULL : dmc_iterator_create(as_pipeline(object), -1);
+}
+
 static PyObject *pipeline_flush(PyObject *object, PyObject *unused)
 {
     (void)unused;
@@ -559,7 +564,7 @@ PyDoc_STRVAR(
     batches_doc,
     "batches($self, /, count=None)\n--\n\n"
     "An iterator over the next `count` batches, or over all: when the sources end it flushes, and it ends when all was\n"
-    "delivered. After an error, its next next() goes on.");
+    "delivered. After an error, its next next() goes on. `for batch in pipeline` is the same as over all.");
 PyDoc_STRVAR(
     flush_doc,
     "flush($self, /)\n--\n\nClose the open batch behind what was pushed so far, so that it comes out with the samples it has.");
@@ -592,9 +597,16 @@ PyTypeObject *dmc_pipeline_type_create(void)
         {0},
     };
     static PyType_Slot slots[] = {
-        {Py_tp_new, pipeline_new},         {Py_tp_dealloc, pipeline_dealloc}, {Py_tp_traverse, pipeline_traverse},
-        {Py_tp_clear, pipeline_clear},     {Py_tp_methods, methods},          {Py_tp_getset, members},
-        {Py_tp_doc, (void *)pipeline_doc}, {Py_tp_repr, pipeline_repr},       {0, NULL},
+        {Py_tp_new, pipeline_new},
+        {Py_tp_dealloc, pipeline_dealloc},
+        {Py_tp_traverse, pipeline_traverse},
+        {Py_tp_clear, pipeline_clear},
+        {Py_tp_methods, methods},
+        {Py_tp_getset, members},
+        {Py_tp_doc, (void *)pipeline_doc},
+        {Py_tp_repr, pipeline_repr},
+        {Py_tp_iter, pipeline_iter},
+        {0, NULL},
     };
     static PyType_Spec spec = {"damacy.Pipeline", sizeof(struct dmc_pipeline_object), 0,
                                Py_TPFLAGS_DEFAULT | Py_TPFLAGS_HAVE_GC | Py_TPFLAGS_BASETYPE, slots};

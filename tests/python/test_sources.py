@@ -184,6 +184,11 @@ def test_batches_counts_and_flushes(example: Example, make_pipeline) -> None:
     for wrong in (-1, 2.5, "x"):
         with pytest.raises((TypeError, damacy.InvalidArgument)):
             pipeline.batches(wrong)
+    pipeline.push(sample_of(example, (0, 0, 0), tag=i) for i in range(6))
+    assert [len(b.info.rows) for b in pipeline] == [4, 2]
+    pipeline.close()
+    with pytest.raises(damacy.ShutdownError):
+        iter(pipeline)
 
 
 def test_a_source_may_use_its_pipeline(example: Example, make_pipeline) -> None:
