@@ -14,7 +14,7 @@ release) options=-DDAMACY_TESTS=ON ;;
 asan) options="-DCMAKE_C_COMPILER=clang -DDAMACY_SANITIZE=address,undefined -DCMAKE_C_FLAGS_RELWITHDEBINFO='-O1 -g'" ;;
 tsan) options="-DCMAKE_C_COMPILER=clang -DDAMACY_SANITIZE=thread -DCMAKE_C_FLAGS_RELWITHDEBINFO='-O1 -g'" ;;
 coverage) options="-DDAMACY_COVERAGE=ON -DCMAKE_C_FLAGS_RELWITHDEBINFO='-O0 -g'" ;;
-fuzz) options="-DCMAKE_C_COMPILER=clang -DDAMACY_FUZZ=ON -DDAMACY_TESTS=OFF -DCMAKE_C_FLAGS_RELWITHDEBINFO='-O1 -g'" ;;
+fuzz) options="-DCMAKE_C_COMPILER=clang -DCMAKE_CXX_COMPILER=clang++ -DDAMACY_FUZZ=ON -DDAMACY_TESTS=OFF -DCMAKE_C_FLAGS_RELWITHDEBINFO='-O1 -g'" ;;
 *)
     echo "unknown flavour $flavour" >&2
     exit 1
