@@ -15,6 +15,7 @@
 
 #define DMC_GD_BLOCK_BYTES_MAX 131072u /* RFC 8878: decoded bytes of a zstd block */
 #define DMC_GD_NO_REF UINT32_MAX
+#define DMC_GD_SEQUENCE_BYTES 3u /* in scratch memory; up to 4 bytes behind the last one are read */
 
 enum { DMC_GD_RAW = 0, DMC_GD_RLE = 1, DMC_GD_COMPRESSED = 2 };                                         /* block types */
 enum { DMC_GD_LITERALS_RAW = 0, DMC_GD_LITERALS_RLE, DMC_GD_LITERALS_CODED, DMC_GD_LITERALS_TREELESS }; /* RFC's numbers */
@@ -24,8 +25,8 @@ enum { DMC_GD_LITERAL_LENGTH = 0, DMC_GD_OFFSET, DMC_GD_MATCH_LENGTH, DMC_GD_TAB
 /* One block of a zstd frame. */
 struct dmc_gd_block {
     uint64_t source;         /* its content */
-    uint64_t literals;       /* scratch: decoded literals, if they are Huffman-coded */
-    uint64_t words;          /* scratch: one u32 a sequence, from the serial stage to the parallel one */
+    uint64_t literals;       /* where Huffman-coded ones decode to */
+    uint64_t kept;           /* scratch: what the serial stage keeps of the sequences for the parallel one, 3 bytes each */
     uint32_t source_bytes;   /* RLE: 1 */
     uint32_t raw_bytes;      /* raw and RLE: decoded bytes */
     uint8_t type;            /* DMC_GD_RAW, ... */
@@ -42,7 +43,9 @@ struct dmc_gd_block {
     uint32_t chunk;                 /* whose status to write */
     uint32_t frame_first;           /* 1: history and offsets begin anew */
     int32_t first_bit;              /* written on the device: bit position, from source, of the first sequence */
-    uint32_t reserved[3];
+    uint32_t literals_in_scratch;   /* literals is an offset into the scratch memory */
+    uint32_t literals_placed; /* 1: no sequences, and literals is the block's place in the target: all is done with them */
+    uint32_t reserved;
 };
 
 /* Blocks that decode one after another into one place: a frame, or several of unknown size. */

@@ -69,7 +69,7 @@ extern "C" __global__ void __launch_bounds__(32) dmc_gd_huffman(dmc_gd_job job)
     }
     Ring<128, true> ring; // 128 bytes, and 16 that repeat the first
     ring.words = table + 1024 + part * 36, ring.address = shared_address(ring.words);
-    if (!huffman_stream(ring, s, bytes, (const u16 *)table, longest, at<u8>(job.scratch + b->literals) + to, n))
+    if (!huffman_stream(ring, s, bytes, (const u16 *)table, longest, target_of<u8>(job, b->literals, b->literals_in_scratch) + to, n))
         status_set(job, b->chunk, DMC_CUDA_STATUS_LITERALS);
 }
 
@@ -103,7 +103,7 @@ extern "C" __global__ void __launch_bounds__(32) dmc_gd_sequences(dmc_gd_job job
     ring.words = tables + 2560, ring.address = address + 10240;
     int first_bit = 0;
     if (!sequence_states(ring, at<const u8>(b->source), b->source_bytes, begin, b->sequence_count, address, address + 4096,
-                         address + 6144, accuracy, at<u32>(job.scratch + b->words), &first_bit))
+                         address + 6144, accuracy, at<u8>(job.scratch + b->kept), &first_bit))
         status_set(job, b->chunk, DMC_CUDA_STATUS_SEQUENCES);
     b->first_bit = first_bit;
 }

@@ -229,12 +229,16 @@ static enum dmc_cuda_verdict frame_blocks(struct dmc_gd_emit *emit, const uint8_
             if (verdict)
                 return verdict;
             if (block->literals_type >= DMC_GD_LITERALS_CODED) {
-                block->literals = dmc_gd_emit_scratch(emit, (uint64_t)block->literal_bytes + 16);
+                /* Without any sequences up to here, `least` is where the block begins: no scratch memory, no copy. */
+                block->literals_placed = block->sequence_count == 0 && unit->sequence_count == 0;
+                block->literals_in_scratch = !block->literals_placed || unit->in_scratch;
+                block->literals = block->literals_placed ? unit->target + *least
+                                                         : dmc_gd_emit_scratch(emit, (uint64_t)block->literal_bytes + 16);
                 emit->now.literals += block->literal_bytes;
                 emit->now.trees++;
             }
             if (block->sequence_count > 0) {
-                block->words = dmc_gd_emit_scratch(emit, 4ull * block->sequence_count + 16);
+                block->kept = dmc_gd_emit_scratch(emit, DMC_GD_SEQUENCE_BYTES * (uint64_t)block->sequence_count + 16);
                 emit->now.sequences += block->sequence_count;
                 emit->now.sequence_blocks++;
                 unit->sequence_count += block->sequence_count;

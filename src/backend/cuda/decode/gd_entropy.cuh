@@ -3,8 +3,9 @@
 // A bit stream is read from its end towards its beginning by one lane. What such a lane does per symbol is what bounds the
 // decoder, so as little as possible is done here:
 //   - Huffman: one table look-up a symbol, sixteen symbols a store.
-//   - sequences: only the three states are followed. What is kept of a sequence is one word, from which any lane can find its
-//     values later (gd_execute.cuh): state bits | all bits << 8 | (LL code + 36 * ML code + 36 * 53 * OF code) << 16.
+//   - sequences: only the three states are followed. Their table entries add up to one word a sequence: state bits | all bits << 8 |
+//     (LL code + 36 * ML code + 36 * 53 * OF code) << 16. Its upper three bytes are kept; from them any lane can find the
+//     sequence's values later (gd_execute.cuh).
 #pragma once
 #include "gd_lane.cuh"
 
@@ -332,18 +333,45 @@ template <int BYTES, bool MIRROR> struct Ring {
         top_up(bit);
         async_wait_all();
     }
+    DMC_DEVICE void fetch_16()
+    {
+        got -= 16;
+        u32 to = address + ((u32)got & (BYTES - 1));
+        async_copy16(to, base + got);
+        if (MIRROR && !((u32)got & (BYTES - 1)))
+            async_copy16(to + BYTES, base + got);
+    }
     DMC_DEVICE void top_up(int bit)
     {
         int limit = (bit >> 3) - (BYTES - 32);
         if (limit < 0)
             limit = 0;
 #pragma unroll 1
+        while (got > limit)
+            fetch_16();
+        async_commit();
+    }
+    // The same, 32 bytes at a time, which is half as often around the loop; behind init_pairs().
+    DMC_DEVICE void init_pairs(const u8 *from, int bit)
+    {
+        init(from, bit);
+        if (got & 16) {
+            fetch_16();
+            async_wait_all();
+        }
+    }
+    DMC_DEVICE void top_up_pairs(int bit)
+    {
+        int limit = (bit >> 3) - (BYTES - 64);
+        if (limit < 0)
+            limit = 0;
+#pragma unroll 1
         while (got > limit) {
-            got -= 16;
+            got -= 32;
             u32 to = address + ((u32)got & (BYTES - 1));
-            async_copy16(to, base + got);
-            if (MIRROR && !((u32)got & (BYTES - 1)))
-                async_copy16(to + BYTES, base + got);
+            async_copy16(to, base + got), async_copy16(to + 16, base + got + 16);
+            if (MIRROR) // where there is nothing to repeat, once more the same, which costs less than a branch
+                async_copy16((u32)got & (BYTES - 1) ? to : to + BYTES, base + got);
         }
         async_commit();
     }
@@ -355,13 +383,10 @@ template <int BYTES, bool MIRROR> struct Ring {
         const u32 *w = (const u32 *)((const u8 *)words + ((u32)((bit - 65) >> 3) & (BYTES - 4)));
         *c = w[0], *b = w[1], *a = w[2];
     }
-    // The 32 bits below bit 32 - q; needs MIRROR.
-    DMC_DEVICE u32 window(int q) const
-    {
-        u32 lo, hi;
-        shared_load_pair((~(u32)(q >> 3) & (BYTES - 4)) | address, &lo, &hi);
-        return funnel_left(lo, hi, (u32)q);
-    }
+    // Two words by q = 64 - bit, which only grows, and the one before them.
+    DMC_DEVICE u32 place_at(int q) const { return (~(u32)(q >> 3) & (BYTES - 4)) | address; }
+    DMC_DEVICE void upper_words_at(int q, u32 *a, u32 *b) const { shared_load_down(place_at(q) + 8, a, b); }
+    DMC_DEVICE u32 lower_word_at(int q) const { return shared_load(place_at(q)); }
 };
 template <class R> DMC_DEVICE u32 bits_below(const R &ring, int bit)
 {
@@ -420,70 +445,102 @@ DMC_DEVICE bool huffman_stream(Ring<128, true> &ring, const u8 *s, u32 bytes, co
     return bit == begin;
 }
 
-// The three states through all n sequences; ll, of, ml are the shared addresses of the tables, words_out is a multiple of 16.
+// What is kept of a sequence: bytes 1 to 3 of its word.
+static const u32 SEQUENCE_BYTES = DMC_GD_SEQUENCE_BYTES;
+
+DMC_DEVICE void sequence_store(u8 *p, u32 word) { p[0] = (u8)(word >> 8), p[1] = (u8)(word >> 16), p[2] = (u8)(word >> 24); }
+
+// The three states through all n sequences; ll, of, ml are the shared addresses of the tables, `kept` is a multiple of 16.
 // *first_bit: from s. False if the stream does not end exactly at bit `begin_byte` * 8 from s.
+//
+// What one sequence needs is loaded while the one before it is worked on, and two sequences share the words of the stream: an
+// instruction that waits holds up all behind it, so nothing may wait that could have been asked for earlier.
 DMC_DEVICE bool sequence_states(Ring<512, true> &ring, const u8 *s, u32 bytes, u32 begin_byte, u32 n, u32 ll, u32 of, u32 ml,
-                                const u32 *accuracy, u32 *words_out, int *first_bit)
+                                const u32 *accuracy, u8 *kept, int *first_bit)
 {
     if (begin_byte >= bytes || !s[bytes - 1])
         return false;
     const u8 *base = aligned_base(s);
     int skew = (int)(s - base) * 8, begin = skew + (int)begin_byte * 8;
     int bit = skew + (int)(bytes - 1) * 8 + (int)highest_bit(s[bytes - 1]);
-    ring.init(base, bit);
+    ring.init_pairs(base, bit);
     ll += 8 * top_bits(bits_below(ring, bit), accuracy[DMC_GD_LITERAL_LENGTH]), bit -= (int)accuracy[DMC_GD_LITERAL_LENGTH];
     of += 8 * top_bits(bits_below(ring, bit), accuracy[DMC_GD_OFFSET]), bit -= (int)accuracy[DMC_GD_OFFSET];
     ml += 8 * top_bits(bits_below(ring, bit), accuracy[DMC_GD_MATCH_LENGTH]), bit -= (int)accuracy[DMC_GD_MATCH_LENGTH];
     *first_bit = bit - skew;
     if (bit < begin)
         return false;
-    int q = 32 - bit;
-    u32 most = 0, last = 0;
-    // Without `slow`, right only for a sequence of at most 32 bits: rarer ones are found by `most`, and done again.
-    auto step = [&](bool slow) -> u32 {
-        uint2 el = shared_load_v2(ll), em = shared_load_v2(ml), eo = shared_load_v2(of);
-        u32 hi = ring.window(q);
-        u32 word = el.y + em.y + eo.y, bits = second_byte(word), v = top_bits(hi, bits);
-        if (slow) {
-            if (bits > 32)
-                v = bits_below(ring, 64 - q - (int)bits);
-        } else {
-            most = bits > most ? bits : most;
-        }
+    int q = 64 - bit;
+    u32 last = 0, word = 0, a = 0, b = 0;
+    uint2 el, em, eo;
+    auto look_up = [&] { eo = shared_load_v2(of), em = shared_load_v2(ml), el = shared_load_v2(ll); };
+    // From the 32 bits that end with those of the three states, to these and what is to be looked up next.
+    auto follow = [&](u32 v) {
+        u32 w = shift_right(v, eo.y);
         of = eo.x + 8 * low_bits(v, eo.y);
-        ml = em.x + 8 * low_bits(shift_right(v, eo.y), em.y);
-        ll = el.x + 8 * low_bits(shift_right(v, eo.y + em.y), el.y);
-        q += (int)bits;
+        ml = em.x + 8 * low_bits(w, em.y);
+        ll = el.x + 8 * low_bits(shift_right(w, em.y), el.y);
+        look_up();
+    };
+    auto slow_step = [&]() -> u32 {
+        word = eo.y + em.y + el.y;
+        q += (int)second_byte(word);
+        follow(bits_below(ring, 96 - q));
         return word;
     };
+    // Two sequences of at most 31 bits each. `many` gets a bit of 32 and above where one had more.
+    u32 many = 0, first, second;
+    auto two_steps = [&] {
+        first = eo.y + em.y + el.y;
+        const u32 c = ring.lower_word_at(q);
+        u32 bits = second_byte(first), hi = funnel_left(b, a, (u32)q);
+        follow(top_bits(hi, bits));
+        second = eo.y + em.y + el.y;
+        u32 more = second_byte(second);
+        hi = funnel_left(funnel_left(c, b, (u32)q), hi, bits), q += (int)(bits + more);
+        follow(top_bits(hi, more));
+        ring.upper_words_at(q, &a, &b);
+        many |= first | second;
+    };
+    look_up();
+    ring.upper_words_at(q, &a, &b);
     u32 i = 0;
-    for (; i + 16 <= n; i += 16) {
-        ring.top_up(32 - q);
+    for (; i + 16 <= n; i += 16, kept += 16 * SEQUENCE_BYTES) {
+        ring.top_up_pairs(64 - q);
         ring.ready();
-        u32 ll0 = ll, ml0 = ml, of0 = of;
-        int q0 = q;
-        most = 0;
+        const u32 ll0 = ll, ml0 = ml, of0 = of;
+        const int q0 = q;
+        many = 0;
+        u32 out[12];
 #pragma unroll
-        for (u32 k = 0; k < 16; k += 4) {
-            uint4 o;
-            o.x = step(false), o.y = step(false), o.z = step(false), o.w = step(false);
-            *(uint4 *)(words_out + i + k) = o;
-            last = o.w;
+        for (u32 k = 0; k < 12; k += 3) {
+            two_steps();
+            out[k] = __byte_perm(first, second, 0x5321);
+            u32 before = second;
+            two_steps();
+            out[k + 1] = __byte_perm(before, first, 0x6532), out[k + 2] = __byte_perm(first, second, 0x7653);
         }
-        if (most > 32) {
+        last = second;
+#pragma unroll
+        for (u32 k = 0; k < 12; k += 4) {
+            uint4 o;
+            o.x = out[k], o.y = out[k + 1], o.z = out[k + 2], o.w = out[k + 3];
+            *(uint4 *)(kept + 4 * k) = o;
+        }
+        if (many & 0xE000) { // rare: again, without any assumption
             ll = ll0, ml = ml0, of = of0, q = q0;
+            look_up();
 #pragma unroll 1
             for (u32 k = 0; k < 16; ++k)
-                words_out[i + k] = last = step(true);
+                sequence_store(kept + SEQUENCE_BYTES * k, last = slow_step());
+            ring.upper_words_at(q, &a, &b);
         }
-        if (32 - q < begin - 32) // ran past the stream's beginning (the last sequence's word counts state bits that are not there)
-            return false;
     }
-    ring.top_up(32 - q);
+    ring.top_up_pairs(64 - q);
     ring.ready();
-    for (; i < n; ++i)
-        words_out[i] = last = step(true);
-    return 32 - q + (int)(last & 255) == begin;
+    for (; i < n; ++i, kept += SEQUENCE_BYTES)
+        sequence_store(kept, last = slow_step());
+    return 64 - q + (int)(last & 255) == begin; // the last sequence's state bits are not there
 }
 
 } // namespace dmc_gd

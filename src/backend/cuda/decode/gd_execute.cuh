@@ -1,6 +1,6 @@
 // Executing sequences: literals and matches become decoded bytes, 32 (a warp) or 1,024 (a thread block) sequences at a time.
 //
-// The serial stage left one word a sequence. Sums over these words give every sequence its place in the bit stream, so that each
+// The serial stage left three bytes a sequence. Sums over these give every sequence its place in the bit stream, so that each
 // lane finds one sequence's values by itself; sums over the lengths give the places of its bytes. What remains serial is short:
 // the history of offsets, and matches whose source is made by the same group of sequences.
 #pragma once
@@ -33,11 +33,22 @@ DMC_DEVICE u32 stream_bits_below(const u8 *base, int bit)
     stream_words(base, bit, &upper, &lower);
     return funnel_left(lower, upper, (u32)-bit & 31);
 }
+// What the serial stage kept of sequence i, from two words: its bits in the lowest byte, then the two of its codes, then what
+// belongs to the next one.
+struct Kept {
+    u32 low, high;
+    DMC_DEVICE void load(const u8 *kept, u32 i)
+    {
+        const u32 *w = (const u32 *)(kept + (SEQUENCE_BYTES * i & ~3u));
+        low = w[0], high = w[1];
+    }
+    DMC_DEVICE u32 word(u32 i) const { return funnel_right(low, high, 8 * (SEQUENCE_BYTES * i & 3)); }
+};
 // The values of the sequence of `word` that begins at `bit`; `bits` are the 32 below that. offset_value: as in the RFC.
 DMC_DEVICE void sequence_values(u32 word, u32 bits, const u8 *base, int bit, const u32 *baselines, u32 *literals, u32 *match,
                                 u32 *offset_value)
 {
-    u32 codes = word >> 16, of = codes / (CODES_LL * CODES_ML), rest = codes - of * (CODES_LL * CODES_ML);
+    u32 codes = word >> 8 & 0xffff, of = codes / (CODES_LL * CODES_ML), rest = codes - of * (CODES_LL * CODES_ML);
     u32 ml = rest / CODES_LL, ll = rest - ml * CODES_LL;
     u32 a = baselines[ll], b = baselines[CODES_LL + ml], ll_bits = a >> 24, ml_bits = b >> 24, ml_top, ll_top;
     if (of + ml_bits + ll_bits <= 32) {
@@ -218,16 +229,27 @@ DMC_DEVICE u32 execute_unit_warp(const dmc_gd_job &job, const dmc_gd_unit &unit,
             __syncwarp();
             continue;
         }
+        if (b.literals_placed) {
+            if (b.literal_bytes > left)
+                return DMC_CUDA_STATUS_LENGTH;
+            pos += b.literal_bytes;
+            continue;
+        }
         const u8 *literals = literals_of(job, b);
         const bool repeat = b.literals_type == DMC_GD_LITERALS_RLE;
         u8 *out = target + pos;
         const u32 n = b.sequence_count, literal_bytes = b.literal_bytes, room = minu(left, DMC_GD_BLOCK_BYTES_MAX);
-        const u32 *words = at<const u32>(job.scratch + b.words);
+        const u8 *all_kept = at<const u8>(job.scratch + b.kept);
         const u8 *base = aligned_base(at<const u8>(b.source));
         int bit = b.first_bit + (int)(at<const u8>(b.source) - base) * 8;
-        u32 lpos = 0, opos = 0, word = lane < n ? words[lane] : 0, word_next = 32 + lane < n ? words[32 + lane] : 0;
-        u32 sum = inclusive_sum(word >> 8 & 255, lane);
-        int my_bit = bit - (int)(sum - (word >> 8 & 255));
+        Kept kept = {0, 0}, kept_next = {0, 0};
+        if (lane < n)
+            kept.load(all_kept, lane);
+        if (32 + lane < n)
+            kept_next.load(all_kept, 32 + lane);
+        u32 lpos = 0, opos = 0, word = kept.word(lane);
+        u32 sum = inclusive_sum(word & 255, lane);
+        int my_bit = bit - (int)(sum - (word & 255));
         bit -= (int)__shfl_sync(ALL, sum, 31);
         u32 upper = 0, lower = 0; // the stream's words for the group to come
         if (lane < n)
@@ -240,9 +262,11 @@ DMC_DEVICE u32 execute_unit_warp(const dmc_gd_job &job, const dmc_gd_unit &unit,
                 sequence_values(word, funnel_left(lower, upper, (u32)-my_bit & 31), base, my_bit, baselines, &q.literals, &q.match,
                                 &value);
             // The next group's words are asked for now.
-            word = word_next, word_next = i0 + 64 + lane < n ? words[i0 + 64 + lane] : 0;
-            sum = inclusive_sum(word >> 8 & 255, lane);
-            my_bit = bit - (int)(sum - (word >> 8 & 255));
+            word = kept_next.word(lane), kept_next = {0, 0};
+            if (i0 + 64 + lane < n)
+                kept_next.load(all_kept, i0 + 64 + lane);
+            sum = inclusive_sum(word & 255, lane);
+            my_bit = bit - (int)(sum - (word & 255));
             bit -= (int)__shfl_sync(ALL, sum, 31);
             if (i0 + 32 + lane < n)
                 stream_words(base, my_bit, &upper, &lower);
@@ -287,15 +311,6 @@ DMC_DEVICE void bits_set(u32 *map, u32 lo, u32 hi)
             atomicOr(map + k, ~0u);
         atomicOr(map + z, last);
     }
-}
-// Whether the bits [lo, hi) are set; hi - lo is 1 to 33.
-DMC_DEVICE bool few_bits_are_set(const u32 *map, u32 lo, u32 hi)
-{
-    u32 a = lo >> 5, z = (hi - 1) >> 5, first = ~0u << (lo & 31), last = ~0u >> (31 - ((hi - 1) & 31));
-    if (a == z)
-        first &= last, last = first;
-    u32 va = ((const volatile u32 *)map)[a], vz = ((const volatile u32 *)map)[z];
-    return !(~va & first) && !(~vz & last);
 }
 // Whether the bits [lo, hi) that fall into words `from`, `from` + step, ... are set.
 DMC_DEVICE bool bits_are_set(const u32 *map, u32 lo, u32 hi, u32 from, u32 step)
@@ -398,39 +413,59 @@ DMC_DEVICE u8 wide_byte(const u8 *target, u32 pos, const u8 *o, int z)
     return z < 0 ? ((const volatile u8 *)target)[(long long)pos + z] : ((const volatile u8 *)o)[z];
 }
 
+// The bits of a source in the map of finished bytes, at most 33: in two words at most. Found once, as it is asked again and again.
+struct Awaited {
+    u32 first, last;           // words of the map
+    u32 first_mask, last_mask; // 0: nothing is waited for
+    DMC_DEVICE void set(u32 lo, u32 hi)
+    {
+        first = lo >> 5, last = (hi - 1) >> 5;
+        first_mask = ~0u << (lo & 31), last_mask = ~0u >> (31 - ((hi - 1) & 31));
+        if (first == last)
+            first_mask &= last_mask, last_mask = first_mask;
+    }
+    DMC_DEVICE bool there(const u32 *map) const
+    {
+        const u32 a = ((const volatile u32 *)map)[first], z = ((const volatile u32 *)map)[last];
+        return !(~a & first_mask) && !(~z & last_mask);
+    }
+};
+
 // Copy the matches of a warp's 32 sequences, each when its source is there. `skew`: place in `o`'s bits of byte 0. The literals
-// are there. bit_end: the end of the sequence, which is marked even where (bad data) nothing is copied.
+// are there. `end`: of the sequence, which is marked even where (bad data) nothing is copied.
 DMC_DEVICE void wide_matches(const WideShared &w, const u8 *target, u32 pos, u32 skew, u32 op, u32 mp, u32 M, u32 offset, u32 end,
                              bool on, u32 lane)
 {
     u8 *o = w.bytes + skew;
+    const int source = (int)mp - (int)offset;
+    Awaited awaited = {0, 0, 0, 0};
+    if (on && M <= LONG_COPY) {
+        const int e = mini(source + (int)minu(M, offset), (int)op); // its own literals are there
+        if (M && e > maxi(source, 0))
+            awaited.set((u32)maxi(source, 0) + skew, (u32)e + skew);
+    }
     u32 open = __ballot_sync(ALL, on);
+    const u32 longs = __ballot_sync(ALL, on && M > LONG_COPY);
     while (open) {
-        bool go = open >> lane & 1, is_long = go && M > LONG_COPY;
-        if (go && !is_long) {
-            int a = (int)mp - (int)offset, e = mini(a + (int)minu(M, offset), (int)op); // its own literals are there
-            if (M && e > maxi(a, 0))
-                go = few_bits_are_set(w.map, (u32)maxi(a, 0) + skew, (u32)e + skew);
-            if (go) {
-                __threadfence_block(); // the bits before the bytes
-                if (a >= 0) {
-                    const u8 *s = o + a;
-                    u8 *d = o + mp;
-                    if (offset >= 8 || offset >= M)
-                        for (u32 i = 0; i < M; i += 8)
-                            match_copy8(d + i, s + i, (int)minu(8, M - i));
-                    else
-                        for (u32 i = 0; i < M; ++i)
-                            d[i] = ((const volatile u8 *)s)[i];
-                } else {
-                    for (u32 i = 0; i < M; ++i)
-                        o[mp + i] = wide_byte(target, pos, o, a + (int)i);
-                }
-                __threadfence_block(); // the bytes before the bits
-                bits_set(w.map, op + skew, end + skew);
+        bool go = (open >> lane & 1) && ((longs >> lane & 1) || awaited.there(w.map));
+        if (go && !(longs >> lane & 1)) {
+            block_fence(); // the bits before the bytes
+            u8 *d = o + mp;
+            if (source >= 0 && (offset >= 8 || offset >= M)) {
+                for (u32 i = 0; i < M; i += 8)
+                    match_copy8(d + i, o + source + i, (int)minu(8, M - i));
+            } else if (source + (int)M <= 0 && offset >= M) {
+                const u8 *s = target + ((long long)pos + source);
+                for (u32 i = 0; i < M; i += 8)
+                    match_copy8(d + i, s + i, (int)minu(8, M - i));
+            } else {
+                for (u32 i = 0; i < M; ++i)
+                    d[i] = wide_byte(target, pos, o, source + (int)i);
             }
+            block_fence(); // the bytes before the bits
+            bits_set(w.map, op + skew, end + skew);
         }
-        u32 m = __ballot_sync(ALL, is_long);
+        u32 m = longs & open;
         while (m) {
             u32 x = (u32)__ffs((int)m) - 1;
             m &= m - 1;
@@ -443,7 +478,7 @@ DMC_DEVICE void wide_matches(const WideShared &w, const u8 *target, u32 pos, u32
                     go = false;
                 continue;
             }
-            __threadfence_block();
+            block_fence();
             u8 *d = o + to;
             if (a >= 0)
                 warp_match(d, distance, n, lane);
@@ -452,7 +487,7 @@ DMC_DEVICE void wide_matches(const WideShared &w, const u8 *target, u32 pos, u32
             else
                 for (u32 i = lane; i < n; i += 32)
                     d[i] = wide_byte(target, pos, o, a + (int)(distance >= n ? i : i % distance));
-            __threadfence_block();
+            block_fence();
             __syncwarp();
             u32 lo = literals_at + skew, hi = to + n + skew;
             for (u32 k = (lo >> 5) + lane; k <= (hi - 1) >> 5; k += 32)
@@ -510,24 +545,36 @@ DMC_DEVICE u32 execute_unit_block(const dmc_gd_job &job, const dmc_gd_unit &unit
             __syncthreads();
             continue;
         }
+        if (b.literals_placed) {
+            if (b.literal_bytes > left)
+                return DMC_CUDA_STATUS_LENGTH;
+            pos += b.literal_bytes;
+            continue;
+        }
         const u32 skew = pos & 15; // so that what is stored 16 bytes at a time lies alike in shared memory
         const u8 *literals = literals_of(job, b);
         const bool repeat = b.literals_type == DMC_GD_LITERALS_RLE;
         const u32 n = b.sequence_count, literal_bytes = b.literal_bytes, room = minu(left, job.window_bytes);
-        const u32 *words = at<const u32>(job.scratch + b.words);
+        const u8 *all_kept = at<const u8>(job.scratch + b.kept);
         const u8 *base = aligned_base(at<const u8>(b.source));
         int bit = b.first_bit + (int)(at<const u8>(b.source) - base) * 8;
         u8 *o = w.bytes + skew;
-        u32 lpos = 0, opos = 0, evil = 0, word = t < n ? words[t] : 0;
+        u32 lpos = 0, opos = 0, evil = 0;
         bool too_long = false;
+        Kept kept = {0, 0};
+        if (t < n)
+            kept.load(all_kept, t);
         for (u32 i = t; i < DMC_GD_WINDOW(job.window_bytes) / 32 + 1; i += WIDE)
             w.map[i] = 0;
         __syncthreads();
         for (u32 i0 = 0; i0 < n; i0 += WIDE) {
-            u32 word_next = i0 + WIDE + t < n ? words[i0 + WIDE + t] : 0;
+            const u32 word = kept.word(t);
+            kept = {0, 0};
+            if (i0 + WIDE + t < n)
+                kept.load(all_kept, i0 + WIDE + t);
             bool on = i0 + t < n;
             // Three sums over the block: bits, then literals and bytes.
-            u32 bits = word >> 8 & 255, sum = inclusive_sum(bits, lane);
+            u32 bits = word & 255, sum = inclusive_sum(bits, lane);
             if (lane == 31)
                 w.sums[warp] = sum;
             __syncthreads();
@@ -573,7 +620,6 @@ DMC_DEVICE u32 execute_unit_block(const dmc_gd_job &job, const dmc_gd_unit &unit
             }
             __syncwarp();
             wide_matches(w, target, pos, skew, op, mp, M, offset, end, on, lane);
-            word = word_next;
             // No barrier: the next group's first one keeps warps from running ahead of those that still read w.offsets.
         }
         if (__syncthreads_or((int)(too_long || evil)))

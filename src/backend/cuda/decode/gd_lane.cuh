@@ -17,9 +17,14 @@ typedef uint64_t u64;
 
 static const u32 ALL = ~0u; // all lanes of the warp
 
+// An address of global memory. That it is one is said, because loads and stores that might be of shared memory cost more.
 template <class T> DMC_DEVICE T *at(u64 address)
 {
-    return reinterpret_cast<T *>(static_cast<uintptr_t>(address));
+    T *p = reinterpret_cast<T *>(static_cast<uintptr_t>(address));
+#ifdef __CUDACC__
+    __builtin_assume(__isGlobal(p));
+#endif
+    return p;
 }
 template <class T> DMC_DEVICE T *entry(const dmc_gd_job &job, u32 index)
 {
@@ -111,13 +116,23 @@ DMC_DEVICE u32 shared_address(const void *p)
     return dmc_twin_shared_address(p);
 #endif
 }
-// Two neighbours, only a multiple of 4.
-DMC_DEVICE void shared_load_pair(u32 address, u32 *x, u32 *y)
+DMC_DEVICE u32 shared_load(u32 address)
+{
+    u32 v;
+#ifdef __CUDACC__
+    asm volatile("ld.shared.u32 %0, [%1];" : "=r"(v) : "r"(address));
+#else
+    v = dmc_twin_shared_load(address);
+#endif
+    return v;
+}
+// Two neighbours, only a multiple of 4: the upper one, then the one before it.
+DMC_DEVICE void shared_load_down(u32 address, u32 *x, u32 *y)
 {
 #ifdef __CUDACC__
-    asm volatile("ld.shared.u32 %0, [%2]; ld.shared.u32 %1, [%2 + 4];" : "=r"(*x), "=r"(*y) : "r"(address));
+    asm volatile("ld.shared.u32 %0, [%2]; ld.shared.u32 %1, [%2 + -4];" : "=r"(*x), "=r"(*y) : "r"(address));
 #else
-    *x = dmc_twin_shared_load(address), *y = dmc_twin_shared_load(address + 4);
+    *x = dmc_twin_shared_load(address), *y = dmc_twin_shared_load(address - 4);
 #endif
 }
 DMC_DEVICE uint2 shared_load_v2(u32 address)
@@ -158,8 +173,16 @@ DMC_DEVICE void async_wait_all()
     asm volatile("cp.async.wait_all;" ::: "memory");
 #endif
 }
-// Nothing moves over this line in the compiler.
-DMC_DEVICE void compiler_fence() { asm volatile("" ::: "memory"); }
+// What this thread did before is seen by its thread block before what it does behind. Cheaper than __threadfence_block(), which
+// also puts the fences of all threads into one order.
+DMC_DEVICE void block_fence()
+{
+#ifdef __CUDACC__
+    asm volatile("fence.acq_rel.cta;" ::: "memory");
+#else
+    __threadfence_block();
+#endif
+}
 
 DMC_DEVICE u32 inclusive_sum(u32 v, u32 lane)
 {
