@@ -30,19 +30,69 @@ static inline void dmc_claim_publish(struct dmc_claim_ring *ring, struct dmc_bac
     atomic_store_explicit(&ring->submitted, number + 1, memory_order_release);
 }
 
-/* The oldest task that nobody has. `cursor` is the thread's own: batches before it have nothing left. The ring entry of a batch
- * that is long over may name a newer one: a claim on that is as good. */
-static inline bool dmc_claim_task(struct dmc_claim_ring *ring, uint64_t *cursor, struct dmc_backend_batch **batch,
-                                  uint32_t *task)
+/* How many reads of a batch one thread has under way over a network. */
+struct dmc_claim_share {
+    const struct dmc_backend_batch *batch;
+    uint32_t reads;
+};
+
+/* One of the threads that claim; its own. `shares` has room for each batch of the ring. */
+struct dmc_claimant {
+    uint64_t cursor; /* submitted batches before it have no task left */
+    struct dmc_claim_share *shares;
+    uint32_t share_count;
+};
+
+/* A read was started that a server will answer, which the thread will finish. */
+static inline void dmc_claim_share_add(struct dmc_claimant *claimant, const struct dmc_backend_batch *batch)
+{
+    uint32_t i = 0;
+    while (i < claimant->share_count && claimant->shares[i].batch != batch)
+        i++;
+    if (i == claimant->share_count)
+        claimant->shares[claimant->share_count++] = (struct dmc_claim_share){batch, 0};
+    claimant->shares[i].reads++;
+}
+
+/* It is back. */
+static inline void dmc_claim_share_remove(struct dmc_claimant *claimant, const struct dmc_backend_batch *batch)
+{
+    uint32_t i = 0;
+    while (claimant->shares[i].batch != batch)
+        i++;
+    if (--claimant->shares[i].reads == 0)
+        claimant->shares[i] = claimant->shares[--claimant->share_count];
+}
+
+/* Starting a read of a server takes microseconds, decoding what it answers a hundred times as long; whoever starts it does
+ * both. So the first thread to see a new batch would start all of it, and then decode it alone. `threads` of them leave each
+ * other an equal share, and look again when they have finished theirs. */
+static inline bool dmc_claim_share_full(const struct dmc_claimant *claimant, const struct dmc_backend_batch *batch,
+                                        uint64_t tasks, uint32_t threads)
+{
+    for (uint32_t i = 0; i < claimant->share_count; i++)
+        if (claimant->shares[i].batch == batch)
+            return claimant->shares[i].reads >= (tasks + threads - 1) / threads;
+    return false;
+}
+
+/* The oldest task that nobody has, of the batches of which the claimant may take more. `threads`: all that claim. The ring
+ * entry of a batch that is long over may name a newer one: a claim on that is as good. */
+static inline bool dmc_claim_task(struct dmc_claim_ring *ring, struct dmc_claimant *claimant, uint32_t threads,
+                                  struct dmc_backend_batch **batch, uint32_t *task)
 {
     uint64_t submitted = atomic_load_explicit(&ring->submitted, memory_order_acquire);
-    if (submitted - *cursor > ring->capacity)
-        *cursor = submitted - ring->capacity;
-    for (; *cursor < submitted; ++*cursor) {
+    if (submitted - claimant->cursor > ring->capacity)
+        claimant->cursor = submitted - ring->capacity;
+    for (uint64_t number = claimant->cursor; number < submitted; number++) {
         struct dmc_backend_batch *candidate =
-            atomic_load_explicit(&ring->batches[*cursor % ring->capacity], memory_order_acquire);
+            atomic_load_explicit(&ring->batches[number % ring->capacity], memory_order_acquire);
         uint64_t word = atomic_load_explicit(&candidate->claim, memory_order_relaxed);
-        if ((uint32_t)word >= word >> 32)
+        if ((uint32_t)word >= word >> 32) {
+            claimant->cursor += number == claimant->cursor;
+            continue;
+        }
+        if (dmc_claim_share_full(claimant, candidate, word >> 32, threads))
             continue;
         /* Partner: the store in dmc_claim_publish. */
         word = atomic_fetch_add_explicit(&candidate->claim, 1, memory_order_acquire);

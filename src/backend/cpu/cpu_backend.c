@@ -13,13 +13,15 @@ static void worker_deinit(struct dmc_cpu_worker *worker)
     dmc_worker_memory_deinit(worker);
     dmc_free(worker->slots);
     dmc_free(worker->waiting);
+    dmc_free(worker->claimant.shares);
 }
 
 uint64_t dmc_cpu_memory(const struct dmc_cpu_options *options)
 {
     uint64_t reads = dmc_cpu_ring(options);
-    return options->worker_count * (sizeof(struct dmc_cpu_worker) + reads * sizeof(struct dmc_read_slot) +
-                                    (reads + 1) * sizeof(struct dmc_waiting_read));
+    return options->worker_count *
+           (sizeof(struct dmc_cpu_worker) + reads * sizeof(struct dmc_read_slot) +
+            (reads + 1) * sizeof(struct dmc_waiting_read) + options->batches_max * sizeof(struct dmc_claim_share));
 }
 
 static enum damacy_status worker_init(struct dmc_cpu_worker *worker, struct dmc_cpu_backend *backend, uint32_t index,
@@ -39,7 +41,8 @@ static enum damacy_status worker_init(struct dmc_cpu_worker *worker, struct dmc_
         return status;
     worker->slots = dmc_calloc(dmc_cpu_ring(options), sizeof *worker->slots);
     worker->waiting = dmc_calloc(dmc_cpu_ring(options) + 1, sizeof *worker->waiting);
-    if (!worker->slots || !worker->waiting)
+    worker->claimant.shares = dmc_calloc(options->batches_max, sizeof *worker->claimant.shares);
+    if (!worker->slots || !worker->waiting || !worker->claimant.shares)
         return dmc_error_set(error, DAMACY_OOM, "config", "no memory for a worker");
     return DAMACY_OK;
 }

@@ -42,6 +42,8 @@ static void finish_read(struct dmc_cpu_worker *worker, struct dmc_read_slot *slo
 {
     const struct dmc_read *read = &slot->batch->plan.reads[slot->read];
     struct dmc_request *request = &slot->request;
+    if (slot->shared)
+        dmc_claim_share_remove(&worker->claimant, slot->batch);
     if (request->outcome == DMC_OUTCOME_TOO_LONG && request->object_bytes <= read->length &&
         request->object_bytes > slot->part.iov_len) {
         uint64_t object_bytes = request->object_bytes;
@@ -87,14 +89,19 @@ static void start_read(struct dmc_cpu_worker *worker, struct dmc_backend_batch *
     slot->buffer_begin = begin;
     slot->buffer_end = end;
     slot->in_use = true;
+    slot->shared = false;
     slot->part = (struct iovec){worker->buffer.memory + begin, bytes};
     uint64_t begin_ns = dmc_clock_ns();
     dmc_batch_request(batch, read, &slot->part, &slot->error, begin_ns, slot, &slot->request);
     worker->remote = array->store->ops->hint && dmc_store_hint_of(array->store).remote;
     enum dmc_start started = dmc_store_start(worker->io, &slot->request);
     dmc_counter_add(&worker->read, 1, 0, dmc_clock_ns() - begin_ns);
-    if (started == DMC_START_DONE)
+    if (started == DMC_START_DONE) {
         finish_read(worker, slot);
+    } else if (worker->remote) {
+        slot->shared = true;
+        dmc_claim_share_add(&worker->claimant, batch);
+    }
 }
 
 static bool slot_free(const struct dmc_cpu_worker *worker)
@@ -115,7 +122,7 @@ static bool start_next(struct dmc_cpu_worker *worker)
     }
     struct dmc_backend_batch *batch;
     uint32_t task;
-    if (!dmc_claim_task(&worker->backend->ring, &worker->batch_cursor, &batch, &task))
+    if (!dmc_claim_task(&worker->backend->ring, &worker->claimant, worker->backend->options.worker_count, &batch, &task))
         return false;
     if (task < batch->plan.read_count)
         start_read(worker, batch, task, dmc_read_first_guess(batch, &batch->plan.reads[task]));
@@ -144,6 +151,8 @@ void *dmc_cpu_worker_run(void *argument)
     struct dmc_cpu_worker *worker = argument;
     struct dmc_cpu_backend *backend = worker->backend;
     while (!atomic_load_explicit(&backend->stop, memory_order_relaxed)) {
+        if (worker->remote && start_next(worker)) /* what a server is asked for first it answers while others are decoded */
+            continue;
         struct dmc_request *request = NULL;
         if (worker->buffer.outstanding)
             request = dmc_io_wait(worker->io, 0);

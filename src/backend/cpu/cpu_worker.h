@@ -28,6 +28,7 @@ struct dmc_read_slot {
     uint32_t read;
     uint64_t buffer_begin;
     uint64_t buffer_end;
+    bool shared; /* counts in its batch's share of this worker */
     bool in_use; /* false between slot_tail and slot_head: finished, but an older one holds the tail of the buffer */
     struct damacy_error error;
 };
@@ -59,8 +60,8 @@ struct dmc_cpu_worker {
     uint64_t slot_head, slot_tail;
     struct dmc_waiting_read *waiting; /* dmc_cpu_ring + 1: one that found no room, and those that came back too long */
     uint32_t waiting_count;
-    bool remote;           /* the read started last goes over a network */
-    uint64_t batch_cursor; /* submitted batches before it have no task left to claim */
+    bool remote; /* the read started last goes over a network */
+    struct dmc_claimant claimant;
     struct damacy_error error;
     struct damacy_error read_error; /* of the read that is being started */
     _Atomic bool computing;         /* for destroy: decoding or assembling, not in a call that may hang */

@@ -15,6 +15,7 @@ struct dmc_cuda_job {
     uint32_t read; /* DMC_WAVE_READ_NONE: absent chunks */
     bool cpu;      /* decode on the CPU, whatever the array: the device could not */
     bool cores;    /* decode on the CPU: placement says so */
+    bool shared;   /* its request counts in its batch's share of this reader */
     uint32_t chunk, chunk_end;
     uint32_t piece;      /* of the chunk: pieces before it are in waves */
     uint32_t full_count; /* how often the decoder found its table full for this chunk */
@@ -61,7 +62,7 @@ struct dmc_cuda_reader {
     uint64_t memory_bytes; /* of all jobs */
     bool remote;           /* the read started last goes over a network */
     const struct dmc_codec_chain *refused[DMC_CUDA_REFUSALS], *direct_refused[DMC_CUDA_REFUSALS];
-    uint64_t batch_cursor;
+    struct dmc_claimant claimant;
     struct damacy_error error;
     /* shared_ : engine->lock */
     bool wants_room;

@@ -410,10 +410,14 @@ static bool start_read(struct dmc_cuda_reader *reader, struct dmc_cuda_held want
     dmc_batch_request(batch, read, &job->part, &job->error, begin_ns, job, &job->request);
     enum dmc_start started = dmc_store_start(reader->io, &job->request);
     dmc_counter_add(&reader->read, 1, 0, dmc_clock_ns() - begin_ns);
-    if (started == DMC_START_DONE)
+    if (started == DMC_START_DONE) {
         finish_read(reader, job);
-    else
-        reader->reading++;
+        return true;
+    }
+    reader->reading++;
+    job->shared = reader->remote;
+    if (job->shared)
+        dmc_claim_share_add(&reader->claimant, batch);
     return true;
 }
 
@@ -463,7 +467,7 @@ static bool start_next(struct dmc_cuda_reader *reader)
     }
     struct dmc_backend_batch *batch;
     uint32_t task;
-    if (!dmc_claim_task(&engine->ring, &reader->batch_cursor, &batch, &task))
+    if (!dmc_claim_task(&engine->ring, &reader->claimant, engine->options.reader_count, &batch, &task))
         return false;
     next.batch = batch;
     if (task < batch->plan.read_count) {
@@ -540,8 +544,11 @@ void *dmc_cuda_reader_run(void *argument)
             request = wait_for_anything(reader);
         }
         if (request) {
+            struct dmc_cuda_job *job = request->user;
             reader->reading--;
-            finish_read(reader, request->user);
+            if (job->shared)
+                dmc_claim_share_remove(&reader->claimant, job->batch);
+            finish_read(reader, job);
         }
     }
     return NULL;
@@ -566,7 +573,8 @@ enum damacy_status dmc_cuda_reader_init(struct dmc_cuda_reader *reader, struct d
     reader->idle = dmc_calloc(ring, sizeof *reader->idle);
     reader->parked = dmc_calloc(ring, sizeof *reader->parked);
     reader->held = dmc_calloc(ring + 1, sizeof *reader->held);
-    if (!reader->jobs || !reader->idle || !reader->parked || !reader->held)
+    reader->claimant.shares = dmc_calloc(options->batches_max, sizeof *reader->claimant.shares);
+    if (!reader->jobs || !reader->idle || !reader->parked || !reader->held || !reader->claimant.shares)
         return dmc_error_set(error, DAMACY_OOM, "config", "no memory for a reader");
     for (uint32_t i = 0; i < ring; i++)
         reader->idle[i] = ring - 1 - i;
@@ -583,4 +591,5 @@ void dmc_cuda_reader_deinit(struct dmc_cuda_reader *reader)
     dmc_free(reader->idle);
     dmc_free(reader->parked);
     dmc_free(reader->held);
+    dmc_free(reader->claimant.shares);
 }

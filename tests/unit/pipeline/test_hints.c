@@ -1,5 +1,5 @@
 /* Goal: what a store advises about joining ranges is followed where the caller left the choice open, and nowhere else; the
- * data stay the same.
+ * data stay the same. Of a network, far more reads are under way, and each worker has its part of them.
  *
  * Method: a memory store that holds one sharded array gives hints, or none; the number of reads of one crop tells. */
 #include "support/pipeline_world.h"
@@ -83,6 +83,8 @@ static void test_the_caller_goes_first(void **state)
 
 /* --- how many reads are under way --- */
 
+#define THREADS 4u
+
 /* A store that keeps the reads of chunks until so many are under way, then answers all, and from then on at once. */
 static struct {
     const struct dmc_store_ops *own;
@@ -90,7 +92,20 @@ static struct {
     struct dmc_request *first; /* linked by store_data */
     uint32_t count, wanted;
     bool open;
+    struct {
+        const struct dmc_io *io;
+        uint32_t count; /* held for it */
+    } threads[THREADS];
 } gate;
+
+static void note_thread(const struct dmc_io *io)
+{
+    uint32_t i = 0;
+    while (i < THREADS - 1 && gate.threads[i].count && gate.threads[i].io != io)
+        i++;
+    gate.threads[i].io = io;
+    gate.threads[i].count++;
+}
 
 static enum dmc_start gate_start(struct dmc_store *store, struct dmc_io *io, struct dmc_request *request)
 {
@@ -101,6 +116,7 @@ static enum dmc_start gate_start(struct dmc_store *store, struct dmc_io *io, str
     if (held) {
         request->store_data = gate.first;
         gate.first = request;
+        note_thread(io);
         gate.open = ++gate.count == gate.wanted;
     }
     while (gate.open && gate.first) {
@@ -112,10 +128,9 @@ static enum dmc_start gate_start(struct dmc_store *store, struct dmc_io *io, str
     return held ? DMC_START_PENDING : DMC_START_DONE;
 }
 
-/* Over a network one worker has far more reads under way than on a disk: as many as the batches allow, or 256. */
-static void test_remote_depth(void **state)
+/* One batch of 256 reads by so many workers, of which `wanted` must be under way before any is answered. */
+static void read_gated(uint32_t workers, uint32_t wanted)
 {
-    (void)state;
     const struct zw_array many = {.name = "m",
                                   .number = 6,
                                   .dtype = DAMACY_U16,
@@ -128,8 +143,9 @@ static void test_remote_depth(void **state)
     zw_write(&many, &(struct zw_sink){.memory = memory});
     struct dmc_store_ops ops = *memory->ops;
     advice = (struct dmc_store_hint){.remote = true, .coalesce_gap_bytes = 1};
+    memset(&gate, 0, sizeof gate);
     gate.own = memory->ops;
-    gate.wanted = 200;
+    gate.wanted = wanted;
     dmc_mutex_init(&gate.lock);
     ops.hint = give_advice;
     ops.start = gate_start;
@@ -137,7 +153,7 @@ static void test_remote_depth(void **state)
     const int64_t shape[2] = {256, 16};
     struct damacy_field field;
     struct damacy_config config = pw_config(&field, 1, 2, shape, DAMACY_F32);
-    config.tuning.worker_count = 1;
+    config.tuning.worker_count = workers;
     config.max_host_memory_bytes = 512u << 20;
     struct damacy *pipeline = pw_create(&config, memory);
     struct pw_sample sample = {.arrays = {&many}, .begin = {{0, 16}}};
@@ -152,9 +168,37 @@ static void test_remote_depth(void **state)
     dmc_store_destroy(memory);
 }
 
+/* Over a network one worker has far more reads under way than on a disk: as many as the batches allow, or 256. */
+static void test_remote_depth(void **state)
+{
+    (void)state;
+    read_gated(1, 200);
+}
+
+/* Whoever starts a read decodes it: all workers start their part of a batch, though the first could start all of it. And they
+ * do so before anything is answered. */
+static void test_remote_shares(void **state)
+{
+    (void)state;
+    read_gated(THREADS, 256);
+    for (uint32_t i = 0; i < THREADS; i++)
+        assert_int_equal(gate.threads[i].count, 256 / THREADS);
+}
+
+/* What is no whole number of reads for each is under way at once as well, and nobody has more than its part of it, rounded up.
+ */
+static void test_remote_shares_rounded(void **state)
+{
+    (void)state;
+    read_gated(3, 256);
+    for (uint32_t i = 0; i < 3; i++)
+        assert_in_range(gate.threads[i].count, 256 - 2 * 86, 86);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {cmocka_unit_test(test_hints), cmocka_unit_test(test_the_caller_goes_first),
-                                       cmocka_unit_test(test_remote_depth)};
+                                       cmocka_unit_test(test_remote_depth), cmocka_unit_test(test_remote_shares),
+                                       cmocka_unit_test(test_remote_shares_rounded)};
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
