@@ -211,6 +211,19 @@ void dmc_ahead_keep(struct dmc_net_ahead *ahead, struct dmc_ahead_body *body, ui
     dmc_mutex_unlock(&ahead->lock);
 }
 
+void dmc_ahead_forget(struct dmc_net_ahead *ahead, uint64_t object_hash, bool all)
+{
+    if (!ahead)
+        return;
+    dmc_mutex_lock(&ahead->lock);
+    for (struct dmc_ahead_body *body = *bucket_locked(ahead, object_hash), *next; body; body = next) {
+        next = body->next;
+        if (body->object_hash == object_hash && (all || body->tag == 0))
+            remove_locked(ahead, body);
+    }
+    dmc_mutex_unlock(&ahead->lock);
+}
+
 /* --- who asks --- */
 
 /* The newest one that has all of it. */

@@ -23,8 +23,9 @@
 /* What a moment's trouble may use up at once. It is earned before, so it does not raise the share. The last few are for what is
  * later still: a server that halts for a moment makes everything late, and then those that are really lost must not go without.
  */
-#define HEDGE_TOKENS_MAX 32.0
-#define HEDGE_TOKENS_FEW 4.0
+#define HEDGE_TOKENS_MAX 32u
+#define HEDGE_TOKENS_FEW 4u
+#define HEDGE_PRICE 1000000000u
 #define HEDGES_JUDGED 32u
 #define BODY_BYTES_MIN 32768u /* shorter bodies come with their first byte */
 #define MIB 1048576.0
@@ -47,6 +48,7 @@ void dmc_net_endpoint_init(struct dmc_net_endpoint *endpoint, uint32_t concurren
     lane_init(&endpoint->lanes[DMC_NET_BULK], dmc_max_u64(BULK_BEGIN / engines, LIMIT_MIN), concurrency_max / engines);
     lane_init(&endpoint->lanes[DMC_NET_METADATA], dmc_max_u64(METADATA_BEGIN / engines, LIMIT_MIN),
               dmc_min_u64(concurrency_max, METADATA_MAX) / engines);
+    endpoint->first = endpoint;
     endpoint->hedge_share = hedge_share;
     endpoint->hedge_part = 0.95;
     for (int i = 0; i < 2; i++)
@@ -61,6 +63,11 @@ void dmc_net_endpoint_pause(struct dmc_net_endpoint *endpoint, uint64_t until_ns
     while (before_ns < until_ns &&
            !atomic_compare_exchange_weak_explicit(shared, &before_ns, until_ns, memory_order_relaxed, memory_order_relaxed)) {
     }
+}
+
+bool dmc_net_endpoint_answered(const struct dmc_net_endpoint *endpoint)
+{
+    return atomic_load_explicit(&endpoint->first->shared_answered, memory_order_relaxed);
 }
 
 static void cut(struct dmc_net_endpoint *endpoint, struct dmc_net_lane *lane, double factor, uint64_t now_ns)
@@ -95,8 +102,11 @@ static void refresh(struct dmc_net_endpoint *endpoint)
                                                : dmc_histogram_quantile(&waits->recent, endpoint->hedge_part);
         late_ns = dmc_max_u64(late_ns, (uint64_t)(HEDGE_WAIT_MEDIANS * (double)median_ns));
         waits->hedge_wait_ns = dmc_max_u64(late_ns, HEDGE_WAIT_MIN_NS);
+        atomic_store_explicit(&endpoint->first->shared_hedge_wait_ns[i], waits->hedge_wait_ns, memory_order_relaxed);
     }
     endpoint->hedge_body_ns = dmc_histogram_quantile(&endpoint->body, endpoint->hedge_part);
+    if (endpoint->hedge_body_ns)
+        atomic_store_explicit(&endpoint->first->shared_hedge_body_ns, endpoint->hedge_body_ns, memory_order_relaxed);
     atomic_store_explicit(&endpoint->first_byte_ns, usual_ns, memory_order_relaxed);
     atomic_store_explicit(&endpoint->mib_ns, dmc_histogram_quantile(&endpoint->body, 0.5), memory_order_relaxed);
 }
@@ -105,7 +115,8 @@ void dmc_net_endpoint_first_byte(struct dmc_net_endpoint *endpoint, enum dmc_net
                                  uint64_t now_ns)
 {
     struct dmc_net_waits *waits = &endpoint->waits[fresh];
-    endpoint->answered = true;
+    if (!dmc_net_endpoint_answered(endpoint))
+        atomic_store_explicit(&endpoint->first->shared_answered, true, memory_order_relaxed);
     if (now_ns - waits->idle_begin_ns > IDLE_PERIOD_NS) {
         waits->idle_begin_ns = now_ns;
         waits->idle_last_ns = waits->idle_now_ns;
@@ -161,37 +172,54 @@ void dmc_net_endpoint_overload(struct dmc_net_endpoint *endpoint, enum dmc_net_l
     cut(endpoint, &endpoint->lanes[kind], 0.5, now_ns);
 }
 
+/* What is late on such a connection: as this engine saw it, or another one; 0: too few of them are known. */
+static uint64_t hedge_wait_ns(const struct dmc_net_endpoint *endpoint, bool fresh)
+{
+    uint64_t wait_ns = endpoint->waits[fresh].hedge_wait_ns;
+    return wait_ns ? wait_ns : atomic_load_explicit(&endpoint->first->shared_hedge_wait_ns[fresh], memory_order_relaxed);
+}
+
 uint64_t dmc_net_endpoint_hedge_due(const struct dmc_net_endpoint *endpoint, bool fresh, uint64_t begin_ns, uint64_t sent_ns,
                                     uint64_t first_ns, uint64_t bytes)
 {
-    uint64_t wait_ns = endpoint->waits[fresh].hedge_wait_ns;
+    uint64_t wait_ns = hedge_wait_ns(endpoint, fresh);
     if (wait_ns == 0) /* too few such connections: others tell at least the scale */
-        wait_ns = 2 * endpoint->waits[!fresh].hedge_wait_ns;
+        wait_ns = 2 * hedge_wait_ns(endpoint, !fresh);
     if (endpoint->hedge_share <= 0 || wait_ns == 0)
         return UINT64_MAX;
-    double few = 1 - endpoint->hedge_tokens / HEDGE_TOKENS_FEW;
+    uint64_t credit = atomic_load_explicit(&endpoint->first->shared_hedge_credit, memory_order_relaxed);
+    double few = 1 - (double)credit / ((double)HEDGE_TOKENS_FEW * HEDGE_PRICE);
     wait_ns += few > 0 ? (uint64_t)(few * (double)wait_ns) : 0;
     if (sent_ns == 0)
         return begin_ns + 3 * wait_ns;
     if (first_ns == 0)
         return sent_ns + wait_ns;
     /* A second request costs another first byte; before that has passed in vain it cannot gain anything. */
-    double body_ns = (double)endpoint->hedge_body_ns * ((double)bytes / MIB);
-    return first_ns + wait_ns + (uint64_t)body_ns;
+    uint64_t mib_ns = endpoint->hedge_body_ns;
+    if (mib_ns == 0)
+        mib_ns = atomic_load_explicit(&endpoint->first->shared_hedge_body_ns, memory_order_relaxed);
+    return first_ns + wait_ns + (uint64_t)((double)mib_ns * ((double)bytes / MIB));
 }
 
 void dmc_net_endpoint_request(struct dmc_net_endpoint *endpoint)
 {
-    double tokens = endpoint->hedge_tokens + endpoint->hedge_share;
-    endpoint->hedge_tokens = tokens < HEDGE_TOKENS_MAX ? tokens : HEDGE_TOKENS_MAX;
+    _Atomic uint64_t *shared = &endpoint->first->shared_hedge_credit;
+    uint64_t before = atomic_load_explicit(shared, memory_order_relaxed), after;
+    do
+        after = dmc_min_u64(before + (uint64_t)(endpoint->hedge_share * HEDGE_PRICE + 0.5),
+                            (uint64_t)HEDGE_TOKENS_MAX * HEDGE_PRICE);
+    while (!atomic_compare_exchange_weak_explicit(shared, &before, after, memory_order_relaxed, memory_order_relaxed));
 }
 
 bool dmc_net_endpoint_hedge_take(struct dmc_net_endpoint *endpoint)
 {
-    if (endpoint->hedge_tokens < 1)
-        return false;
-    endpoint->hedge_tokens -= 1;
-    return true;
+    _Atomic uint64_t *shared = &endpoint->first->shared_hedge_credit;
+    uint64_t before = atomic_load_explicit(shared, memory_order_relaxed);
+    while (before >= HEDGE_PRICE)
+        if (atomic_compare_exchange_weak_explicit(shared, &before, before - HEDGE_PRICE, memory_order_relaxed,
+                                                  memory_order_relaxed))
+            return true;
+    return false;
 }
 
 /* Hedges that rarely win come too early, those that nearly always win could have come earlier. */

@@ -46,17 +46,19 @@ struct dmc_net_endpoint {
     /* the event thread's */
     struct dmc_net_lane lanes[DMC_NET_LANES];
     bool pumping;                  /* a transfer that ends at once must not begin the next from inside */
-    bool answered;                 /* it is, or was, there */
     bool http2;                    /* it speaks HTTP/2 */
     struct dmc_net_waits waits[2]; /* on connections in use, and on fresh ones */
     struct dmc_histogram body;     /* nanoseconds a MiB, of late */
-    double hedge_tokens;
-    double hedge_part; /* share of transfers that are quicker than what is hedged */
+    double hedge_part;             /* share of transfers that are quicker than what is hedged */
     uint32_t judged_hedges, judged_wins;
     uint64_t hedge_body_ns;
     uint32_t until_refresh;
-    /* of `first`: written by the threads of all engines */
-    _Atomic uint64_t shared_pause_until_ns; /* it asked for quiet */
+    /* of `first`: written by the threads of all engines, so that one which has asked little yet need not learn all anew */
+    _Atomic uint64_t shared_pause_until_ns;   /* it asked for quiet */
+    _Atomic bool shared_answered;             /* it is, or was, there */
+    _Atomic uint64_t shared_hedge_credit;     /* what requests have earned for second ones, in billionths of one */
+    _Atomic uint64_t shared_hedge_wait_ns[2]; /* what is late, as the last thread saw it that knew; as hedge_wait_ns */
+    _Atomic uint64_t shared_hedge_body_ns;
     /* counted by the event thread, read by any */
     struct dmc_histogram latency; /* nanoseconds, whole requests */
     _Atomic uint64_t requests, attempts, retries, hedges, hedges_won, throttled, stalls, failures, redirects;
@@ -71,6 +73,8 @@ struct dmc_net_endpoint {
 void dmc_net_endpoint_init(struct dmc_net_endpoint *endpoint, uint32_t concurrency_max, uint32_t engines, double hedge_share);
 /* It asks for quiet until then. */
 void dmc_net_endpoint_pause(struct dmc_net_endpoint *endpoint, uint64_t until_ns);
+/* It is, or was, there. */
+bool dmc_net_endpoint_answered(const struct dmc_net_endpoint *endpoint);
 
 /* A first byte came `wait_ns` after the question went out. */
 void dmc_net_endpoint_first_byte(struct dmc_net_endpoint *endpoint, enum dmc_net_lane_kind lane, bool fresh, uint64_t wait_ns,

@@ -24,7 +24,6 @@
 #define ATTEMPTS_MAX 16384u
 /* With HTTP/2 so many requests share a connection, not all: a lost packet holds up everything behind it on the same one. */
 #define STREAMS_MAX 32L
-#define DESTROY_WAIT_NS 3000000000ull
 /* Of bodies that a later batch will ask for again: crops of 2 MiB, 7 batches of 8 of them under way, had up to 2 MiB of them.
  */
 #define HOLD_BYTES_MIN (1ull << 20)
@@ -636,10 +635,17 @@ bool dmc_net_engine_stop(struct dmc_net_engine *engine)
         return false; /* thread, sockets and locks are the parent's */
     dmc_mutex_lock(&engine->lock);
     engine->shared_stop = true;
-    bool started = engine->shared_started;
     dmc_mutex_unlock(&engine->lock);
     wake(engine);
-    if (started && !dmc_thread_join_until(engine->thread, dmc_clock_deadline(DESTROY_WAIT_NS))) {
+    return true;
+}
+
+bool dmc_net_engine_join(struct dmc_net_engine *engine, uint64_t deadline_ns)
+{
+    dmc_mutex_lock(&engine->lock);
+    bool started = engine->shared_started;
+    dmc_mutex_unlock(&engine->lock);
+    if (started && !dmc_thread_join_until(engine->thread, deadline_ns)) {
         dmc_log(DMC_STORE, DAMACY_LOG_WARN, "the network thread did not end in time and was left behind");
         return false;
     }
@@ -657,7 +663,8 @@ static struct dmc_net_endpoint *make_endpoint(const struct dmc_net_engine *engin
     }
     dmc_net_endpoint_init(endpoint, settings->concurrency_max, engine->count, settings->hedge_share);
     endpoint->origin = copy;
-    endpoint->first = first ? first : endpoint;
+    if (first)
+        endpoint->first = first;
     return endpoint;
 }
 

@@ -1,6 +1,6 @@
 /* The network engine: a thread that drives transfers of a pipeline over libcurl's multi interface. A pipeline has one, or on
  * machines with many cores several, among which objects are dealt out by the hashes of their keys: so all requests for an
- * object meet in one engine, and engines share nothing but a server's wish for quiet.
+ * object meet in one engine, and engines share nothing but what struct dmc_net_endpoint says.
  *
  *     worker: start --inbox--> QUEUED (in a lane of its endpoint) --room in the lane--> RUNNING --all bytes-->
  * dmc_io_complete() ^                                  |  \--too slow--> another attempt beside it (hedge)         |
@@ -119,10 +119,12 @@ struct dmc_net_store {
  * how many engines the pipeline has. */
 enum damacy_status dmc_net_engine_create(const struct dmc_curl *curl, uint64_t memory_bytes, uint32_t count,
                                          struct dmc_net_engine **engine, struct damacy_error *error);
-/* End the thread. Prompt, whatever is under way; what is still pending is left as it is. false: it is stuck in libcurl, or the
- * parent's, and all that it may touch must be left behind. */
+/* Have the thread end. Prompt, whatever is under way; what is still pending is left as it is. false: it is the parent's, and
+ * all that it may touch must be left behind. */
 bool dmc_net_engine_stop(struct dmc_net_engine *engine);
-void dmc_net_engine_free(struct dmc_net_engine *engine); /* after stop; NULL allowed */
+/* After stop: wait for its end. false: it is stuck in libcurl, and all that it may touch must be left behind. */
+bool dmc_net_engine_join(struct dmc_net_engine *engine, uint64_t deadline_ns);
+void dmc_net_engine_free(struct dmc_net_engine *engine); /* after join; NULL allowed */
 
 /* The endpoint of an origin ("https://host:port"), made when it is new. `first`: that of the first engine; NULL: this is it.
  * OOM, or BUDGET for more than DMC_NET_ENDPOINTS_MAX. */

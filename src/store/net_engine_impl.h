@@ -251,6 +251,9 @@ struct dmc_net_ahead *dmc_ahead_create(uint64_t bytes_max);
 void dmc_ahead_destroy(struct dmc_net_ahead *ahead); /* NULL allowed, here and below: keeps nothing */
 /* How many bytes could be kept now. Called once for each index that might bring more. Any thread. */
 uint64_t dmc_ahead_room(struct dmc_net_ahead *ahead);
+/* The object is asked for anew. What came along before may be of another version than what comes now, where no tag tells
+ * (`all`: or tags are not to be believed): it serves nobody any more. */
+void dmc_ahead_forget(struct dmc_net_ahead *ahead, uint64_t object_hash, bool all);
 /* Room for so many bytes; NULL: there is none. Until it is kept or dropped it is the caller's. */
 struct dmc_ahead_body *dmc_ahead_reserve(struct dmc_net_ahead *ahead, const char *key, uint64_t object_hash, uint64_t bytes);
 unsigned char *dmc_ahead_bytes(const struct dmc_ahead_body *body);

@@ -213,6 +213,8 @@ static void begin_ahead(struct dmc_net_engine *engine, struct dmc_transfer *tran
 {
     const struct dmc_request *request = transfer->request;
     uint64_t bytes = request->ahead_bytes;
+    if (transfer->lane == DMC_NET_METADATA)
+        dmc_ahead_forget(engine->ahead, transfer->object_hash, !transfer->settings->check_versions);
     if (bytes == 0 || bytes > transfer->settings->index_ahead_bytes_max || transfer->part_count != 1 ||
         transfer->kind == DMC_RANGE_WHOLE || transfer->lane != DMC_NET_METADATA || transfer->ask_size)
         return;
@@ -574,7 +576,7 @@ static void try_later(struct dmc_net_engine *engine, struct dmc_transfer *transf
     struct dmc_net_endpoint *endpoint = transfer->endpoint;
     transfer->barren = barren ? transfer->barren + 1 : 0;
     uint32_t most = settings->retries_max;
-    if (!endpoint->answered && most > UNKNOWN_RETRIES_MAX)
+    if (!dmc_net_endpoint_answered(endpoint) && most > UNKNOWN_RETRIES_MAX)
         most = UNKNOWN_RETRIES_MAX;
     if (transfer->barren > most || transfer->attempt_count >= ATTEMPTS_MAX) {
         end_failed(engine, transfer);

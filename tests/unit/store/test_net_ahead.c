@@ -316,6 +316,18 @@ static void test_change(void **state)
     habits.headers = ""; /* no tag at all */
     expect_index("a", false, AHEAD_BYTES);
     assert_int_equal(questions_of("a", OBJECT_BYTES - 1000, 10), 0);
+    expect_index("b", false, AHEAD_BYTES);
+    expect_index("a", false,
+                 0); /* a later index may be of a later version, and chunks of an earlier one are not mixed with it */
+    assert_int_equal(questions_of("a", OBJECT_BYTES - 1000, 10), 1);
+    assert_int_equal(questions_of("b", OBJECT_BYTES - 1000, 10), 0);
+    world_end(&world);
+    begin_with("{\"network_threads\": 1, \"hedge_share\": 0, \"check_versions\": false}"); /* nor where tags say nothing */
+    expect_index("a", false, AHEAD_BYTES);
+    assert_int_equal(questions_of("a", OBJECT_BYTES - 1000, 10), 0);
+    habits.headers = "ETag: \"v2\"\r\n";
+    expect_index("a", false, 0);
+    assert_int_equal(questions_of("a", OBJECT_BYTES - 1000, 10), 1);
     world_end(&world);
 }
 

@@ -99,12 +99,43 @@ static void test_allowance(void **state)
     assert_false(dmc_net_endpoint_hedge_take(&never));
 }
 
+/* Two engines ask one server: what one of them has learnt and earned helps the other, until that knows better. */
+static void test_two_engines(void **state)
+{
+    (void)state;
+    static struct dmc_net_endpoint first, second;
+    dmc_net_endpoint_init(&first, 256, 2, 0.05);
+    dmc_net_endpoint_init(&second, 256, 2, 0.05);
+    second.first = &first;
+    assert_false(dmc_net_endpoint_answered(&second));
+    for (uint32_t i = 0; i < 200; i++)
+        answer(i % 2 ? &first : &second, false, 10);
+    assert_true(dmc_net_endpoint_answered(&first));
+    uint32_t taken = 0;
+    while (dmc_net_endpoint_hedge_take(taken % 2 ? &first : &second))
+        taken++;
+    assert_int_equal(taken, 10);
+    memset(&second, 0, sizeof second);
+    dmc_net_endpoint_init(&second, 256, 2, 0.05);
+    second.first = &first;
+    assert_true(dmc_net_endpoint_answered(&second));
+    for (uint32_t i = 0; i < 1000; i++)
+        dmc_net_endpoint_request(&first);
+    assert_in_range(patience_ms(&second, false), 12, 15); /* as the other one saw it */
+    assert_in_range(patience_ms(&second, true), 24, 30);
+    for (uint32_t i = 0; i < 64; i++)
+        answer(&second, false, 100);
+    assert_in_range(patience_ms(&second, false), 110, 140); /* as it saw it itself */
+    assert_in_range(patience_ms(&first, false), 12, 15);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_quantiles),
         cmocka_unit_test(test_patience),
         cmocka_unit_test(test_allowance),
+        cmocka_unit_test(test_two_engines),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -134,6 +134,31 @@ static void test_quiet(void **state)
     world_end(&world);
 }
 
+/* With little memory there are fewer threads, rather than none that keeps what comes along with an index. */
+static void test_little_memory(void **state)
+{
+    (void)state;
+    for (uint64_t mebibytes = 8; mebibytes <= 128; mebibytes *= 2) {
+        struct world world = {0};
+        struct damacy_error error = {0};
+        char uri[64], key[16];
+        server_start(&world.server, well, NULL);
+        snprintf(uri, sizeof uri, "http://127.0.0.1:%u/", world.server.port);
+        assert_int_equal(dmc_net_create("{\"network_threads\": 4, \"hedge_share\": 0}", mebibytes << 20, &world.net, &error),
+                         DAMACY_OK);
+        assert_int_equal(dmc_net_resolve(world.net, uri, &world.store, world.prefix, sizeof world.prefix, &error), DAMACY_OK);
+        world.io = io_make(4, true);
+        for (uint32_t i = 0; i < 2 * KEYS; i++) {
+            key_of(key, i % KEYS);
+            expect_span(&world, key, i * 100, 40000);
+        }
+        assert_int_equal(atomic_load(&world.server.connections), mebibytes < 32 ? 1 : mebibytes < 64 ? 2 : 4);
+        if (mebibytes >= 16)
+            assert_true(world.store->ops->ahead(world.store) > 0);
+        world_end(&world);
+    }
+}
+
 struct reader {
     struct world *world;
     uint64_t seed;
@@ -194,10 +219,8 @@ static void test_many_readers(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_dealt_out),
-        cmocka_unit_test(test_shared),
-        cmocka_unit_test(test_quiet),
-        cmocka_unit_test(test_many_readers),
+        cmocka_unit_test(test_dealt_out),     cmocka_unit_test(test_shared),       cmocka_unit_test(test_quiet),
+        cmocka_unit_test(test_little_memory), cmocka_unit_test(test_many_readers),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -642,12 +642,11 @@ static struct damacy_server_stats server_stats(struct world *world)
 }
 
 /* The answer to a hedge is lost, too: a third attempt brings the bytes while the first two still wait. */
-static void test_lost_twice(void **state)
+static void lost_twice(const char *options)
 {
-    (void)state;
     struct world world;
     struct loss loss = {.lost = 2};
-    world_make(&world, loses, &loss, "{\"hedge_share\": 1, \"stall_timeout\": 300}", "");
+    world_make(&world, loses, &loss, options, "");
     for (int i = 0; i < 50; i++)
         expect_span(&world, "a", (uint64_t)i * 100, 500);
     uint64_t before = server_stats(&world).hedges;
@@ -660,15 +659,22 @@ static void test_lost_twice(void **state)
     world_end(&world);
 }
 
-/* No allowance is left when an answer is late: it gets its hedge as soon as other requests have earned one. */
-static void test_allowance_later(void **state)
+static void test_lost_twice(void **state)
 {
     (void)state;
+    lost_twice("{\"hedge_share\": 1, \"stall_timeout\": 300, \"network_threads\": 1}");
+    /* "a" and "lost" belong to two threads: the other one knows what is late, too. */
+    lost_twice("{\"hedge_share\": 1, \"stall_timeout\": 300, \"network_threads\": 3}");
+}
+
+/* No allowance is left when an answer is late: it gets its hedge as soon as other requests have earned one. */
+static void allowance_later(const char *options)
+{
     struct world world;
     struct loss loss = {.lost = 5};
     struct one_read lost[4];
     static unsigned char bytes[4][500];
-    world_make(&world, loses, &loss, "{\"hedge_share\": 0.05, \"stall_timeout\": 300}", "");
+    world_make(&world, loses, &loss, options, "");
     for (int i = 0; i < 30; i++) /* earn one and a half, four and one are needed */
         expect_span(&world, "a", (uint64_t)i * 100, 500);
     for (uint32_t i = 0; i < 4; i++) {
@@ -694,6 +700,14 @@ static void test_allowance_later(void **state)
     struct damacy_server_stats server = server_stats(&world);
     assert_true((double)server.hedges <= 0.05 * (double)server.requests);
     world_end(&world);
+}
+
+static void test_allowance_later(void **state)
+{
+    (void)state;
+    allowance_later("{\"hedge_share\": 0.05, \"stall_timeout\": 300, \"network_threads\": 1}");
+    allowance_later(
+        "{\"hedge_share\": 0.05, \"stall_timeout\": 300, \"network_threads\": 3}"); /* one earns, another one spends */
 }
 
 /* Every allocation fails once: an answer that says so, nothing leaks (the sanitizer looks), nothing hangs. */
