@@ -9,6 +9,7 @@
 #define COST_BUCKETS 512
 #define WIDE_SEQUENCES_MIN 512
 #define WIDE_BYTES_MIN 65536
+#define LONG_UNIT_BYTES (512u << 10)
 #define FOREIGN_SHARED_BYTES (4 * (1024 + 32 + 2 * DMC_GD_FOREIGN_THREADS / 32)) /* dmc_gd_foreign_check */
 
 struct dmc_gd_tuning dmc_gd_tuning = {0};
@@ -430,7 +431,10 @@ static uint32_t wide_limit(const struct dmc_cuda_wave *wave)
 {
     if (dmc_gd_tuning.wide_units_per_sm)
         return dmc_gd_tuning.wide_units_per_sm == DMC_GD_NEVER_WIDE ? 0 : dmc_gd_tuning.wide_units_per_sm;
-    return wave->wide_bytes < 12 * wave->wide_sequences ? 6 : wave->wide_bytes < 40 * wave->wide_sequences ? 2 : 1;
+    /* Long units keep a warp busy for longer than two rounds of thread blocks take: 1 MiB, 2.5 ms against 1.1 ms each. */
+    bool few_bytes = wave->wide_bytes < 40 * wave->wide_sequences;
+    bool long_units = wave->wide_bytes >= LONG_UNIT_BYTES * (uint64_t)wave->wide_candidates;
+    return wave->wide_bytes < 12 * wave->wide_sequences ? 6 : few_bytes || long_units ? 2 : 1;
 }
 
 int dmc_cuda_wave_enqueue(struct dmc_cuda_wave *wave, const struct dmc_cuda_launcher *launcher, uint64_t table_device,
