@@ -20,7 +20,7 @@ struct planned_array {
 
 struct planning {
     struct damacy *pipeline;
-    struct damacy_batch *batch;
+    struct damacy_batch *batch; /* NULL: a preview, which has no rows */
     struct dmc_batch_slot *slot;
     struct dmc_arena *arena;
     const struct dmc_closed_batch *closed;
@@ -107,6 +107,8 @@ static void fail_dtype(struct planning *planning, uint32_t row, uint32_t field, 
 {
     const struct damacy_field *asked = &planning->pipeline->home->fields[field];
     struct damacy_error error;
+    if (!planning->batch)
+        return;
     dmc_error_set(&error, DAMACY_DTYPE, "plan", "dtype %s cannot become %s", damacy_dtype_str(array->zarr->dtype),
                   damacy_dtype_str(planning->outputs[field]));
     if (asked->dtype == DAMACY_NATIVE)
@@ -162,7 +164,7 @@ static bool plan_sample(struct planning *planning, struct dmc_sample_slot *sampl
     uint32_t count = *region_count;
     bool good = true;
     for (uint32_t f = 0; f < field_count; f++) {
-        struct dmc_row_fill *fill = &planning->batch->fills[row * field_count + f];
+        struct dmc_row_fill unused, *fill = planning->batch ? &planning->batch->fills[row * field_count + f] : &unused;
         bool converts = note_fill(pipeline, sample, f, fill);
         if (sample->error)
             continue;
@@ -203,6 +205,8 @@ static void fail_region(void *user, uint32_t row, uint32_t field, const struct d
 {
     struct planning *planning = user;
     struct damacy_error named;
+    if (!planning->batch)
+        return;
     if (error)
         named = *error;
     else /* samples whose index failed never get here */
@@ -293,6 +297,8 @@ static bool plan_all(struct planning *planning, const struct dmc_closed_batch *c
         planning->outputs[f] = output_dtype(pipeline, f);
         uint32_t item_bytes = (uint32_t)damacy_dtype_bytes(planning->outputs[f]);
         fields[f] = (struct dmc_plan_field){field->rank, field->sample_shape, item_bytes};
+        if (!planning->batch)
+            continue;
         tensors[f] =
             (struct dmc_backend_tensor){planning->batch->memory.data + pipeline->tensor_offsets[f], planning->outputs[f]};
         planning->batch->tensors[f].dtype = planning->outputs[f];
@@ -319,7 +325,7 @@ static bool plan_all(struct planning *planning, const struct dmc_closed_batch *c
         return false;
     slot->run.tensors = tensors;
     slot->run.user = slot;
-    slot->run.batch_id = planning->batch->batch_id;
+    slot->run.batch_id = planning->batch ? planning->batch->batch_id : 0;
     return make_objects(planning, &slot->run);
 }
 
@@ -349,6 +355,40 @@ enum damacy_status dmc_plan_run(struct damacy *pipeline, struct dmc_batch_slot *
     }
     take_errors(&planning, closed);
     return DAMACY_OK;
+}
+
+/* Does anyone want to know what this batch will read, and can it be told? */
+static bool preview_pays(const struct damacy *pipeline, const struct dmc_closed_batch *closed)
+{
+    bool expected = false;
+    for (uint32_t f = 0; f < pipeline->home->field_count; f++) {
+        if (output_dtype(pipeline, f) == DAMACY_NATIVE)
+            return false;
+        for (uint32_t i = 0; i < closed->count && !expected; i++) {
+            const struct dmc_sample_slot *sample = closed_sample(pipeline, closed, i);
+            expected = !sample->error && dmc_prefetcher_array(&sample->regions[f])->store->ops->expect;
+        }
+    }
+    return expected;
+}
+
+bool dmc_plan_preview(struct damacy *pipeline, struct dmc_batch_slot *slot, const struct dmc_closed_batch *closed)
+{
+    struct planning planning = {.pipeline = pipeline, .slot = slot, .arena = &slot->arena, .closed = closed};
+    struct damacy_error error;
+    dmc_arena_reset(&slot->arena);
+    slot->array_count = 0;
+    if (!preview_pays(pipeline, closed))
+        return false;
+    if (plan_all(&planning, closed, &error))
+        return true;
+    drop_arrays(slot);
+    return false;
+}
+
+void dmc_plan_preview_end(struct dmc_batch_slot *slot)
+{
+    drop_arrays(slot);
 }
 
 void dmc_plan_nothing(struct damacy *pipeline, struct dmc_batch_slot *slot, uint64_t batch_id,

@@ -147,6 +147,8 @@ struct damacy {
     struct dmc_closed_batch *closed; /* ring of lookahead.capacity, by batch_id */
     uint64_t closed_count;           /* batches closed: also the batch_id of the open one */
     uint64_t planned_count;          /* batches planned: the watermark */
+    uint64_t previewed_count;        /* of batches before this one, those that were not planned then are announced */
+    uint32_t usual_reads;            /* of the batch that was planned last */
     uint64_t popped_count;
     uint64_t open_first; /* ordinal of the open batch's first sample */
     uint32_t open_count;
@@ -252,7 +254,12 @@ void dmc_scheduler_unfenced(void *pipeline, void *slot);                     /* 
  * than OK means that nothing could be planned for want of memory (BUDGET or OOM), with the samples untouched. */
 enum damacy_status dmc_plan_run(struct damacy *pipeline, struct dmc_batch_slot *slot, uint64_t batch_id,
                                 const struct dmc_closed_batch *closed, struct damacy_error *error);
-/* The same when there is no memory for a plan and none will come: every sample fails with `error`. */
+/* What a batch that cannot be planned yet will read, if that is of interest to one of its stores: slot->run has reads and
+ * objects until dmc_plan_preview_end(). The slot is one that is being planned, for another batch. false: there is nothing to
+ * know, or no memory. Neither the samples nor any batch change. */
+bool dmc_plan_preview(struct damacy *pipeline, struct dmc_batch_slot *slot, const struct dmc_closed_batch *closed);
+void dmc_plan_preview_end(struct dmc_batch_slot *slot);
+/* As dmc_plan_run() when there is no memory for a plan and none will come: every sample fails with `error`. */
 void dmc_plan_nothing(struct damacy *pipeline, struct dmc_batch_slot *slot, uint64_t batch_id,
                       const struct dmc_closed_batch *closed, const struct damacy_error *error);
 /* Note an error of a row; copies it. The least (field, order) wins. */

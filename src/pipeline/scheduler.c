@@ -1,6 +1,7 @@
 /* When is the next batch planned? A step function, not a thread. It runs on the prefetcher's thread (from its hooks), so that
  * neither a training step that releases a batch nor a worker in the middle of its decoding pays for planning: about 0.1
  * microseconds a chunk, so 0.6 milliseconds for a batch of 6,000 (bench_plan). */
+#include "base/bytes.h"
 #include "base/clock.h"
 #include "base/error.h"
 #include "base/log.h"
@@ -65,6 +66,11 @@ static void plan_commit(struct damacy *pipeline, struct dmc_batch_slot *slot, ui
     dmc_prefetcher_again(pipeline->prefetcher);
 }
 
+/* Announcements that stores are to remember at the same time, of all batches together. */
+#define ANNOUNCED_READS_MAX 4096u
+#define PREVIEW_BATCHES_MAX 8u
+#define PREVIEWS_AT_ONCE 2u /* no batch waits long for those of later ones; one for each that is planned suffices */
+
 /* Tell networks what will be asked for, so that bytes which come for an earlier batch need not come again. */
 static void announce_reads(const struct dmc_backend_batch *run)
 {
@@ -77,6 +83,25 @@ static void announce_reads(const struct dmc_backend_batch *run)
     }
 }
 
+/* Batches that have no slot yet but all their metadata, and were not announced: their reads are known as soon as those of the
+ * next one are, and the bytes that they share with batches under way come only once if that is known in time. */
+static uint32_t take_previews_locked(struct damacy *pipeline, struct dmc_closed_batch *previews)
+{
+    uint64_t batches = ANNOUNCED_READS_MAX / dmc_max_u64(pipeline->usual_reads, 1), slots = pipeline->config.tuning.batch_slots;
+    uint64_t ahead = batches > slots ? dmc_min_u64(batches - slots, PREVIEW_BATCHES_MAX) : 0;
+    uint64_t end = dmc_min_u64(pipeline->closed_count, pipeline->planned_count + 1 + ahead);
+    uint64_t next = dmc_max_u64(pipeline->previewed_count, pipeline->planned_count + 1);
+    uint32_t count = 0;
+    while (pipeline->usual_reads > 0 && count < PREVIEWS_AT_ONCE && next < end) {
+        struct dmc_closed_batch closed = pipeline->closed[next % pipeline->lookahead.capacity];
+        if (pipeline->lookahead.resolved < closed.first_ordinal + closed.count)
+            break;
+        previews[count++] = closed;
+        pipeline->previewed_count = ++next;
+    }
+    return count;
+}
+
 void dmc_scheduler_step_locked(struct damacy *pipeline)
 {
     while (!pipeline->planning && !pipeline->shutting_down && dmc_scheduler_batch_full_ready(pipeline)) {
@@ -86,9 +111,17 @@ void dmc_scheduler_step_locked(struct damacy *pipeline)
         uint64_t batch_id = pipeline->planned_count;
         struct dmc_closed_batch closed = pipeline->closed[batch_id % pipeline->lookahead.capacity];
         struct damacy_error error;
+        bool announced = batch_id < pipeline->previewed_count;
+        struct dmc_closed_batch previews[PREVIEWS_AT_ONCE];
+        uint32_t preview_count = take_previews_locked(pipeline, previews);
         pipeline->planning = true;
         dmc_mutex_unlock(&pipeline->home->lock);
 
+        for (uint32_t i = 0; i < preview_count; i++)
+            if (dmc_plan_preview(pipeline, slot, &previews[i])) {
+                announce_reads(&slot->run);
+                dmc_plan_preview_end(slot);
+            }
         dmc_nvtx_push("plan", batch_id);
         uint64_t begin_ns = dmc_clock_ns();
         enum damacy_status status = dmc_plan_run(pipeline, slot, batch_id, &closed, &error);
@@ -115,8 +148,10 @@ void dmc_scheduler_step_locked(struct damacy *pipeline)
         plan_commit(pipeline, slot, closed.count);
         pipeline->totals.plan.bytes += slot->run.plan.bytes_needed;
         pipeline->totals.bytes_needed += slot->run.plan.bytes_needed;
+        pipeline->usual_reads = slot->run.plan.read_count;
         dmc_mutex_unlock(&pipeline->home->lock);
-        announce_reads(&slot->run);
+        if (!announced)
+            announce_reads(&slot->run);
         pipeline->backend->ops->submit(pipeline->backend, &slot->run); /* may call dmc_scheduler_done at once */
         dmc_mutex_lock(&pipeline->home->lock);
         pipeline->planning = false;

@@ -1,7 +1,8 @@
 /* Bodies that were read for one request and will be asked for by another: kept for as long as it takes.
  *
- * The reads of a batch are announced when it is planned, several batches before they are started. So when bytes arrive it is
- * known whether anyone else will want them, and only those are kept: a few in a hundred, and nothing is copied in vain.
+ * The reads of a batch are announced when its metadata are there, many batches before they are started. So when bytes arrive it
+ * is known whether anyone else will want them, and only those are kept: ten in a hundred, and hardly anything is copied in
+ * vain.
  *
  *     announced --asked for-------------------------------------------> forgotten
  *        \--another transfer brings its bytes--> body --asked for------> a copy, without a request
