@@ -9,12 +9,14 @@
 #define LIMIT_MIN 4
 #define IDLE_AVERAGED 16u
 #define IDLE_PERIOD_NS (10000ull * MS_NS)
-#define LATE_SLACK_NS (20.0 * MS_NS) /* queueing in a server that is merely busy is no overload */
+/* Queueing in a server that is merely busy, or for a core of this machine, is no overload, nor is what it holds up lost:
+ * another request would only queue behind it. Without any latency 16 cores that all worked had one request in 24 hedged when 5
+ * ms were late. */
+#define LATE_SLACK_NS (20ull * MS_NS)
 #define FADE_COUNT 2048u
 #define GUESSED_COUNT 8u /* from so many answers on there is an opinion, with much room */
 #define KNOWN_COUNT 32u
 #define REFRESH_EVERY 32u
-#define HEDGE_WAIT_MIN_NS (5ull * MS_NS)
 /* However narrow the usual answers lie, what is later by less than a third will hardly come sooner for being asked for twice,
  * and the connection of the one that loses is gone. Until many are known, twice the median: what is lost among the first
  * requests is what the first batch waits for. */
@@ -101,7 +103,7 @@ static void refresh(struct dmc_net_endpoint *endpoint)
         uint64_t late_ns = count < KNOWN_COUNT ? GUESSED_WAIT_MEDIANS * median_ns
                                                : dmc_histogram_quantile(&waits->recent, endpoint->hedge_part);
         late_ns = dmc_max_u64(late_ns, (uint64_t)(HEDGE_WAIT_MEDIANS * (double)median_ns));
-        waits->hedge_wait_ns = dmc_max_u64(late_ns, HEDGE_WAIT_MIN_NS);
+        waits->hedge_wait_ns = dmc_max_u64(late_ns, LATE_SLACK_NS);
         atomic_store_explicit(&endpoint->first->shared_hedge_wait_ns[i], waits->hedge_wait_ns, memory_order_relaxed);
     }
     endpoint->hedge_body_ns = dmc_histogram_quantile(&endpoint->body, endpoint->hedge_part);
@@ -133,7 +135,7 @@ void dmc_net_endpoint_first_byte(struct dmc_net_endpoint *endpoint, enum dmc_net
         waits->idle_sum_ns = 0;
         waits->idle_count = 0;
     }
-    if (waits->average_ns > 3 * idle_ns(waits) + LATE_SLACK_NS)
+    if (waits->average_ns > 3 * idle_ns(waits) + (double)LATE_SLACK_NS)
         cut(endpoint, &endpoint->lanes[kind], 0.85, now_ns);
     dmc_histogram_add(&waits->recent, wait_ns);
     if (atomic_load_explicit(&waits->recent.count, memory_order_relaxed) >= FADE_COUNT)
@@ -159,7 +161,7 @@ void dmc_net_endpoint_success(struct dmc_net_endpoint *endpoint, enum dmc_net_la
     struct dmc_net_lane *lane = &endpoint->lanes[kind];
     const struct dmc_net_waits *waits = &endpoint->waits[0];
     dmc_histogram_add(&endpoint->latency, latency_ns);
-    if (full && lane->limit < lane->limit_max && waits->average_ns <= 2 * idle_ns(waits) + LATE_SLACK_NS) {
+    if (full && lane->limit < lane->limit_max && waits->average_ns <= 2 * idle_ns(waits) + (double)LATE_SLACK_NS) {
         lane->limit += lane->doubling ? 1 : 1 / lane->limit;
         if (lane->limit > lane->limit_max)
             lane->limit = lane->limit_max;

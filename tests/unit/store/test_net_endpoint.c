@@ -67,6 +67,18 @@ static void test_patience(void **state)
     assert_in_range(patience_ms(&endpoint, false), 360, 400);
 }
 
+/* Answers that take a millisecond or ten are queueing, and so are those that take twice as long: they get no hedges, and what
+ * is lost gets one soon all the same. */
+static void test_queueing_is_not_late(void **state)
+{
+    (void)state;
+    struct dmc_net_endpoint endpoint = {0};
+    dmc_net_endpoint_init(&endpoint, 256, 1, 0.05);
+    for (uint32_t i = 0; i < 4000; i++)
+        answer(&endpoint, false, i % 20 ? 1 : 10);
+    assert_in_range(patience_ms(&endpoint, false), 20, 25);
+}
+
 /* All that is earned can be spent, nothing else, and the last of it on what is later than usual. */
 static void test_allowance(void **state)
 {
@@ -109,7 +121,7 @@ static void test_two_engines(void **state)
     second.first = &first;
     assert_false(dmc_net_endpoint_answered(&second));
     for (uint32_t i = 0; i < 200; i++)
-        answer(i % 2 ? &first : &second, false, 10);
+        answer(i % 2 ? &first : &second, false, 30);
     assert_true(dmc_net_endpoint_answered(&first));
     uint32_t taken = 0;
     while (dmc_net_endpoint_hedge_take(taken % 2 ? &first : &second))
@@ -121,21 +133,19 @@ static void test_two_engines(void **state)
     assert_true(dmc_net_endpoint_answered(&second));
     for (uint32_t i = 0; i < 1000; i++)
         dmc_net_endpoint_request(&first);
-    assert_in_range(patience_ms(&second, false), 12, 15); /* as the other one saw it */
-    assert_in_range(patience_ms(&second, true), 24, 30);
+    assert_in_range(patience_ms(&second, false), 38, 44); /* as the other one saw it */
+    assert_in_range(patience_ms(&second, true), 76, 88);
     for (uint32_t i = 0; i < 64; i++)
         answer(&second, false, 100);
     assert_in_range(patience_ms(&second, false), 110, 140); /* as it saw it itself */
-    assert_in_range(patience_ms(&first, false), 12, 15);
+    assert_in_range(patience_ms(&first, false), 38, 44);
 }
 
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_quantiles),
-        cmocka_unit_test(test_patience),
-        cmocka_unit_test(test_allowance),
-        cmocka_unit_test(test_two_engines),
+        cmocka_unit_test(test_quantiles), cmocka_unit_test(test_patience),    cmocka_unit_test(test_queueing_is_not_late),
+        cmocka_unit_test(test_allowance), cmocka_unit_test(test_two_engines),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
