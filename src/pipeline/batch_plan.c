@@ -164,8 +164,10 @@ static bool plan_sample(struct planning *planning, struct dmc_sample_slot *sampl
     uint32_t count = *region_count;
     bool good = true;
     for (uint32_t f = 0; f < field_count; f++) {
-        struct dmc_row_fill unused, *fill = planning->batch ? &planning->batch->fills[row * field_count + f] : &unused;
-        bool converts = note_fill(pipeline, sample, f, fill);
+        struct dmc_row_fill fill;
+        bool converts = note_fill(pipeline, sample, f, &fill);
+        if (planning->batch)
+            planning->batch->fills[row * field_count + f] = fill;
         if (sample->error)
             continue;
         struct dmc_array *array = dmc_prefetcher_array(&sample->regions[f]);
