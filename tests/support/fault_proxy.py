@@ -299,6 +299,7 @@ class FaultProxy:
         if fault is Fault.STATUS or fault is Fault.REDIRECT:
             self.note(rule, method, path, wanted, rule.status if fault is Fault.STATUS else 302)
             answer = Answer(rule.status if fault is Fault.STATUS else 302, "Injected", [("Content-Length", str(len(rule.body)))])
+            answer.set("Connection", "close")  # else the next question may meet the end of it, which counts as a retry, too
             if rule.retry_after is not None:
                 answer.set("Retry-After", rule.retry_after)
             if fault is Fault.REDIRECT:
