@@ -89,6 +89,9 @@ def s3_options(endpoint: str, keys: Any = None, **more: Any) -> dict[str, Any]:
 
 
 PLACES = ["s3-keys", "s3-reader", "s3-anonymous", "http", "https", "https-h2", "http-noranges"]
+# A machine of few cores has one network thread unless told otherwise: of each kind of place one is read by several.
+SEVERAL_THREADS = {"network_threads": 3}
+THREADED = ("s3-reader", "https", "https-h2")
 
 
 @pytest.fixture(params=PLACES)
@@ -108,7 +111,8 @@ def make_place(name: str, request: pytest.FixtureRequest) -> Place:
         def put(key: str, folder: Path) -> None:
             server.put_tree(bucket, key, folder)
 
-        return Place(name, f"s3://{bucket}", s3_options(server.endpoint, keys), put, KEPT.setdefault(bucket, set()))
+        more = SEVERAL_THREADS if name in THREADED else {}
+        return Place(name, f"s3://{bucket}", s3_options(server.endpoint, keys, **more), put, KEPT.setdefault(bucket, set()))
     web: Nginx = request.getfixturevalue("nginx")
     root: Path = request.getfixturevalue("web_root")
 
@@ -123,7 +127,8 @@ def make_place(name: str, request: pytest.FixtureRequest) -> Place:
         "http-noranges": f"http://127.0.0.1:{web.http}/noranges",
     }[name]
     certificates: Certificates = request.getfixturevalue("certificates")
-    options = {"ca_bundle": str(certificates.ca)} if name.startswith("https") else {}
+    options: dict[str, Any] = {"ca_bundle": str(certificates.ca)} if name.startswith("https") else {}
+    options |= SEVERAL_THREADS if name in THREADED else {}
     return Place(name, base, options, link, KEPT.setdefault("web", set()))
 
 

@@ -91,7 +91,8 @@ def test_a_part_costs_what_it_did(request: pytest.FixtureRequest, folder: Path, 
 
 
 @pytest.mark.timeout(120)
-def test_a_bad_day(request: pytest.FixtureRequest, nginx: Nginx, folder: Path, seed: int) -> None:
+@pytest.mark.parametrize("threads", [1, 3])
+def test_a_bad_day(request: pytest.FixtureRequest, nginx: Nginx, folder: Path, seed: int, threads: int) -> None:
     """Every kind of transient fault, while many are under way and arrays come up again."""
     place = make_place("http", request)
     names = [f"{kind}{i}" for kind in KINDS for i in range(COUNT)]
@@ -111,7 +112,7 @@ def test_a_bad_day(request: pytest.FixtureRequest, nginx: Nginx, folder: Path, s
             {"fault": Fault.WHOLE, "needs_range": True},
         ]
         proxy.rules = [Rule(where="", chance=0.03, **kind) for kind in kinds]
-        patience = {"request_timeout": 20, "stall_timeout": 0.5, "backoff_min": 0.02, "backoff_max": 0.2, "retries": 12}
+        patience = {"request_timeout": 20, "stall_timeout": 0.5, "backoff_min": 0.02, "backoff_max": 0.2, "retries": 12, "network_threads": threads}
         with pipeline_for(patience, sample_shape=SHAPE, dtype="u16") as pipeline:
             pipeline.push(damacy.Sample(f"{proxy.endpoint}/{names[i]}", [(0, extent) for extent in SHAPE]) for i in order)
             pipeline.flush()

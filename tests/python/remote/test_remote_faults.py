@@ -263,7 +263,8 @@ def test_changed_object_is_told(proxy: FaultProxy, shards: np.ndarray, seed: int
     assert messages and all("changed" in message for message in messages)
 
 
-def test_random_faults(proxy: FaultProxy, shards: np.ndarray, chunks: np.ndarray, seed: int) -> None:
+@pytest.mark.parametrize("threads", [1, 3])
+def test_random_faults(proxy: FaultProxy, shards: np.ndarray, chunks: np.ndarray, seed: int, threads: int) -> None:
     """A bad day: every kind of transient fault, a long tail, and little bandwidth, all at once."""
     proxy.random.seed(seed)
     proxy.latency = lognormal_latency(0.004, sigma=0.5, tail=0.02, factor=20, seed=seed)
@@ -280,7 +281,7 @@ def test_random_faults(proxy: FaultProxy, shards: np.ndarray, chunks: np.ndarray
     ]
     proxy.rules = [Rule(where="", chance=0.02, **kind) for kind in kinds] + [Rule(Fault.STALL, "/c/", chance=0.02, times=3, at=100)]
     begins, shape = shard_begins(seed, 200), (1, 32, 32)
-    with pipeline_for(QUICK | {"retries": 12}, sample_shape=shape, samples_per_batch=4) as pipeline:
+    with pipeline_for(QUICK | {"retries": 12, "network_threads": threads}, sample_shape=shape, samples_per_batch=4) as pipeline:
         crops_of(pipeline, f"{proxy.endpoint}/shards.zarr", shards, begins, shape)
     print(f"{len(proxy.injected)} faults in {len(proxy.requests)} answers")
     assert len(proxy.injected) >= 5
@@ -290,7 +291,10 @@ SLOW_DOWN = b"<?xml version='1.0'?><Error><Code>SlowDown</Code><Message>Please r
 DENIED = b"<Error><Code>AccessDenied</Code><Message>Access Denied</Message></Error>"
 
 
-def test_random_faults_before_s3(seaweed: SeaweedFS, web_root: Path, shards: np.ndarray, request: pytest.FixtureRequest, seed: int) -> None:
+@pytest.mark.parametrize("threads", [1, 3])
+def test_random_faults_before_s3(
+    seaweed: SeaweedFS, web_root: Path, shards: np.ndarray, request: pytest.FixtureRequest, seed: int, threads: int
+) -> None:
     """The same bad day in front of S3, with signed requests: what heals is not seen, and what does not is told, object by object."""
     make_place("s3-keys", request).ensure("shards.zarr", web_root / "shards.zarr")
     with FaultProxy(seaweed.port) as proxy:
@@ -305,7 +309,7 @@ def test_random_faults_before_s3(seaweed: SeaweedFS, web_root: Path, shards: np.
         forever = Rule(Fault.STATUS, r"/c/1/0/0", status=403, body=DENIED)
         proxy.rules = [forever] + [Rule(where="", chance=0.08, **kind) for kind in kinds]
         begins, shape = shard_begins(seed, 150), (1, 32, 32)
-        options = QUICK | s3_options(proxy.endpoint, READER, retries=12)
+        options = QUICK | s3_options(proxy.endpoint, READER, retries=12, network_threads=threads)
         failed, row = [], 0
         with pipeline_for(options, sample_shape=shape, samples_per_batch=5, on_error="skip") as pipeline:
             pipeline.push(
@@ -325,11 +329,12 @@ def test_random_faults_before_s3(seaweed: SeaweedFS, web_root: Path, shards: np.
         assert any(each.status != 403 for each in proxy.injected)
 
 
-def test_hedges_stay_below_their_share(proxy: FaultProxy, chunks: np.ndarray) -> None:
+@pytest.mark.parametrize("threads", [1, 3])
+def test_hedges_stay_below_their_share(proxy: FaultProxy, chunks: np.ndarray, threads: int) -> None:
     """One request in fifty hangs for long: second requests overtake, and there are few of them."""
     proxy.latency = lognormal_latency(0.005, sigma=0.1, tail=0.02, factor=100, seed=3)
     uri = f"{proxy.endpoint}/planes.zarr"
-    with pipeline_for(QUICK | {"request_timeout": 60}, sample_shape=CHUNK, samples_per_batch=8) as pipeline:
+    with pipeline_for(QUICK | {"request_timeout": 60, "network_threads": threads}, sample_shape=CHUNK, samples_per_batch=8) as pipeline:
         for epoch in range(8):
             crops_of(pipeline, uri, chunks, BEGINS, CHUNK, tag=epoch * COUNT)
         (server,) = pipeline.remote_stats()["servers"].values()

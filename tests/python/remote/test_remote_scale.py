@@ -161,7 +161,8 @@ def test_credentials_end_in_mid_run(seaweed: SeaweedFS, sharded: Remote, request
             monkeypatch.setenv("AWS_EC2_METADATA_SERVICE_ENDPOINT", metadata.endpoint)
         else:
             monkeypatch.setenv("AWS_CONTAINER_CREDENTIALS_FULL_URI", f"{metadata.endpoint}/container/credentials")
-        with pipeline_for({"endpoint_url": seaweed.endpoint, "region": "us-east-1"}, samples_per_batch=8) as pipeline:
+        threads = {"network_threads": 3 if kind == "container" else 1}
+        with pipeline_for({"endpoint_url": seaweed.endpoint, "region": "us-east-1"} | threads, samples_per_batch=8) as pipeline:
             end, epoch = time.monotonic() + 7, 0
             while time.monotonic() < end:
                 crops_of(pipeline, uri, sharded.data, random_begins(rng, sharded.data.shape, SHAPE, 16), SHAPE, tag=epoch * 16)
