@@ -235,7 +235,11 @@ void dmc_http_response_line(struct dmc_http_response *response, const char *line
         /* S3 hands out "aws-chunked" for objects whose writer left it there: it says how they came, not what they are. */
         bool plain = at == end || (end - at == 8 && begins_with(at, end, "identity")) ||
                      (end - at == 11 && begins_with(at, end, "aws-chunked"));
-        response->encoded = !plain;
+        response->encoded |= !plain;
+    } else if (is_name(line, name, "transfer-encoding")) {
+        /* libcurl puts chunks together; what else was done to the bytes nobody asked for, and nothing undoes it. */
+        response->encoded |=
+            !((end - at == 7 && begins_with(at, end, "chunked")) || (end - at == 8 && begins_with(at, end, "identity")));
     } else if (is_name(line, name, "etag")) {
         etag(response, at, end);
     } else if (is_name(line, name, "last-modified")) {

@@ -19,7 +19,7 @@ struct dmc_http_response {
     uint64_t range_begin, range_end; /* half-open */
     uint64_t object_bytes;           /* UNKNOWN for "*" and where there is no Content-Range */
     bool multipart;                  /* multipart/byteranges: several ranges, which we never ask for */
-    bool encoded;                    /* Content-Encoding other than identity: the bytes are not those of the object */
+    bool encoded;                    /* by Content-Encoding or Transfer-Encoding: the bytes are not those of the object */
     char etag[160];                  /* as sent, quotes and all; "" none, or too long for use */
     uint64_t version_tag;            /* of ETag or Last-Modified; the lowest bit tells which; 0: neither */
     uint64_t retry_after_s;          /* UNKNOWN unless told */

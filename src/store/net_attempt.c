@@ -142,15 +142,16 @@ static void cut_at_end(struct dmc_transfer *transfer, uint64_t object_bytes)
     }
 }
 
-/* A suffix: now it is known where it begins. false: the object is shorter. Before this no byte of the range was stored, so less
- * may come along than there is room for. */
-static bool place_suffix(struct dmc_transfer *transfer, uint64_t object_bytes)
+/* A suffix: now it is known where it begins, and that its last `sent` bytes come. false: the object is shorter. Before this no
+ * byte of the range was stored, so less may come along than there is room for. */
+static bool place_suffix(struct dmc_transfer *transfer, uint64_t object_bytes, uint64_t sent)
 {
     if (object_bytes < transfer->own_bytes)
         return false;
-    if (object_bytes < transfer->capacity) {
-        transfer->ahead_parts[0].iov_len = object_bytes - transfer->own_bytes;
-        transfer->capacity = transfer->length = object_bytes;
+    uint64_t most = dmc_min_u64(object_bytes, dmc_max_u64(sent, transfer->own_bytes));
+    if (most < transfer->capacity) {
+        transfer->ahead_parts[0].iov_len = most - transfer->own_bytes;
+        transfer->capacity = transfer->length = most;
     }
     transfer->absolute = object_bytes - transfer->capacity;
     return true;
@@ -163,7 +164,8 @@ static enum dmc_verdict judge_whole(struct dmc_net_engine *engine, struct dmc_at
     uint64_t size = response->content_length;
     if (response->encoded)
         return refuse(transfer, DMC_VERDICT_FAILED,
-                      "the server sends the object with a Content-Encoding: its bytes are not those that were stored");
+                      "the server sends the object with a Content-Encoding (or Transfer-Encoding): its bytes are not those "
+                      "that were stored");
     if (!same_version(engine, transfer, response, size))
         return changed(transfer);
     if (attempt->head)
@@ -183,7 +185,7 @@ static enum dmc_verdict judge_whole(struct dmc_net_engine *engine, struct dmc_at
         if (size == DMC_HTTP_UNKNOWN)
             return refuse(transfer, DMC_VERDICT_FAILED,
                           "the server ignores byte ranges and does not tell how long the object is");
-        if (!place_suffix(transfer, size))
+        if (!place_suffix(transfer, size, size))
             return DMC_VERDICT_TRUNCATED;
     }
     uint64_t limit = transfer->settings->whole_object_bytes_max;
@@ -210,7 +212,8 @@ static enum dmc_verdict judge_part(struct dmc_net_engine *engine, struct dmc_att
     const struct dmc_http_response *response = &attempt->response;
     if (response->encoded)
         return refuse(transfer, DMC_VERDICT_FAILED,
-                      "the server sends the object with a Content-Encoding: its bytes are not those that were stored");
+                      "the server sends the object with a Content-Encoding (or Transfer-Encoding): its bytes are not those "
+                      "that were stored");
     if (response->multipart || !response->has_range || response->range_malformed || !attempt->ranged)
         return refuse(transfer, DMC_VERDICT_BROKEN, "the server answers 206 without saying which range it sends");
     uint64_t object_bytes = response->object_bytes;
@@ -224,7 +227,7 @@ static enum dmc_verdict judge_part(struct dmc_net_engine *engine, struct dmc_att
         if (object_bytes == UINT64_MAX)
             return refuse(transfer, DMC_VERDICT_BROKEN,
                           "the server sends the end of the object without saying how long the object is");
-        if (!place_suffix(transfer, object_bytes))
+        if (!place_suffix(transfer, object_bytes, sent)) /* a server may send less than it was asked for */
             return DMC_VERDICT_TRUNCATED;
     }
     uint64_t begin = transfer->absolute + attempt->asked_begin;

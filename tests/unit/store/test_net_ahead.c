@@ -14,6 +14,8 @@ struct habits { /* atomics: an answer may still be on its way out when the test 
     _Atomic bool no_length;      /* and does not say how much */
     _Atomic bool no_total;       /* Content-Range ends in "*" */
     _Atomic bool short_suffixes; /* 416 for a suffix that is longer than the object */
+    const char *_Atomic raw;     /* this whatever is asked, and 1000 bytes of the object's end; NULL: not so */
+    _Atomic uint64_t suffix_max; /* no more of an end than this; 0: as much as is asked for */
     _Atomic bool hang;
     _Atomic uint32_t cuts; /* so many answers end after 1000 bytes */
     _Atomic uint32_t asked;
@@ -56,11 +58,19 @@ static bool answer(struct server *server, int fd, const struct question *questio
         usleep(500);
     if (strstr(question->target, "absent"))
         return send_text(fd, "HTTP/1.1 404 Not Found\r\nContent-Length: 0\r\n\r\n");
+    const char *raw = habits->raw;
+    if (raw) {
+        unsigned char end[1000];
+        fill_bytes(end, SEED, OBJECT_BYTES - sizeof end, sizeof end);
+        return send_text(fd, raw) && send_all(fd, end, sizeof end) && false;
+    }
     if (habits->no_ranges || !question->ranged)
         return answer_whole(fd, habits);
-    uint64_t size = habits->object_bytes;
+    uint64_t size = habits->object_bytes, suffix_max = habits->suffix_max;
     uint64_t begin = question->suffix ? size - (question->last < size ? question->last : size) : question->begin;
     uint64_t end = question->suffix || question->last >= size ? size : question->last + 1;
+    if (question->suffix && suffix_max && end - begin > suffix_max)
+        begin = end - suffix_max;
     if (begin >= end || (question->suffix && habits->short_suffixes && question->last > size)) {
         char head[200];
         snprintf(head, sizeof head, "HTTP/1.1 416 No\r\nContent-Range: bytes */%lu\r\nContent-Length: 0\r\n\r\n", size);
@@ -255,6 +265,97 @@ static void test_servers(void **state)
     habits.no_ranges = true;
     expect_index("a", true, AHEAD_BYTES);
     assert_int_equal(atomic_load(&habits.asked), 2);
+    world_end(&world);
+}
+
+/* Of an end less comes than was asked for: that is what came along. */
+static void test_less(void **state)
+{
+    (void)state;
+    begin();
+    static const uint64_t most[] = {INDEX_BYTES, INDEX_BYTES + 1, 5000};
+    for (uint32_t i = 0; i < sizeof most / sizeof most[0]; i++) {
+        char key[16];
+        snprintf(key, sizeof key, "%u", i);
+        habits.suffix_max = most[i];
+        uint32_t before = atomic_load(&habits.asked);
+        expect_index(key, false, AHEAD_BYTES);
+        assert_int_equal(asked_since(before), 1);
+        if (most[i] > INDEX_BYTES)
+            assert_int_equal(questions_of(key, OBJECT_BYTES - most[i], most[i] - INDEX_BYTES), 0);
+        assert_int_equal(questions_of(key, OBJECT_BYTES - most[i] - 1, 1), 1);
+    }
+    assert_true(world.store->ops->ahead(world.store) > 0);
+    world_end(&world);
+}
+
+/* Answers that make no sense: an error or the index, never more than there was room for, and all room comes back. */
+static void test_nonsense(void **state)
+{
+    (void)state;
+    static const char *const heads[] = {
+        "206 P\r\nContent-Range: bytes 299007-300006/9223372036854775807",
+        "206 P\r\nContent-Range: bytes 9223372036854774807-9223372036854775806/9223372036854775807",
+        "206 P\r\nContent-Range: bytes 9223372036854774807-9223372036854775806/*",
+        "206 P\r\nContent-Range: bytes 18446744073709550616-18446744073709551615/*",
+        "206 P\r\nContent-Range: bytes 299007-300006/-5",
+        "206 P\r\nContent-Range: bytes -299007-300006/300007",
+        "206 P\r\nContent-Range: bytes 299007-300006/100",
+        "206 P\r\nContent-Range: bytes 300006-299007/300007",
+        "206 P\r\nContent-Range: bytes 0-999/*",
+        "206 P\r\nContent-Range: bytes 0-999/1000",
+        "206 P\r\nContent-Range: bytes 0-299999999/300000000",
+        "206 P\r\nContent-Range: bytes 299907-300006/300007",
+        "206 P\r\nContent-Range: bytes 299908-300006/300007",
+        "206 P\r\nContent-Range: bytes 0-0/1",
+        "206 P\r\nContent-Range: bytes */300007",
+        "206 P\r\nContent-Length: 1000",
+        "206 P\r\nContent-Type: multipart/byteranges; boundary=x",
+        "206 P\r\nContent-Encoding: gzip\r\nContent-Range: bytes 299007-300006/300007",
+        "206 P\r\nTransfer-Encoding: gzip, chunked\r\nContent-Range: bytes 299007-300006/300007",
+        "206 P\r\nTransfer-Encoding: chunked\r\nContent-Range: bytes 299007-300006/300007",
+        "206 P\r\nContent-Length: 1000\r\nContent-Range: bytes 150000-300006/300007",
+        "200 OK\r\nContent-Length: 9223372036854775807",
+        "200 OK\r\nContent-Length: 18446744073709551615",
+        "200 OK\r\nContent-Length: -1",
+        "200 OK\r\nContent-Length: 50",
+        "200 OK\r\nTransfer-Encoding: gzip",
+        "200 OK\r\nContent-Encoding: gzip\r\nContent-Length: 1000",
+        "200 OK",
+        "204 No Content",
+        "304 Not Modified",
+        "416 No\r\nContent-Range: bytes */9223372036854775807",
+        "416 No\r\nContent-Range: bytes */0",
+        "416 No",
+    };
+    begin_with("{\"network_threads\": 1, \"hedge_share\": 0, \"retries_max\": 2, \"whole_object_bytes_max\": 2000000, " QUICK
+               "}");
+    expect_index("first", false, 0);
+    uint64_t before = world.store->ops->ahead(world.store);
+    static char raws[sizeof heads / sizeof heads[0]][300]; /* an answer may still be on its way out when the test goes on */
+    for (uint32_t i = 0; i < sizeof heads / sizeof heads[0]; i++)
+        snprintf(raws[i], sizeof raws[i], "HTTP/1.1 %s\r\nConnection: close\r\n\r\n", heads[i]);
+    for (uint32_t i = 0; i < sizeof heads / sizeof heads[0]; i++)
+        for (uint32_t at_start = 0; at_start < 2; at_start++) {
+            char key[16];
+            struct one_read read;
+            snprintf(key, sizeof key, "%u-%u", i, at_start);
+            habits.raw = raws[i];
+            struct dmc_request *request = read_index(&read, key, at_start, INDEX_BYTES, AHEAD_BYTES);
+            if (request->outcome == DMC_OUTCOME_OK)
+                assert_int_equal(request->bytes_read, INDEX_BYTES);
+            else
+                assert_true(request->outcome == DMC_OUTCOME_FAILED || request->outcome == DMC_OUTCOME_TRUNCATED);
+            if (strstr(heads[i], "gzip"))
+                assert_int_equal(request->outcome, DMC_OUTCOME_FAILED);
+            assert_int_equal(index_data[INDEX_BYTES], 0);
+            habits.raw = NULL;
+        }
+    for (uint32_t i = 0; i < 9000; i++) /* what came along with those that went well is forgotten */
+        world.store->ops->ahead(world.store);
+    habits.object_bytes = OBJECT_BYTES;
+    expect_index("last", false, 0);
+    assert_true(before > 0 && world.store->ops->ahead(world.store) >= before);
     world_end(&world);
 }
 
@@ -564,10 +665,20 @@ static void test_random(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_suffix),          cmocka_unit_test(test_prefix),  cmocka_unit_test(test_lengths),
-        cmocka_unit_test(test_servers),         cmocka_unit_test(test_refused), cmocka_unit_test(test_cut),
-        cmocka_unit_test(test_change),          cmocka_unit_test(test_room),    cmocka_unit_test(test_room_of_short_objects),
-        cmocka_unit_test(test_room_comes_back), cmocka_unit_test(test_allowed), cmocka_unit_test(test_cache_on_disk),
+        cmocka_unit_test(test_suffix),
+        cmocka_unit_test(test_prefix),
+        cmocka_unit_test(test_lengths),
+        cmocka_unit_test(test_less),
+        cmocka_unit_test(test_nonsense),
+        cmocka_unit_test(test_servers),
+        cmocka_unit_test(test_refused),
+        cmocka_unit_test(test_cut),
+        cmocka_unit_test(test_change),
+        cmocka_unit_test(test_room),
+        cmocka_unit_test(test_room_of_short_objects),
+        cmocka_unit_test(test_room_comes_back),
+        cmocka_unit_test(test_allowed),
+        cmocka_unit_test(test_cache_on_disk),
         cmocka_unit_test(test_random),
     };
     return cmocka_run_group_tests(tests, folder_setup, folder_teardown);
