@@ -17,11 +17,11 @@
 #define GUESSED_COUNT 8u /* from so many answers on there is an opinion, with much room */
 #define KNOWN_COUNT 32u
 #define REFRESH_EVERY 32u
-/* However narrow the usual answers lie, what is later by less than a third will hardly come sooner for being asked for twice,
- * and the connection of the one that loses is gone. Until many are known, twice the median: what is lost among the first
- * requests is what the first batch waits for. */
-#define HEDGE_WAIT_MEDIANS (4.0 / 3)
-#define GUESSED_WAIT_MEDIANS 2u
+/* However narrow the usual answers lie, what is later by less than a third of an answer's time will hardly come sooner for
+ * being asked for twice, and the connection of the one that loses is gone. An answer's time is that on a connection in use,
+ * also for a fresh one, whose handshakes take as long as ever. Until many are known, a whole one more: what is lost among the
+ * first requests is what the first batch waits for. */
+#define HEDGE_LATE_PART 3u
 /* What a moment's trouble may use up at once. It is earned before, so it does not raise the share. The last few are for what is
  * later still: a server that halts for a moment makes everything late, and then those that are really lost must not go without.
  */
@@ -92,7 +92,7 @@ static double idle_ns(const struct dmc_net_waits *waits)
 
 static void refresh(struct dmc_net_endpoint *endpoint)
 {
-    uint64_t usual_ns = 0;
+    uint64_t usual_ns = 0, answer_ns = dmc_histogram_quantile(&endpoint->waits[0].recent, 0.5);
     for (int i = 1; i >= 0; i--) {
         struct dmc_net_waits *waits = &endpoint->waits[i];
         uint64_t median_ns = dmc_histogram_quantile(&waits->recent, 0.5);
@@ -100,9 +100,10 @@ static void refresh(struct dmc_net_endpoint *endpoint)
         uint64_t count = atomic_load_explicit(&waits->recent.count, memory_order_relaxed);
         if (count < GUESSED_COUNT)
             continue;
-        uint64_t late_ns = count < KNOWN_COUNT ? GUESSED_WAIT_MEDIANS * median_ns
-                                               : dmc_histogram_quantile(&waits->recent, endpoint->hedge_part);
-        late_ns = dmc_max_u64(late_ns, (uint64_t)(HEDGE_WAIT_MEDIANS * (double)median_ns));
+        uint64_t more_ns = answer_ns ? dmc_min_u64(answer_ns, median_ns) : median_ns;
+        uint64_t late_ns = median_ns + (count < KNOWN_COUNT ? more_ns : more_ns / HEDGE_LATE_PART);
+        if (count >= KNOWN_COUNT)
+            late_ns = dmc_max_u64(late_ns, dmc_histogram_quantile(&waits->recent, endpoint->hedge_part));
         waits->hedge_wait_ns = dmc_max_u64(late_ns, LATE_SLACK_NS);
         atomic_store_explicit(&endpoint->first->shared_hedge_wait_ns[i], waits->hedge_wait_ns, memory_order_relaxed);
     }

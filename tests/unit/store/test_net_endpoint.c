@@ -59,7 +59,7 @@ static void test_patience(void **state)
     assert_in_range(patience_ms(&endpoint, true), 250, 290); /* of the others: all that is known */
     for (uint32_t i = 0; i < 320; i++)
         answer(&endpoint, true, 190 + i % 21);
-    assert_in_range(patience_ms(&endpoint, true), 250, 290);
+    assert_in_range(patience_ms(&endpoint, true), 220, 250); /* only the answer may be late, not the handshakes */
     assert_in_range(patience_ms(&endpoint, false), 125, 145);
     /* Answers that lie far apart: late is what few take. */
     for (uint32_t i = 0; i < 4000; i++)
