@@ -279,7 +279,7 @@ def test_random_faults(proxy: FaultProxy, shards: np.ndarray, chunks: np.ndarray
         {"fault": Fault.SHORT_LENGTH, "at": 5, "needs_range": True},
         {"fault": Fault.WHOLE, "needs_range": True},
     ]
-    proxy.rules = [Rule(where="", chance=0.02, **kind) for kind in kinds] + [Rule(Fault.STALL, "/c/", chance=0.02, times=3, at=100)]
+    proxy.rules = [Rule(where="", chance=0.05, **kind) for kind in kinds] + [Rule(Fault.STALL, "/c/", chance=0.02, times=3, at=100)]
     begins, shape = shard_begins(seed, 200), (1, 32, 32)
     with pipeline_for(QUICK | {"retries": 12, "network_threads": threads}, sample_shape=shape, samples_per_batch=4) as pipeline:
         crops_of(pipeline, f"{proxy.endpoint}/shards.zarr", shards, begins, shape)
@@ -366,9 +366,10 @@ def test_a_batch_has_a_deadline(proxy: FaultProxy, chunks: np.ndarray, policy: s
             np.testing.assert_array_equal(on_host(tensor), chunks[8:16, None])
 
 
-def test_close_while_everything_hangs(proxy: FaultProxy, chunks: np.ndarray) -> None:
+@pytest.mark.parametrize("threads", [1, 3])
+def test_close_while_everything_hangs(proxy: FaultProxy, chunks: np.ndarray, threads: int) -> None:
     proxy.rules = [Rule(Fault.HANG, r"/c/")]
-    pipeline = pipeline_for({}, sample_shape=CHUNK, samples_per_batch=8)
+    pipeline = pipeline_for({"network_threads": threads}, sample_shape=CHUNK, samples_per_batch=8)
     pipeline.push(damacy.Sample(f"{proxy.endpoint}/planes.zarr", [(i, i + 1), (0, 32), (0, 32)], i) for i in range(COUNT))
     with pytest.raises(damacy.Timeout):
         pipeline.pop(timeout=0.3)
