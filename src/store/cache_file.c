@@ -567,6 +567,21 @@ static const unsigned char *gather_next(struct gather *gather, uint32_t bytes)
     return gather->scratch;
 }
 
+/* A block did not match the table: is it so in the file, too? The bytes were read first and the table later, and a writer that
+ * added to the block in between had told the table of bytes that were not among those. */
+static bool block_damaged(const struct dmc_cache_file *file, uint64_t block)
+{
+    unsigned char bytes[BLOCK];
+    struct entry before, after;
+    if (!read_entries(file, block, 1, &before) || before.end > BLOCK || before.begin >= before.end)
+        return false;
+    uint32_t length = before.end - before.begin;
+    if (dmc_cache_read(file->fd, bytes, length, file->data_begin + block * BLOCK + before.begin) != (int64_t)length ||
+        check_of(file, block, bytes, length) == before.check)
+        return false;
+    return read_entries(file, block, 1, &after) && memcmp(&before, &after, sizeof before) == 0;
+}
+
 enum dmc_cache_check dmc_cache_file_check(struct dmc_cache_file *file, uint64_t begin, uint64_t end, const struct iovec *parts,
                                           uint32_t part_count)
 {
@@ -588,6 +603,8 @@ enum dmc_cache_check dmc_cache_file_check(struct dmc_cache_file *file, uint64_t 
             if (!data || !holds(entry, from, to) || entry->end > block_bytes)
                 return DMC_CACHE_GONE; /* taken out by someone since it was looked at */
             if (check_of(file, block, data + entry->begin, (uint32_t)(entry->end - entry->begin)) != entry->check) {
+                if (!block_damaged(file, block))
+                    return DMC_CACHE_GONE;
                 *entry = (struct entry){0};
                 damaged = true;
             }

@@ -84,7 +84,8 @@ void dmc_cache_file_missing(struct dmc_cache_file *file, uint64_t begin, uint64_
 /* What a check of bytes against the table found. */
 enum dmc_cache_check { DMC_CACHE_GOOD, DMC_CACHE_GONE, DMC_CACHE_DAMAGED };
 /* `parts` hold the object's bytes from the beginning of the block of `begin` to the end of the block of `end` (or of the
- * object). Are those of [begin, end) what was written? Entries that do not match are taken out of the table. */
+ * object), read from the file. Are those of [begin, end) what was written? Entries that do not match are taken out of the
+ * table. GONE: they are not there any more, or the block was written to since the bytes were read. */
 enum dmc_cache_check dmc_cache_file_check(struct dmc_cache_file *file, uint64_t begin, uint64_t end, const struct iovec *parts,
                                           uint32_t part_count);
 
