@@ -131,4 +131,27 @@ static inline void container_allocations_fail(const char *path, const char *key,
     }
 }
 
+/* A container at `path`, over files that note in `told` what they are told to expect. */
+struct listening {
+    struct dmc_stores *stores;
+    struct dmc_store *file, *store; /* store: the container */
+    struct dmc_store_ops ops;
+};
+
+static inline void listening_open(struct listening *listening, const char *path)
+{
+    char prefix[512];
+    assert_int_equal(dmc_stores_create(NULL, &listening->stores, NULL), DAMACY_OK);
+    assert_int_equal(dmc_store_file_create(NULL, &listening->file, NULL), DAMACY_OK);
+    listen_to(listening->file, &listening->ops);
+    dmc_stores_set(listening->stores, "file", listening->file);
+    assert_int_equal(dmc_stores_resolve(listening->stores, path, &listening->store, prefix, sizeof prefix, NULL), DAMACY_OK);
+}
+
+static inline void listening_close(struct listening *listening)
+{
+    dmc_stores_destroy(listening->stores);
+    dmc_store_destroy(listening->file);
+}
+
 #endif

@@ -4,6 +4,7 @@
 
 #include "net_server.h"
 
+#include "base/mem.h"
 #include "store/net_store.h"
 
 #define OBJECT_BYTES 300007u
@@ -90,6 +91,41 @@ static inline void expect_failure(struct world *world, const char *key, uint64_t
     assert_int_equal(request->status, DAMACY_IO);
     if (!strstr(read.error.message, says))
         fail_msg("'%s' does not say '%s'", read.error.message, says);
+}
+
+/* Each allocation of a store's making and of `reads` of its objects fails once: an answer that says so, or the right bytes.
+ * Returns how often there was one that says so. */
+static inline uint32_t refusals_for_memory(struct world *world, const char *options, const char *uri, uint32_t reads)
+{
+    uint32_t refusals = 0;
+    for (uint64_t n = 1;; n++) {
+        assert_true(n < 1000);
+        struct dmc_net *net = NULL;
+        struct dmc_store *store = NULL;
+        struct damacy_error error = {0};
+        char prefix[100];
+        uint64_t before = dmc_mem_count();
+        dmc_mem_fail_at(n);
+        enum damacy_status status = dmc_net_create(options, DMC_NETWORK_BYTES_DEFAULT, &net, &error);
+        if (status == DAMACY_OK)
+            status = dmc_net_resolve(net, uri, &store, prefix, sizeof prefix, &error);
+        for (uint32_t i = 0; status == DAMACY_OK && i < reads; i++) {
+            struct one_read read;
+            char key[16];
+            snprintf(key, sizeof key, "x/%u", i);
+            complete(world->io, prepare(&read, store, key, DMC_RANGE_SPAN, 10, data, 1000));
+            status = read.request.outcome == DMC_OUTCOME_FAILED ? read.request.status : DAMACY_OK;
+            if (status == DAMACY_OK)
+                assert_true(bytes_match(data, SEED, 10, 1000));
+        }
+        uint64_t count = dmc_mem_count() - before;
+        dmc_mem_fail_at(0);
+        dmc_net_destroy(net);
+        refusals += status == DAMACY_OOM;
+        assert_true(status == DAMACY_OK || status == DAMACY_OOM);
+        if (count < n)
+            return refusals;
+    }
 }
 
 #endif

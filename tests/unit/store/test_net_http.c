@@ -3,8 +3,6 @@
  * redirecting, changing. */
 #include "net_world.h"
 
-#include "base/mem.h"
-
 /* What a well-behaved server, and one without ranges, must both give. */
 static void check_ranges(struct world *world)
 {
@@ -718,35 +716,7 @@ static void test_short_memory(void **state)
     world_make(&world, well, NULL, NULL, "");
     char uri[100];
     snprintf(uri, sizeof uri, "http://127.0.0.1:%u/x?query", world.server.port);
-    uint32_t refusals = 0;
-    for (uint64_t n = 1;; n++) {
-        assert_true(n < 1000);
-        struct dmc_net *net = NULL;
-        struct dmc_store *store = NULL;
-        struct damacy_error error = {0};
-        char prefix[100];
-        uint64_t before = dmc_mem_count();
-        dmc_mem_fail_at(n);
-        enum damacy_status status =
-            dmc_net_create("{\"headers\": {\"A\": \"b\"}, \"network_threads\": 3}", DMC_NETWORK_BYTES_DEFAULT, &net, &error);
-        if (status == DAMACY_OK)
-            status = dmc_net_resolve(net, uri, &store, prefix, sizeof prefix, &error);
-        if (status == DAMACY_OK) {
-            struct one_read read;
-            complete(world.io, prepare(&read, store, "x/y", DMC_RANGE_SPAN, 10, data, 1000));
-            status = read.request.outcome == DMC_OUTCOME_FAILED ? read.request.status : DAMACY_OK;
-            if (status == DAMACY_OK)
-                assert_true(bytes_match(data, SEED, 10, 1000));
-        }
-        uint64_t count = dmc_mem_count() - before;
-        dmc_mem_fail_at(0);
-        dmc_net_destroy(net);
-        refusals += status == DAMACY_OOM;
-        assert_true(status == DAMACY_OK || status == DAMACY_OOM);
-        if (count < n)
-            break;
-    }
-    assert_true(refusals > 10);
+    assert_true(refusals_for_memory(&world, "{\"headers\": {\"A\": \"b\"}, \"network_threads\": 3}", uri, 1) > 10);
     world_end(&world);
 }
 

@@ -3,8 +3,6 @@
  * this process that plays S3, a proxy, and a container's credentials service. It keeps what it was asked. */
 #include "net_world.h"
 
-#include "base/mem.h"
-
 #include <time.h>
 
 #define KEYS "\"key\": \"AKIDTEST\", \"secret\": \"sesame\", \"token\": \"sesame-token\""
@@ -391,36 +389,7 @@ static void test_short_memory(void **state)
     clean_environment();
     open_play(&world, &play, "{" KEYS ", " AT_SERVER "}", "s3://bucket/x");
     snprintf(options, sizeof options, "{" KEYS ", \"network_threads\": 3, " AT_SERVER "}", world.server.port);
-    uint32_t refusals = 0;
-    for (uint64_t n = 1;; n++) {
-        assert_true(n < 1000);
-        struct dmc_net *net = NULL;
-        struct dmc_store *store = NULL;
-        struct damacy_error error = {0};
-        char prefix[100];
-        uint64_t before = dmc_mem_count();
-        dmc_mem_fail_at(n);
-        enum damacy_status status = dmc_net_create(options, DMC_NETWORK_BYTES_DEFAULT, &net, &error);
-        if (status == DAMACY_OK)
-            status = dmc_net_resolve(net, "s3://bucket/x", &store, prefix, sizeof prefix, &error);
-        for (uint32_t i = 0; status == DAMACY_OK && i < 6; i++) {
-            struct one_read read;
-            char key[16];
-            snprintf(key, sizeof key, "x/%u", i);
-            complete(world.io, prepare(&read, store, key, DMC_RANGE_SPAN, 10, data, 1000));
-            status = read.request.outcome == DMC_OUTCOME_FAILED ? read.request.status : DAMACY_OK;
-            if (status == DAMACY_OK)
-                assert_true(bytes_match(data, SEED, 10, 1000));
-        }
-        uint64_t count = dmc_mem_count() - before;
-        dmc_mem_fail_at(0);
-        dmc_net_destroy(net);
-        refusals += status == DAMACY_OOM;
-        assert_true(status == DAMACY_OK || status == DAMACY_OOM);
-        if (count < n)
-            break;
-    }
-    assert_true(refusals > 20);
+    assert_true(refusals_for_memory(&world, options, "s3://bucket/x", 6) > 20);
     world_end(&world);
 }
 

@@ -265,7 +265,7 @@ static void test_parquet(void **state)
 static void test_expected(void **state)
 {
     (void)state;
-    char path[400], text[1200], prefix[512];
+    char path[400], text[1200];
     in_folder(path, sizeof path, "target.bin");
     snprintf(text, sizeof text,
              "{\"version\": 1, \"refs\": {\"range\": [\"%s\", 100, 500], \"whole\": [\"%s\"], \"inline\": \"text\"}}", path,
@@ -274,14 +274,9 @@ static void test_expected(void **state)
     char document[400];
     in_folder(document, sizeof document, "expected.json");
     write_bytes(document, text, strlen(text));
-    struct dmc_stores *stores;
-    struct dmc_store *file, *store;
-    struct dmc_store_ops ops;
-    assert_int_equal(dmc_stores_create(NULL, &stores, NULL), DAMACY_OK);
-    assert_int_equal(dmc_store_file_create(NULL, &file, NULL), DAMACY_OK);
-    listen_to(file, &ops);
-    dmc_stores_set(stores, "file", file);
-    assert_int_equal(dmc_stores_resolve(stores, document, &store, prefix, sizeof prefix, NULL), DAMACY_OK);
+    struct listening listening;
+    listening_open(&listening, document);
+    struct dmc_store *store = listening.store;
     store->ops->expect(store, "range", 0, 10, 50);
     assert_int_equal(told.count, 1);
     assert_string_equal(told.key, path);
@@ -295,8 +290,7 @@ static void test_expected(void **state)
     store->ops->expect(store, "inline", 0, 1, 2);
     store->ops->expect(store, "absent", 0, 1, 2);
     assert_int_equal(told.count, 3);
-    dmc_stores_destroy(stores);
-    dmc_store_destroy(file);
+    listening_close(&listening);
 }
 
 static void test_allocations_that_fail(void **state)

@@ -646,17 +646,12 @@ static void test_expected(void **state)
     zip_put_plain(&zip, "stored", bytes, sizeof bytes);
     zip_put(&zip, "packed", 6, bytes, sizeof bytes, (struct zip_odd){.deflate = true});
     zip_finish(&zip, "");
-    char path[400], prefix[400];
+    char path[400];
     in_folder(path, sizeof path, "expected.zip");
     write_bytes(path, zip.file.data, zip.file.bytes);
-    struct dmc_stores *stores;
-    struct dmc_store *file, *store;
-    struct dmc_store_ops ops;
-    assert_int_equal(dmc_stores_create(NULL, &stores, NULL), DAMACY_OK);
-    assert_int_equal(dmc_store_file_create(NULL, &file, NULL), DAMACY_OK);
-    listen_to(file, &ops);
-    dmc_stores_set(stores, "file", file);
-    assert_int_equal(dmc_stores_resolve(stores, path, &store, prefix, sizeof prefix, NULL), DAMACY_OK);
+    struct listening listening;
+    listening_open(&listening, path);
+    struct dmc_store *store = listening.store;
     struct dmc_io *io = io_make(4, false);
     struct one_read read;
     store->ops->expect(store, "stored", 0, 10, 100);
@@ -681,8 +676,7 @@ static void test_expected(void **state)
     store->ops->expect(store, "absent", 0, 10, 100);
     assert_int_equal(told.count, 2);
     io_end(io);
-    dmc_stores_destroy(stores);
-    dmc_store_destroy(file);
+    listening_close(&listening);
     zip_free(&zip);
 }
 
