@@ -738,19 +738,27 @@ static struct learnt learnt_of(const struct dmc_net_store *net)
     return learnt;
 }
 
+/* Bytes that one connection brings while it would wait; 0: not known yet. */
+static uint64_t bytes_of_a_wait(const struct learnt *learnt)
+{
+    if (learnt->first_ns == 0 || learnt->mib_ns == 0)
+        return 0;
+    return (uint64_t)((double)learnt->first_ns * 1048576.0 / (double)learnt->mib_ns);
+}
+
+/* A request that takes as long to come as to begin uses half of what a connection can do; four times that is nearly all. */
+static uint64_t read_bytes_max(const struct learnt *learnt)
+{
+    return dmc_max_u64(READ_MIN, dmc_min_u64(4 * bytes_of_a_wait(learnt), READ_MAX));
+}
+
 void dmc_net_hint(struct dmc_store *store, struct dmc_store_hint *hint)
 {
     struct learnt learnt = learnt_of((const struct dmc_net_store *)store);
+    uint64_t gap_bytes = bytes_of_a_wait(&learnt) / (learnt.limit ? learnt.limit : 1);
     hint->remote = true;
-    hint->coalesce_gap_bytes = GAP_MIN;
-    hint->coalesce_read_bytes_max = READ_MIN;
-    if (learnt.first_ns == 0 || learnt.mib_ns == 0)
-        return;
-    /* Bytes that one connection brings while it would wait. */
-    double alone = (double)learnt.first_ns * 1048576.0 / (double)learnt.mib_ns;
-    hint->coalesce_gap_bytes = dmc_max_u64(GAP_MIN, dmc_min_u64((uint64_t)alone / (learnt.limit ? learnt.limit : 1), GAP_MAX));
-    /* A request that takes as long to come as to begin uses half of what a connection can do; four times that is nearly all. */
-    hint->coalesce_read_bytes_max = dmc_max_u64(READ_MIN, dmc_min_u64(4 * (uint64_t)alone, READ_MAX));
+    hint->coalesce_gap_bytes = dmc_max_u64(GAP_MIN, dmc_min_u64(gap_bytes, GAP_MAX));
+    hint->coalesce_read_bytes_max = read_bytes_max(&learnt);
 }
 
 /* With an index, what would be one request by itself: then one for both is quicker than two by a whole first byte, at any
@@ -760,11 +768,10 @@ uint64_t dmc_net_ahead(struct dmc_store *store)
     const struct dmc_net_store *net = (const struct dmc_net_store *)store;
     const struct dmc_net_engine *engine = net->engine;
     uint64_t most = dmc_min_u64(engine->ahead_bytes_max * engine->count / AHEAD_PART, engine->ahead_bytes_max / 2), room = 0;
-    if (most == 0 || learnt_of(net).ahead_refused)
+    struct learnt learnt = learnt_of(net);
+    if (most == 0 || learnt.ahead_refused)
         return 0;
-    struct dmc_store_hint hint;
-    dmc_net_hint(store, &hint);
-    most = dmc_min_u64(dmc_min_u64(most, net->settings->index_ahead_bytes_max), hint.coalesce_read_bytes_max);
+    most = dmc_min_u64(dmc_min_u64(most, net->settings->index_ahead_bytes_max), read_bytes_max(&learnt));
     for (uint32_t i = 0; i < net->sibling_count; i++) /* whose object it will be is not known here: it may have less */
         room = dmc_max_u64(room, dmc_ahead_room(net->siblings[i]->engine->ahead));
     return dmc_min_u64(most, room);
