@@ -178,9 +178,9 @@ static bool counted(struct server *server, int fd, const struct question *questi
     while (now > most && !atomic_compare_exchange_weak(&crowd->most, &most, now)) {
     }
     server_dawdle(server, 2);
-    bool good = server->stop ? false : answer_well(fd, question, SEED, OBJECT_BYTES, "ETag: \"v1\"\r\n");
+    /* Before the answer: whoever has read it may ask again before this thread goes on. */
     atomic_fetch_sub(&crowd->now, 1);
-    return good;
+    return server->stop ? false : answer_well(fd, question, SEED, OBJECT_BYTES, "ETag: \"v1\"\r\n");
 }
 
 /* Two servers, and memory for a few transfers with both together: no more run at once, and both get their turn. */
