@@ -396,11 +396,11 @@ static size_t on_body(char *data, size_t one, size_t bytes, void *user)
     attempt->body_bytes += bytes;
     if (attempt->verdict == DMC_VERDICT_BODY)
         return take_body(attempt, data, bytes);
-    if (attempt->verdict == DMC_VERDICT_NONE) /* a body without headers: HTTP/0.9, which libcurl refuses anyway */
-        return 0;
     size_t keep = dmc_min_u64(bytes, DMC_NET_BODY_KEPT - attempt->kept_bytes);
     memcpy(attempt->kept + attempt->kept_bytes, data, keep);
     attempt->kept_bytes += (uint32_t)keep;
+    if (attempt->verdict == DMC_VERDICT_NONE) /* a body without headers: no HTTP, and these bytes show what it is */
+        return 0;
     return attempt->body_bytes <= DRAIN_BYTES ? bytes : 0;
 }
 
@@ -421,7 +421,7 @@ static void set_constant_options(const struct dmc_curl *curl, struct dmc_attempt
     curl->easy_setopt(easy, CURLOPT_FOLLOWLOCATION, 0L); /* ours, since credentials must not follow */
     curl->easy_setopt(easy, CURLOPT_PATH_AS_IS, 1L);
     curl->easy_setopt(easy, CURLOPT_HTTP_CONTENT_DECODING, 0L);
-    curl->easy_setopt(easy, CURLOPT_HTTP09_ALLOWED, 0L);
+    curl->easy_setopt(easy, CURLOPT_HTTP09_ALLOWED, 1L); /* on_body() refuses it, and can say what came */
     curl->easy_setopt(easy, CURLOPT_BUFFERSIZE, RECEIVE_BUFFER_BYTES);
     curl->easy_setopt(easy, CURLOPT_TCP_KEEPALIVE, 1L);
     curl->easy_setopt(easy, CURLOPT_SSL_VERIFYPEER, 1L);

@@ -681,6 +681,8 @@ void dmc_transfer_due(struct dmc_net_engine *engine, struct dmc_transfer *transf
 
 /* --- an attempt is over --- */
 
+/* What another try on another connection may mend. What libcurl tells of its options, of its own memory, of certificates, and
+ * of encodings that nobody asked for is the same every time. */
 static bool is_transient(CURLcode code)
 {
     switch (code) {
@@ -698,6 +700,9 @@ static bool is_transient(CURLcode code)
     case CURLE_HTTP2:
     case CURLE_HTTP2_STREAM:
     case CURLE_NO_CONNECTION_AVAILABLE:
+#if LIBCURL_VERSION_NUM >= 0x074900
+    case CURLE_PROXY: /* a SOCKS proxy that cannot reach the server now, or refuses to: its code does not tell */
+#endif
         return true;
     default:
         return false;
@@ -717,6 +722,84 @@ static void curl_error(struct dmc_net_engine *engine, struct dmc_transfer *trans
     if (code == CURLE_PEER_FAILED_VERIFICATION || code == CURLE_SSL_CACERT_BADFILE)
         dmc_error_hint(&transfer->error,
                        "if the server's certificate is your own organisation's, give its CA as ca_bundle in storage_options");
+}
+
+/* The question went out, and what came back does not begin as an answer in HTTP does. That may be stray bytes on a kept
+ * connection, or a server that speaks something else: only more tries tell. */
+static bool is_no_http(struct dmc_net_engine *engine, const struct dmc_attempt *attempt, CURLcode code)
+{
+    long sent_bytes = 0; /* none: libcurl does not know the url's scheme */
+    return code == CURLE_WEIRD_SERVER_REPLY || (code == CURLE_WRITE_ERROR && attempt->kept_bytes > 0) ||
+           (code == CURLE_UNSUPPORTED_PROTOCOL &&
+            engine->curl->easy_getinfo(attempt->easy, CURLINFO_REQUEST_SIZE, &sent_bytes) == CURLE_OK && sent_bytes > 0);
+}
+
+#define SHOWN_BYTES 16u
+
+/* The first word: enough to know a protocol by, and never what may be secret (a server that sends questions back would show
+ * its query). */
+static void show_word(const char *bytes, uint32_t count, char *text, size_t capacity)
+{
+    size_t used = 0;
+    for (uint32_t i = 0; i < count && i < SHOWN_BYTES && (i == 0 || bytes[i] != ' '); i++) {
+        unsigned char c = (unsigned char)bytes[i];
+        if (c > ' ' && c < 0x7f && c != '"' && c != '\\')
+            text[used++] = (char)c;
+        else
+            used += (size_t)snprintf(text + used, capacity - used, "\\x%02x", c);
+    }
+    text[used] = 0;
+}
+
+static void explain_no_http(struct dmc_net_engine *engine, struct dmc_transfer *transfer, const struct dmc_attempt *attempt,
+                            CURLcode code)
+{
+    char word[4 * SHOWN_BYTES + 1];
+    show_word(attempt->kept, attempt->kept_bytes, word, sizeof word);
+    if (word[0])
+        dmc_error_set(&transfer->error, DAMACY_IO, "read",
+                      "what came is no answer in HTTP: it begins with \"%s\" instead of \"HTTP/\"", word);
+    else
+        dmc_error_set(&transfer->error, DAMACY_IO, "read", "what came is no answer in HTTP/1 or HTTP/2 (%s)",
+                      dmc_curl_reason(engine->curl, attempt->curl_error, code));
+    dmc_error_hint(&transfer->error, "do the uri's scheme (http or https), host and port lead to a web server?");
+}
+
+/* A proxy does not lead to the server, and would not the next time: said as such a status of the server's own. */
+static bool is_forbidden_by_proxy(struct dmc_net_engine *engine, struct dmc_transfer *transfer,
+                                  const struct dmc_attempt *attempt)
+{
+    long status = 0;
+    if (engine->curl->easy_getinfo(attempt->easy, CURLINFO_HTTP_CONNECTCODE, &status) != CURLE_OK || status < 400 ||
+        status >= 500 || status == 408 || status == 425 || status == 429)
+        return false;
+    dmc_error_set(&transfer->error, DAMACY_IO, "read", "the proxy does not lead to the server: it answered %ld", status);
+    if (status == 407)
+        dmc_error_hint(&transfer->error, "the proxy wants credentials");
+    return true;
+}
+
+/* It ended without headers. */
+static void explain_no_headers(struct dmc_net_engine *engine, struct dmc_transfer *transfer, struct dmc_attempt *attempt,
+                               CURLcode code)
+{
+    bool again = code == CURLE_OK || is_transient(code);
+    if (code == CURLE_OK) {
+        dmc_error_set(&transfer->error, DAMACY_IO, "read", "the answer has no headers");
+    } else if (is_no_http(engine, attempt, code)) {
+        explain_no_http(engine, transfer, attempt, code);
+        again = true;
+    } else if (is_forbidden_by_proxy(engine, transfer, attempt)) {
+        again = false;
+    } else {
+        curl_error(engine, transfer, attempt, code);
+        if (shows_overload(code))
+            dmc_net_endpoint_overload(transfer->endpoint, transfer->lane, dmc_clock_ns());
+    }
+    if (again)
+        try_later(engine, transfer, true, DMC_HTTP_UNKNOWN);
+    else
+        end_failed(engine, transfer);
 }
 
 static void restart(struct dmc_net_engine *engine, struct dmc_transfer *transfer)
@@ -881,15 +964,7 @@ void dmc_transfer_attempt_over(struct dmc_net_engine *engine, struct dmc_attempt
         return;
     switch (attempt->verdict) {
     case DMC_VERDICT_NONE:
-        curl_error(engine, transfer, attempt, code);
-        if (code == CURLE_OK)
-            dmc_error_set(&transfer->error, DAMACY_IO, "read", "the answer has no headers");
-        else if (shows_overload(code))
-            dmc_net_endpoint_overload(transfer->endpoint, transfer->lane, dmc_clock_ns());
-        if (code != CURLE_OK && !is_transient(code))
-            end_failed(engine, transfer);
-        else
-            try_later(engine, transfer, true, DMC_HTTP_UNKNOWN);
+        explain_no_headers(engine, transfer, attempt, code);
         return;
     case DMC_VERDICT_BODY:
         body_over(engine, transfer, attempt, code);

@@ -278,6 +278,9 @@ enum {
     HANG,        /* never answers */
     DRIP,        /* a few bytes, then nothing */
     TIMEOUT_408,
+    STRAY,         /* bytes that are no answer */
+    STRAY_BINARY,  /* the same, as TLS says that it does not understand */
+    OTHER_VERSION, /* an answer in a version that does not exist */
     BAD_KINDS
 };
 
@@ -307,6 +310,12 @@ static bool answer_badly(struct server *server, int fd, const struct question *q
         return send_text(fd, "HTTP/1.1 503 Slow Down\r\nRetry-After: 1\r\nContent-Length: 0\r\n\r\n");
     case TIMEOUT_408:
         return send_text(fd, "HTTP/1.1 408 Request Timeout\r\nContent-Length: 0\r\n\r\n");
+    case STRAY:
+        return send_text(fd, "+++ gone? key=hidden\r\n");
+    case STRAY_BINARY:
+        return send_all(fd, "\x15\x03\x03\0\x02\x02\x28", 7);
+    case OTHER_VERSION:
+        return send_text(fd, "HTTP/7.0 200 OK\r\nContent-Length: 1\r\n\r\nx");
     case WRONG_RANGE:
         snprintf(head, sizeof head, "HTTP/1.1 206 P\r\nContent-Length: 1\r\nContent-Range: bytes %lu-%lu/%u\r\n\r\nx",
                  question->begin + 1, question->begin + 1, OBJECT_BYTES);
@@ -398,6 +407,61 @@ static void test_gives_up(void **state)
     world_make(&world, scripted, &later, "{" QUICK ", \"request_timeout\": 0.5}", "");
     expect_failure(&world, "a", 0, 10, "left alone");
     world_end(&world);
+}
+
+/* What is no HTTP at all, again and again: the error shows what it is, and no more of it. */
+static void test_no_http(void **state)
+{
+    (void)state;
+    static const struct {
+        int what;
+        const char *says;
+    } kinds[] = {{STRAY, "\"+++\" instead of \"HTTP/\""},
+                 {STRAY_BINARY, "\"\\x15\\x03\\x03\\x00\\x02\\x02(\" instead"},
+                 {OTHER_VERSION, "no answer in HTTP/1 or HTTP/2"}};
+    for (size_t i = 0; i < sizeof kinds / sizeof kinds[0]; i++) {
+        struct script script = {.bad = 1000, .what = kinds[i].what};
+        struct world world;
+        struct one_read read;
+        world_make(&world, scripted, &script, "{" QUICK "}", "");
+        expect_failure(&world, "a", 0, 10, kinds[i].says);
+        assert_int_equal(atomic_load(&script.count), 4); /* as of any server that never answered */
+        assert_int_equal(read_one(&world, &read, "a", DMC_RANGE_SPAN, 0, 10)->outcome, DMC_OUTCOME_FAILED);
+        assert_non_null(strstr(read.error.message, "(4 attempts"));
+        assert_non_null(strstr(read.error.hint, "http or https"));
+        assert_null(strstr(read.error.message, "hidden"));
+        world_end(&world);
+    }
+}
+
+/* A proxy that does not lead to the server: asked again where that may pass. */
+static bool refusing_proxy(struct server *server, int fd, const struct question *question)
+{
+    char answer[100];
+    assert_string_equal(question->method, "CONNECT");
+    snprintf(answer, sizeof answer, "HTTP/1.1 %s No\r\nContent-Length: 0\r\n\r\n", (const char *)server->user);
+    return send_text(fd, answer);
+}
+
+static void test_proxy_refuses(void **state)
+{
+    (void)state;
+    static const struct {
+        const char *status, *says;
+        uint32_t questions;
+    } kinds[] = {{"407", "it answered 407; the proxy wants credentials", 1},
+                 {"403", "the proxy does not lead to the server: it answered 403", 1},
+                 {"503", "503", 4}};
+    for (size_t i = 0; i < sizeof kinds / sizeof kinds[0]; i++) {
+        struct world world = {0};
+        char options[200];
+        server_start(&world.server, refusing_proxy, (void *)(uintptr_t)kinds[i].status);
+        snprintf(options, sizeof options, "{" QUICK ", \"proxy\": \"http://127.0.0.1:%u\"}", world.server.port);
+        world_open(&world, options, "https://store.example");
+        expect_failure(&world, "a", 0, 10, kinds[i].says);
+        assert_int_equal(atomic_load(&world.server.questions), kinds[i].questions);
+        world_end(&world);
+    }
 }
 
 static bool status_of_path(struct server *server, int fd, const struct question *question)
@@ -732,7 +796,8 @@ int main(void)
         cmocka_unit_test(test_many_at_once),    cmocka_unit_test(test_cancel),
         cmocka_unit_test(test_nobody_there),    cmocka_unit_test(test_short_memory),
         cmocka_unit_test(test_hedging),         cmocka_unit_test(test_lost_twice),
-        cmocka_unit_test(test_allowance_later),
+        cmocka_unit_test(test_allowance_later), cmocka_unit_test(test_no_http),
+        cmocka_unit_test(test_proxy_refuses),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
