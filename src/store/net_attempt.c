@@ -462,6 +462,7 @@ struct dmc_attempt *dmc_attempt_take(struct dmc_net_engine *engine)
     }
     set_constant_options(engine->curl, attempt);
     engine->attempts_out++;
+    engine->attempts_made++;
     return attempt;
 }
 
@@ -471,13 +472,18 @@ void dmc_attempt_give_back(struct dmc_net_engine *engine, struct dmc_attempt *at
     if (attempt->running)
         engine->curl->multi_remove_handle(engine->multi, attempt->easy);
     attempt->running = false;
+    engine->attempts_out--;
+    if (engine->attempts_made > dmc_engine_attempts_max(engine)) { /* its memory went to something else meanwhile */
+        dmc_attempt_free(engine, attempt);
+        return;
+    }
     attempt->next = engine->free_attempts;
     engine->free_attempts = attempt;
-    engine->attempts_out--;
 }
 
 void dmc_attempt_free(struct dmc_net_engine *engine, struct dmc_attempt *attempt)
 {
+    engine->attempts_made--;
     engine->curl->easy_cleanup(attempt->easy);
     dmc_text_free(&attempt->url);
     dmc_text_free(&attempt->headers.text);

@@ -22,6 +22,10 @@
 #define ATTEMPT_BYTES (192ull << 10)
 #define ATTEMPTS_MIN 4u
 #define ATTEMPTS_MAX 16384u
+/* What stores and endpoints may have of that: with 128 MiB there is room for as many as there may be at all. */
+#define STORES_PART 2u
+#define SERVER_BYTES 512u /* what libcurl knows of a server: its address, a TLS session; and the allocator's own */
+#define MIB 1048576.0
 /* With HTTP/2 so many requests share a connection, not all: a lost packet holds up everything behind it on the same one. */
 #define STREAMS_MAX 32L
 /* Of bodies that a later batch will ask for again: crops of 2 MiB, 7 batches of 8 of them under way, had up to 2 MiB of them.
@@ -148,6 +152,16 @@ static bool list_locked(struct dmc_net_engine *engine, struct dmc_transfer *tran
 
 static void *engine_run(void *argument);
 
+/* What is left for attempts. Those that are under way already end first. */
+static void fit_attempts_locked(struct dmc_net_engine *engine)
+{
+    uint64_t taken =
+        engine->shared_store_bytes + engine->shared_transfer_count * (sizeof(struct dmc_transfer) + sizeof(void *));
+    uint64_t attempts = (engine->transfers_bytes - dmc_min_u64(engine->transfers_bytes, taken)) / ATTEMPT_BYTES;
+    uint32_t most = (uint32_t)dmc_max_u64(ATTEMPTS_MIN, dmc_min_u64(attempts, ATTEMPTS_MAX));
+    atomic_store_explicit(&engine->attempts_max, most, memory_order_relaxed);
+}
+
 /* A transfer from the pool, or a new one. The heap has room for every transfer that exists, so that no timer ever lacks it. */
 static struct dmc_transfer *take_locked(struct dmc_net_engine *engine)
 {
@@ -169,6 +183,7 @@ static struct dmc_transfer *take_locked(struct dmc_net_engine *engine)
     if (transfer) {
         transfer->timer = DMC_NET_NO_TIMER;
         engine->shared_transfer_count++;
+        fit_attempts_locked(engine);
     }
     return transfer;
 }
@@ -348,10 +363,10 @@ void dmc_net_engine_credentials(struct dmc_net_engine *engine)
 /* --- lanes --- */
 
 /* A quarter of what memory allows is kept for metadata, for which everything else waits. */
-static bool has_room(const struct dmc_net_engine *engine, enum dmc_net_lane_kind kind)
+static bool has_room(struct dmc_net_engine *engine, enum dmc_net_lane_kind kind)
 {
-    return engine->attempts_out <
-           (kind == DMC_NET_METADATA ? engine->attempts_max : engine->attempts_max - engine->attempts_max / 4);
+    uint32_t most = dmc_engine_attempts_max(engine);
+    return engine->attempts_out < (kind == DMC_NET_METADATA ? most : most - most / 4);
 }
 
 static void pump_one(struct dmc_net_engine *engine, struct dmc_net_endpoint *endpoint)
@@ -535,7 +550,7 @@ static bool make_multi(struct dmc_net_engine *engine)
     curl->multi_setopt(engine->multi, CURLMOPT_TIMERDATA, engine);
     curl->multi_setopt(engine->multi, CURLMOPT_PIPELINING, CURLPIPE_MULTIPLEX);
     curl->multi_setopt(engine->multi, CURLMOPT_MAXCONNECTS,
-                       (long)dmc_min_u64(CONNECTIONS_KEPT_MAX / engine->count, engine->attempts_max));
+                       (long)dmc_min_u64(CONNECTIONS_KEPT_MAX / engine->count, dmc_engine_attempts_max(engine)));
     curl->multi_setopt(engine->multi, CURLMOPT_MAX_CONCURRENT_STREAMS,
                        STREAMS_MAX); /* unknown to libcurl before 7.67: no harm */
     return true;
@@ -590,8 +605,8 @@ static void divide(struct dmc_net_engine *engine, uint64_t memory_bytes)
     engine->hold_bytes = memory_bytes / 16 >= HOLD_BYTES_MIN ? dmc_min_u64(memory_bytes / 16, HOLD_BYTES_MAX) : 0;
     engine->ahead_bytes_max = engine->hold_bytes ? dmc_min_u64(memory_bytes / 8, AHEAD_BYTES_MAX) : 0;
     uint64_t hold_bytes = engine->hold_bytes ? engine->hold_bytes + dmc_hold_table_bytes() + engine->ahead_bytes_max : 0;
-    uint64_t attempts = (memory_bytes - dmc_min_u64(memory_bytes, versions_bytes + hold_bytes)) / ATTEMPT_BYTES;
-    engine->attempts_max = (uint32_t)dmc_max_u64(ATTEMPTS_MIN, dmc_min_u64(attempts, ATTEMPTS_MAX));
+    engine->transfers_bytes = memory_bytes - dmc_min_u64(memory_bytes, versions_bytes + hold_bytes);
+    fit_attempts_locked(engine);
 }
 
 enum damacy_status dmc_net_engine_create(const struct dmc_curl *curl, uint64_t memory_bytes, uint32_t count,
@@ -652,8 +667,8 @@ bool dmc_net_engine_join(struct dmc_net_engine *engine, uint64_t deadline_ns)
     return true;
 }
 
-static struct dmc_net_endpoint *make_endpoint(const struct dmc_net_engine *engine, const char *origin,
-                                              const struct dmc_net_settings *settings, struct dmc_net_endpoint *first)
+static struct dmc_net_endpoint *make_endpoint(const struct dmc_net_store *store, const char *origin,
+                                              struct dmc_net_endpoint *first)
 {
     struct dmc_net_endpoint *endpoint = dmc_calloc(1, sizeof *endpoint);
     char *copy = endpoint ? dmc_strdup(origin) : NULL;
@@ -661,37 +676,75 @@ static struct dmc_net_endpoint *make_endpoint(const struct dmc_net_engine *engin
         dmc_free(endpoint);
         return NULL;
     }
-    dmc_net_endpoint_init(endpoint, settings->concurrency_max, engine->count, settings->hedge_share);
+    dmc_net_endpoint_init(endpoint, store->settings->concurrency_max, store->engine->count, store->settings->hedge_share);
     endpoint->origin = copy;
     if (first)
         endpoint->first = first;
     return endpoint;
 }
 
-enum damacy_status dmc_net_engine_endpoint(struct dmc_net_engine *engine, const char *origin,
-                                           const struct dmc_net_settings *settings, struct dmc_net_endpoint *first,
-                                           struct dmc_net_endpoint **out, struct damacy_error *error)
+/* Has the engine room for so much more of stores and endpoints? */
+static enum damacy_status check_room_locked(const struct dmc_net_engine *engine, uint64_t bytes, struct damacy_error *error)
 {
-    enum damacy_status status = DAMACY_OK;
-    dmc_mutex_lock(&engine->lock);
+    uint64_t most = engine->transfers_bytes / STORES_PART;
+    if (bytes <= most - dmc_min_u64(most, engine->shared_store_bytes))
+        return DAMACY_OK;
+    dmc_error_set(error, DAMACY_BUDGET, "config",
+                  "no room for another server: what is known of %u servers takes %.1f MiB of the %.1f MiB there are for it",
+                  engine->shared_endpoint_count, (double)(engine->shared_store_bytes * engine->count) / MIB,
+                  (double)(most * engine->count) / MIB);
+    dmc_error_hint(error, "raise max_host_memory_bytes");
+    return DAMACY_BUDGET;
+}
+
+static enum damacy_status enter_locked(struct dmc_net_store *store, const char *origin, struct dmc_net_endpoint *first,
+                                       struct damacy_error *error)
+{
+    struct dmc_net_engine *engine = store->engine;
     struct dmc_net_endpoint *endpoint = engine->shared_endpoints;
+    uint64_t bytes = store->bytes;
     while (endpoint && strcmp(endpoint->origin, origin) != 0)
         endpoint = endpoint->next;
-    if (!endpoint && engine->shared_endpoint_count >= DMC_NET_ENDPOINTS_MAX) {
-        status = dmc_error_set(error, DAMACY_BUDGET, "config", "more than %u servers", DMC_NET_ENDPOINTS_MAX);
-    } else if (!endpoint) {
-        endpoint = make_endpoint(engine, origin, settings, first);
-        if (endpoint) {
-            endpoint->next = engine->shared_endpoints;
-            engine->shared_endpoints = endpoint;
-            engine->shared_endpoint_count++;
-        } else {
-            status = dmc_error_set(error, DAMACY_OOM, "config", "no memory for a network store");
-        }
+    if (!endpoint) {
+        if (engine->shared_endpoint_count >= DMC_NET_ENDPOINTS_MAX)
+            return dmc_error_set(error, DAMACY_BUDGET, "config", "more than %u servers", DMC_NET_ENDPOINTS_MAX);
+        bytes += sizeof *endpoint + strlen(origin) + 1 + SERVER_BYTES;
     }
-    dmc_mutex_unlock(&engine->lock);
-    *out = endpoint;
+    enum damacy_status status = check_room_locked(engine, bytes, error);
+    if (status != DAMACY_OK)
+        return status;
+    if (!endpoint) {
+        endpoint = make_endpoint(store, origin, first);
+        if (!endpoint)
+            return dmc_error_set(error, DAMACY_OOM, "config", "no memory for a network store");
+        endpoint->next = engine->shared_endpoints;
+        engine->shared_endpoints = endpoint;
+        engine->shared_endpoint_count++;
+    }
+    store->endpoint = endpoint;
+    engine->shared_store_bytes += bytes;
+    fit_attempts_locked(engine);
+    return DAMACY_OK;
+}
+
+enum damacy_status dmc_net_store_enter(struct dmc_net_store *store, const char *origin, struct dmc_net_endpoint *first,
+                                       struct damacy_error *error)
+{
+    dmc_mutex_lock(&store->engine->lock);
+    enum damacy_status status = enter_locked(store, origin, first, error);
+    dmc_mutex_unlock(&store->engine->lock);
     return status;
+}
+
+void dmc_net_store_leave(struct dmc_net_store *store)
+{
+    if (!store->endpoint)
+        return;
+    struct dmc_net_engine *engine = store->engine;
+    dmc_mutex_lock(&engine->lock);
+    engine->shared_store_bytes -= store->bytes;
+    fit_attempts_locked(engine);
+    dmc_mutex_unlock(&engine->lock);
 }
 
 void dmc_net_engine_endpoints(struct dmc_net_engine *engine, void (*visit)(void *user, const struct dmc_net_endpoint *endpoint),

@@ -109,7 +109,8 @@ struct dmc_net_store {
     struct dmc_net_endpoint *endpoint;
     const struct dmc_net_service *service;
     const struct dmc_net_settings *settings;
-    uint64_t seed; /* tells its objects from those of other stores */
+    uint64_t seed;  /* tells its objects from those of other stores */
+    uint64_t bytes; /* what it takes, for dmc_net_store_enter() */
     /* of the first one: all of them, itself included; else none */
     uint32_t sibling_count;
     struct dmc_net_store *siblings[DMC_NET_ENGINES_MAX];
@@ -126,12 +127,14 @@ bool dmc_net_engine_stop(struct dmc_net_engine *engine);
 bool dmc_net_engine_join(struct dmc_net_engine *engine, uint64_t deadline_ns);
 void dmc_net_engine_free(struct dmc_net_engine *engine); /* after join; NULL allowed */
 
-/* The endpoint of an origin ("https://host:port"), made when it is new. `first`: that of the first engine; NULL: this is it.
- * OOM, or BUDGET for more than DMC_NET_ENDPOINTS_MAX. */
+/* Give the store its endpoint, that of an origin ("https://host:port"), made when it is new. What both take is taken off what
+ * transfers may have, half of which is left to them. `first`: the endpoint in the first engine; NULL: this is it.
+ * OOM, or BUDGET for more than DMC_NET_ENDPOINTS_MAX or than memory has room for; then nothing was taken. */
 #define DMC_NET_ENDPOINTS_MAX 4096u
-enum damacy_status dmc_net_engine_endpoint(struct dmc_net_engine *engine, const char *origin,
-                                           const struct dmc_net_settings *settings, struct dmc_net_endpoint *first,
-                                           struct dmc_net_endpoint **endpoint, struct damacy_error *error);
+enum damacy_status dmc_net_store_enter(struct dmc_net_store *store, const char *origin, struct dmc_net_endpoint *first,
+                                       struct damacy_error *error);
+/* Before a store's end: its memory is free again, that of the endpoint is not. Nothing if it did not enter. */
+void dmc_net_store_leave(struct dmc_net_store *store);
 
 /* For dmc_store_ops of network stores. */
 enum dmc_start dmc_net_start(struct dmc_store *store, struct dmc_io *io, struct dmc_request *request);

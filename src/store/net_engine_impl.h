@@ -140,10 +140,10 @@ struct dmc_version_set {
 struct dmc_net_engine {
     /* constant */
     const struct dmc_curl *curl;
-    uint32_t count;        /* of the pipeline's engines */
-    uint32_t attempts_max; /* what memory allows */
-    uint32_t version_sets; /* a power of two */
-    uint64_t hold_bytes;   /* of bodies; 0: none are kept */
+    uint32_t count;           /* of the pipeline's engines */
+    uint32_t version_sets;    /* a power of two */
+    uint64_t transfers_bytes; /* of attempts, and of what they leave room for: transfers, stores, endpoints */
+    uint64_t hold_bytes;      /* of bodies; 0: none are kept */
     struct dmc_net_hold *hold;
     uint64_t ahead_bytes_max; /* of what comes along with an index; 0: none is kept */
     struct dmc_net_ahead *ahead;
@@ -156,10 +156,12 @@ struct dmc_net_engine {
     struct dmc_transfer *shared_free;
     struct dmc_net_endpoint *shared_endpoints;
     uint32_t shared_endpoint_count;
+    uint64_t shared_store_bytes; /* of stores and endpoints */
     uint32_t shared_transfer_count;
     bool shared_started, shared_stop, shared_asleep, shared_credentials;
     struct dmc_transfer **shared_heap; /* the event thread's but for its size, which grows with the transfers */
     uint32_t shared_heap_capacity;
+    _Atomic uint32_t attempts_max; /* what memory allows: written under the lock, read by the event thread */
     /* the event thread's */
     struct dmc_transfer **heap;
     uint32_t heap_count;
@@ -168,8 +170,9 @@ struct dmc_net_engine {
     uint64_t curl_due_ns;  /* when libcurl wants to be called */
     uint64_t pause_due_ns; /* when the first endpoint that asked for quiet may be asked again */
     struct dmc_attempt *free_attempts;
-    uint32_t attempts_out; /* attempts that are not free */
-    bool crowded;          /* an endpoint waits for others to leave room for an attempt */
+    uint32_t attempts_out;  /* attempts that are not free */
+    uint32_t attempts_made; /* those, and the free ones */
+    bool crowded;           /* an endpoint waits for others to leave room for an attempt */
     bool pumping_all;
     struct dmc_transfer *waiting_first; /* for credentials */
     struct dmc_transfer *whole_first;   /* of BORROWING ones, those that have all */
@@ -188,6 +191,11 @@ void dmc_engine_pump(struct dmc_net_engine *engine, struct dmc_net_endpoint *end
 void dmc_engine_complete(struct dmc_net_engine *engine, struct dmc_transfer *transfer);
 /* From 0 up to below 1. */
 double dmc_engine_random(struct dmc_net_engine *engine);
+/* How many attempts memory allows now: fewer the more servers, and requests, there are. */
+static inline uint32_t dmc_engine_attempts_max(struct dmc_net_engine *engine)
+{
+    return atomic_load_explicit(&engine->attempts_max, memory_order_relaxed);
+}
 /* Note the tag of an object; false: it was another one. */
 bool dmc_engine_version(struct dmc_net_engine *engine, uint64_t object_hash, uint64_t tag);
 

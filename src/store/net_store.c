@@ -14,6 +14,7 @@
 
 #define STORES_MAX 4096u
 #define CACHE_QUEUE_MAX (16ull << 20)
+#define ENTRY_BYTES 512u /* what lists a store, the disk cache's own one over it, and the allocator's own */
 #define DESTROY_WAIT_NS 3000000000ull
 
 struct http_store {
@@ -205,6 +206,8 @@ static struct dmc_net_store *http_make(const struct dmc_net_options *options, co
         http_destroy(&http->net.store);
         return NULL;
     }
+    http->net.bytes = sizeof *http + strlen(http->origin) + (http->query ? strlen(http->query) : 0) +
+                      (http->authorization ? strlen(http->authorization) : 0);
     return &http->net;
 }
 
@@ -232,8 +235,10 @@ enum damacy_status dmc_net_create(const char *storage_options, uint64_t memory_b
 
 static void siblings_destroy(struct dmc_net_store *first)
 {
-    for (uint32_t i = first ? first->sibling_count : 0; i-- > 0;) /* the first one, which lists them, last */
+    for (uint32_t i = first ? first->sibling_count : 0; i-- > 0;) { /* the first one, which lists them, last */
+        dmc_net_store_leave(first->siblings[i]);
         dmc_store_destroy(&first->siblings[i]->store);
+    }
 }
 
 void dmc_net_destroy(struct dmc_net *net)
@@ -363,8 +368,8 @@ static enum damacy_status make_siblings_locked(struct dmc_net *net, const struct
         made->engine = net->shared_engines.all[i];
         made->settings = settings;
         made->seed = dmc_hash_bytes(identity, strlen(identity), 0x6e65747365656421u);
-        status = dmc_net_engine_endpoint(made->engine, origin, settings, i == 0 ? NULL : entry->store->endpoint,
-                                         &made->endpoint, error);
+        made->bytes += i == 0 ? ENTRY_BYTES + 2 * strlen(identity) : 0; /* the cache has a copy, too */
+        status = dmc_net_store_enter(made, origin, i == 0 ? NULL : entry->store->endpoint, error);
     }
     return status;
 }

@@ -557,7 +557,7 @@ static void try_hedge(struct dmc_net_engine *engine, struct dmc_transfer *transf
         transfer->hedges_left = 0;
         return;
     }
-    if (engine->attempts_out >= engine->attempts_max || !dmc_net_endpoint_hedge_take(transfer->endpoint)) {
+    if (engine->attempts_out >= dmc_engine_attempts_max(engine) || !dmc_net_endpoint_hedge_take(transfer->endpoint)) {
         transfer->hedge_after_ns = dmc_clock_ns() + LOOK_AGAIN_NS;
         return;
     }

@@ -349,6 +349,7 @@ struct dmc_net_store *dmc_s3_store(struct dmc_s3 *s3, uint32_t engine, const cha
         return NULL;
     store->net.store.ops = &s3_ops;
     store->net.service = &s3_service;
+    store->net.bytes = sizeof *store;
     store->s3 = s3;
     store->signer = &s3->signers[engine];
     memcpy(store->bucket, bucket, bytes); /* dmc_s3_place has checked it */

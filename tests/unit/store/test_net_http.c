@@ -3,6 +3,8 @@
  * redirecting, changing. */
 #include "net_world.h"
 
+#include <malloc.h>
+
 /* What a well-behaved server, and one without ranges, must both give. */
 static void check_ranges(struct world *world)
 {
@@ -223,6 +225,55 @@ static void test_little_memory(void **state)
     dmc_net_destroy(net);
     server_end(&servers[0]);
     server_end(&servers[1]);
+}
+
+/* Servers take memory, too: so many as have room in half of it, and the transfers have the other half. What a failed resolve
+ * took is given back. */
+static void test_many_servers(void **state)
+{
+    (void)state;
+    enum { READS = 40, BYTES = 100, ALLOWED = 16 };
+    static unsigned char bytes[READS][BYTES];
+    static struct one_read reads[READS];
+    struct crowd crowd = {0};
+    struct world world;
+    struct dmc_store *store = NULL;
+    struct damacy_error error = {0};
+    char uri[64], prefix[DAMACY_URI_BYTES_MAX + 1];
+    const uint64_t memory_bytes = 64 * 1024 + ALLOWED * 192 * 1024;
+    memset(&world, 0, sizeof world);
+    server_start(&world.server, counted, &crowd);
+    assert_int_equal(dmc_net_create("{\"hedge_share\": 0}", memory_bytes, &world.net, NULL), DAMACY_OK);
+    snprintf(uri, sizeof uri, "http://127.0.0.1:%u/", world.server.port);
+    assert_int_equal(dmc_net_resolve(world.net, uri, &world.store, world.prefix, sizeof world.prefix, NULL), DAMACY_OK);
+    uint32_t servers = 1;
+    size_t heap_bytes = mallinfo2().uordblks; /* 0 with a sanitizer's allocator, all the time */
+    enum damacy_status status = DAMACY_OK;
+    while (status == DAMACY_OK) {
+        dmc_mem_fail_at(servers % 7 + 1); /* a store takes fewer */
+        do {
+            snprintf(uri, sizeof uri, "http://server-%u.example/", servers);
+            status = dmc_net_resolve(world.net, uri, &store, prefix, sizeof prefix, &error);
+        } while (status == DAMACY_OOM);
+        dmc_mem_fail_at(0);
+        servers += status == DAMACY_OK;
+    }
+    assert_int_equal(status, DAMACY_BUDGET);
+    assert_non_null(strstr(error.message, "no room for another server"));
+    assert_non_null(strstr(error.hint, "max_host_memory_bytes"));
+    assert_true(mallinfo2().uordblks - heap_bytes <= memory_bytes / 2);
+    assert_in_range(servers, 300, 600);
+    snprintf(uri, sizeof uri, "http://server-%u.example/again", servers / 2); /* a known one takes nothing */
+    assert_int_equal(dmc_net_resolve(world.net, uri, &store, prefix, sizeof prefix, &error), DAMACY_OK);
+    world.io = io_make(READS, true);
+    for (int i = 0; i < READS; i++) {
+        prepare(&reads[i], world.store, "x", DMC_RANGE_SPAN, (uint64_t)i * 1000, bytes[i], BYTES)->metadata = true;
+        assert_int_equal(dmc_store_start(world.io, &reads[i].request), DMC_START_PENDING);
+    }
+    for (int i = 0; i < READS; i++)
+        assert_int_equal(wait_any(world.io)->outcome, DMC_OUTCOME_OK);
+    assert_true(atomic_load(&crowd.most) <= ALLOWED / 2);
+    world_end(&world);
 }
 
 /* --- what the url says --- */
@@ -796,8 +847,8 @@ int main(void)
         cmocka_unit_test(test_many_at_once),    cmocka_unit_test(test_cancel),
         cmocka_unit_test(test_nobody_there),    cmocka_unit_test(test_short_memory),
         cmocka_unit_test(test_hedging),         cmocka_unit_test(test_lost_twice),
-        cmocka_unit_test(test_allowance_later), cmocka_unit_test(test_no_http),
-        cmocka_unit_test(test_proxy_refuses),
+        cmocka_unit_test(test_allowance_later), cmocka_unit_test(test_many_servers),
+        cmocka_unit_test(test_no_http),         cmocka_unit_test(test_proxy_refuses),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
