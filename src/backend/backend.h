@@ -30,9 +30,9 @@ struct dmc_backend_object {
     uint64_t key_hash;
 };
 
-/* Where a field's tensor is: on the backend's device. */
+/* Where a field's tensor is in the batch's memory. */
 struct dmc_backend_tensor {
-    void *data;
+    uint64_t offset;
     enum damacy_dtype dtype; /* not NATIVE */
 };
 
@@ -44,6 +44,9 @@ struct dmc_backend_batch {
     const struct dmc_backend_tensor *tensors;
     uint64_t batch_id; /* for the trace */
     void *user;
+    /* The batch's buffer, on the backend's device; NULL: it has none yet. Stored with release by hooks->bind, whoever calls it;
+     * partner: dmc_batch_memory() */
+    uint8_t *_Atomic memory;
     /* shared by the backend's threads */
     _Atomic uint64_t claim;     /* tasks << 32 | next task to claim; published by submit (release), claimed with acquire */
     _Atomic uint32_t remaining; /* tasks not finished; the thread that makes it 0 (acq_rel) sees all others' writes */
@@ -57,6 +60,9 @@ struct dmc_backend_hooks {
      * (least wins). */
     void (*fail)(void *user, struct dmc_backend_batch *batch, uint32_t row, uint32_t field, uint64_t order,
                  const struct damacy_error *error);
+    /* The batch gets its memory now, if it has none: the buffer that was released last, which is the likeliest to be in a
+     * cache. Any thread, any number of times from submit until done; returns what run->memory is from then on. */
+    uint8_t *(*bind)(void *user, struct dmc_backend_batch *batch);
     /* Every task of the batch is finished; called once, on the thread that finished the last. */
     void (*done)(void *user, struct dmc_backend_batch *batch);
     /* The device is lost: no batch will ever be done again. Called once, by a thread of the backend. The CPU backend never
@@ -84,6 +90,13 @@ struct dmc_backend_stats {
     uint64_t device_bytes_limit;
 };
 
+/* The memory of a submitted batch, for who is about to write to it. */
+static inline uint8_t *dmc_batch_memory(const struct dmc_backend_hooks *hooks, struct dmc_backend_batch *batch)
+{
+    uint8_t *memory = atomic_load_explicit(&batch->memory, memory_order_acquire); /* partner: hooks->bind */
+    return memory ? memory : hooks->bind(hooks->user, batch);
+}
+
 struct dmc_backend_memory;
 
 /* What can be done with a batch buffer after its backend is gone, too. */
@@ -107,6 +120,7 @@ struct dmc_backend;
 
 struct dmc_backend_ops {
     enum damacy_device_type device;
+    bool binds; /* it asks for a batch's memory when it has something to write there; false: the memory is there at submit */
     /* Execute a batch. Any thread, one at a time; batches are taken up in the order of submission. A batch without tasks is
      * done at once, inside the call. */
     void (*submit)(struct dmc_backend *backend, struct dmc_backend_batch *batch);

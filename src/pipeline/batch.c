@@ -4,6 +4,7 @@
 #include "base/mem.h"
 #include "pipeline/pipeline.h"
 
+#include <assert.h>
 #include <stdio.h>
 #include <string.h>
 
@@ -21,20 +22,14 @@ enum damacy_status dmc_batch_create(struct damacy *pipeline, uint32_t slot, stru
         batch->home = pipeline->home;
         batch->slot = slot;
     }
-    enum damacy_status status = DAMACY_OK;
-    if (!batch || !batch->tensors || !batch->rows || !batch->states || !batch->fills)
-        status = dmc_error_set(error, DAMACY_OOM, "config", "no memory for batch buffer %u of %u, %llu bytes", slot + 1,
-                               pipeline->config.tuning.batch_slots, (unsigned long long)pipeline->layout.batch_bytes);
-    else
-        status = pipeline->backend->ops->memory_alloc(pipeline->backend, pipeline->layout.batch_bytes, &batch->memory, error);
-    if (status != DAMACY_OK) {
+    if (!batch || !batch->tensors || !batch->rows || !batch->states || !batch->fills) {
         dmc_batch_free(batch);
-        return status;
+        return dmc_error_set(error, DAMACY_OOM, "config", "no memory for batch %u of %u", slot + 1,
+                             pipeline->config.tuning.batch_slots);
     }
     for (uint32_t f = 0; f < home->field_count; f++) {
         struct damacy_tensor_info *tensor = &batch->tensors[f];
         tensor->name = home->fields[f].name;
-        tensor->data = batch->memory.data + pipeline->tensor_offsets[f];
         tensor->rank = home->fields[f].rank + 1;
         memcpy(tensor->shape + 1, home->fields[f].sample_shape, home->fields[f].rank * sizeof(int64_t));
     }
@@ -58,6 +53,28 @@ void dmc_batch_free(struct damacy_batch *batch)
     dmc_free(batch);
     if (home)
         dmc_home_release(home);
+}
+
+uint8_t *dmc_batch_bind_locked(struct damacy *pipeline, struct dmc_batch_slot *slot)
+{
+    struct damacy_batch *batch = slot->batch;
+    if (!batch->memory.ops) {
+        assert(pipeline->free_memory_count > 0); /* as many buffers as slots, and no slot has two */
+        batch->memory = pipeline->free_memory[--pipeline->free_memory_count];
+        for (uint32_t f = 0; f < batch->home->field_count; f++)
+            batch->tensors[f].data = batch->memory.data + pipeline->tensor_offsets[f];
+        atomic_store_explicit(&slot->run.memory, batch->memory.data, memory_order_release); /* partner: dmc_batch_memory */
+    }
+    return batch->memory.data;
+}
+
+void dmc_slot_free_locked(struct damacy *pipeline, struct dmc_batch_slot *slot)
+{
+    struct damacy_batch *batch = slot->batch;
+    pipeline->free_memory[pipeline->free_memory_count++] = batch->memory;
+    batch->memory = (struct dmc_backend_memory){0};
+    atomic_store_explicit(&slot->run.memory, NULL, memory_order_relaxed); /* no thread of the backend has this batch */
+    slot->state = DMC_SLOT_FREE;
 }
 
 void dmc_batch_clear(struct damacy_batch *batch)
@@ -233,11 +250,12 @@ static void drop_reference(struct damacy_batch *batch)
     struct damacy *pipeline = home->pipeline;
     bool wake = false;
     if (pipeline) {
+        dmc_pipeline_entered(pipeline); /* its home is this one */
         struct dmc_batch_slot *slot = &pipeline->slots[batch->slot];
         const struct dmc_backend_ops *ops = pipeline->backend->ops;
         slot->state = DMC_SLOT_FENCED; /* before the backend may say that it is over */
         if (!ops->memory_fenced || !ops->memory_fenced(pipeline->backend, &batch->memory, slot))
-            slot->state = DMC_SLOT_FREE;
+            dmc_slot_free_locked(pipeline, slot);
         pipeline->held_count--;
         /* The next batch is planned on the prefetcher's thread. */
         wake = slot->state == DMC_SLOT_FREE && dmc_scheduler_batch_full_ready(pipeline);

@@ -301,8 +301,7 @@ static bool plan_all(struct planning *planning, const struct dmc_closed_batch *c
         fields[f] = (struct dmc_plan_field){field->rank, field->sample_shape, item_bytes};
         if (!planning->batch)
             continue;
-        tensors[f] =
-            (struct dmc_backend_tensor){planning->batch->memory.data + pipeline->tensor_offsets[f], planning->outputs[f]};
+        tensors[f] = (struct dmc_backend_tensor){pipeline->tensor_offsets[f], planning->outputs[f]};
         planning->batch->tensors[f].dtype = planning->outputs[f];
     }
 

@@ -99,6 +99,7 @@ static enum damacy_status create_on(struct damacy *pipeline, const struct dmc_pi
     struct dmc_backend_hooks hooks = {
         .user = pipeline,
         .fail = dmc_scheduler_fail,
+        .bind = dmc_scheduler_bind,
         .done = dmc_scheduler_done,
         .broken = dmc_scheduler_broken,
         .unfenced = dmc_scheduler_unfenced,

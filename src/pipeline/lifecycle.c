@@ -135,9 +135,10 @@ static enum damacy_status create_tables(struct damacy *pipeline, struct damacy_e
     pipeline->tensor_offsets = dmc_calloc(home->field_count, sizeof *pipeline->tensor_offsets);
     pipeline->native = dmc_calloc(home->field_count, sizeof *pipeline->native);
     pipeline->slots = dmc_calloc(tuning->batch_slots, sizeof *pipeline->slots);
+    pipeline->free_memory = dmc_calloc(tuning->batch_slots, sizeof *pipeline->free_memory);
     pipeline->in_order = dmc_calloc(tuning->batch_slots, sizeof *pipeline->in_order);
     if (!pipeline->ranks || !pipeline->sample_shapes || !pipeline->tensor_offsets || !pipeline->native || !pipeline->slots ||
-        !pipeline->in_order)
+        !pipeline->free_memory || !pipeline->in_order)
         return dmc_error_set(error, DAMACY_OOM, "config", "no memory for the pipeline");
     uint64_t offset = 0;
     for (uint32_t f = 0; f < home->field_count; f++) {
@@ -157,8 +158,12 @@ static enum damacy_status create_tables(struct damacy *pipeline, struct damacy_e
         dmc_budget_init(&pipeline->slots[i].plan_budget, pipeline->layout.plan_bytes);
         dmc_arena_init(&pipeline->slots[i].arena, &pipeline->slots[i].plan_budget);
         status = dmc_batch_create(pipeline, i, &pipeline->slots[i].batch, error);
+        if (status == DAMACY_OK)
+            status = pipeline->backend->ops->memory_alloc(pipeline->backend, pipeline->layout.batch_bytes,
+                                                          &pipeline->free_memory[i], error);
         if (status != DAMACY_OK)
             return status;
+        pipeline->free_memory_count++;
     }
     return DAMACY_OK;
 }
@@ -195,7 +200,8 @@ static enum damacy_status create_backend(struct damacy *pipeline, const struct d
         return dmc_pipeline_create_cuda(pipeline, extras, error);
     struct dmc_cpu_options cpu;
     dmc_config_cpu(&pipeline->config, &pipeline->layout, &cpu);
-    struct dmc_backend_hooks hooks = {.user = pipeline, .fail = dmc_scheduler_fail, .done = dmc_scheduler_done};
+    struct dmc_backend_hooks hooks = {
+        .user = pipeline, .fail = dmc_scheduler_fail, .bind = dmc_scheduler_bind, .done = dmc_scheduler_done};
     struct dmc_numa_place place;
     cpu.worker_count = dmc_pipeline_numa_enter(pipeline, extras, -1, &place);
     enum damacy_status status = dmc_cpu_create(&cpu, &hooks, &pipeline->backend, error);
@@ -227,6 +233,8 @@ static void free_pipeline(struct damacy *pipeline)
         if (slot->state != DMC_SLOT_HELD)
             dmc_batch_free(slot->batch);
     }
+    for (uint32_t i = 0; i < pipeline->free_memory_count; i++)
+        pipeline->free_memory[i].ops->free(&pipeline->free_memory[i]);
     dmc_lookahead_deinit(&pipeline->lookahead);
     dmc_stores_destroy(pipeline->stores);
     dmc_cond_deinit(&pipeline->changed);
@@ -236,6 +244,7 @@ static void free_pipeline(struct damacy *pipeline)
     dmc_free(pipeline->tensor_offsets);
     dmc_free(pipeline->native);
     dmc_free(pipeline->slots);
+    dmc_free(pipeline->free_memory);
     dmc_free(pipeline->in_order);
     dmc_free(pipeline->closed);
     dmc_free(pipeline);

@@ -11,7 +11,16 @@
  *     FREE --plan_reserve--> PLANNING --plan_commit--> RUNNING --last task--> READY --pop--> HELD --last reference--> FREE
  *               \______ plan_commit gives back when memory is short and something is in flight _____/
  *
- * On a CUDA device a slot is FENCED between HELD and FREE while the consumer's work on the device still uses its buffer.
+ * A slot has a batch buffer from the first piece that is written (in a batch without any: from its end) until it is free again.
+ * Buffers without a slot are on a stack: the one released last, which is the likeliest to be in a cache, goes to the batch that
+ * is the next to have something to write. There are as many as slots, so there is one for whoever asks; where the caller keeps
+ * up, few of them are in use.
+ *
+ *     slot      FREE, PLANNING     RUNNING                      READY, HELD, FENCED     FREE
+ *     buffer    on the stack       -> hooks->bind (once)        the slot's              -> on top of the stack
+ *
+ * A backend that does not bind (CUDA) has the buffer from submit on. On a CUDA device a slot is FENCED between HELD and FREE
+ * while the consumer's work on the device still uses its buffer.
  *
  * Lock order: home->lock only; nothing else is taken under it but the wake-ups of prefetcher and workers, which are leaves. */
 #ifndef DMC_PIPELINE_H
@@ -59,14 +68,16 @@ struct dmc_row_state {
     uint64_t error_order;
 };
 
-/* A batch's lasting part: buffer and rows. Owned by the pipeline until popped; then by the references: the caller's (until
- * release) and one for each exported tensor. At zero it goes home, or is freed if there is no home any more. */
+/* A batch's lasting part: rows, and the buffer while it has one. Owned by the pipeline until popped; then by the references:
+ * the caller's (until release) and one for each exported tensor. At zero it goes home, or is freed if there is no home any
+ * more. */
 struct damacy_batch {
     /* constant */
     struct dmc_home *home;
     uint32_t slot;
-    struct dmc_backend_memory memory; /* all tensors, each 64-byte aligned; on the backend's device */
     /* pipeline's until popped, then constant until it goes home */
+    struct dmc_backend_memory memory; /* all tensors, each 64-byte aligned; on the backend's device. ops NULL: there is none.
+                                         While RUNNING and before: lock */
     uint64_t batch_id;
     uint32_t row_count;
     uint32_t skipped_count;
@@ -143,6 +154,8 @@ struct damacy {
     struct dmc_cond changed; /* a batch is ready, room in the lookahead, everything held, shutdown, the last caller left */
     struct dmc_lookahead lookahead;
     struct dmc_batch_slot *slots;
+    struct dmc_backend_memory *free_memory; /* of no slot, the one released last on top; batch_slots at most */
+    uint32_t free_memory_count;
     uint32_t *in_order;              /* ring of batch_slots: slot of batch_id, for planned and not popped batches */
     struct dmc_closed_batch *closed; /* ring of lookahead.capacity, by batch_id */
     uint64_t closed_count;           /* batches closed: also the batch_id of the open one */
@@ -243,7 +256,8 @@ void dmc_scheduler_step_locked(struct damacy *pipeline) DMC_REQUIRES(pipeline->h
 void dmc_scheduler_close_locked(struct damacy *pipeline);                                   /* close the open batch */
 /* The gate: the next batch is closed, and each of its samples is resolved or failed. */
 bool dmc_scheduler_batch_full_ready(const struct damacy *pipeline);
-void dmc_scheduler_done(void *pipeline, struct dmc_backend_batch *run); /* backend hook */
+uint8_t *dmc_scheduler_bind(void *pipeline, struct dmc_backend_batch *run); /* backend hook */
+void dmc_scheduler_done(void *pipeline, struct dmc_backend_batch *run);     /* backend hook */
 void dmc_scheduler_fail(void *pipeline, struct dmc_backend_batch *run, uint32_t row, uint32_t field, uint64_t order,
                         const struct damacy_error *error); /* backend hook */
 
@@ -269,6 +283,10 @@ void dmc_row_fail(struct damacy_batch *batch, uint32_t row, uint32_t field, uint
 enum damacy_status dmc_batch_create(struct damacy *pipeline, uint32_t slot, struct damacy_batch **batch,
                                     struct damacy_error *error);
 void dmc_batch_free(struct damacy_batch *batch); /* no references, not in the pipeline */
+/* The batch of this slot gets the buffer that was released last, unless it has one; where that is. */
+uint8_t *dmc_batch_bind_locked(struct damacy *pipeline, struct dmc_batch_slot *slot) DMC_REQUIRES(pipeline->home->lock);
+/* Nobody has the slot's batch any more: its buffer goes onto the stack. */
+void dmc_slot_free_locked(struct damacy *pipeline, struct dmc_batch_slot *slot) DMC_REQUIRES(pipeline->home->lock);
 /* Fill or compact bad rows, write infos. false: the device was lost meanwhile, and the batch must not be seen. */
 bool dmc_batch_finish(struct damacy_batch *batch, struct dmc_backend *backend, enum damacy_on_error on_error);
 void dmc_batch_clear(struct damacy_batch *batch);            /* drop row errors */

@@ -40,6 +40,8 @@ static enum damacy_status pop_state(const struct damacy *pipeline)
 
 /* Hand the slot's batch to the caller, or use it up with its error. */
 static enum damacy_status take_batch(struct damacy *pipeline, struct dmc_batch_slot *slot, struct damacy_batch **out,
+                                     struct damacy_error *error) DMC_REQUIRES(pipeline->home->lock);
+static enum damacy_status take_batch(struct damacy *pipeline, struct dmc_batch_slot *slot, struct damacy_batch **out,
                                      struct damacy_error *error)
 {
     struct damacy_batch *batch = slot->batch;
@@ -50,7 +52,7 @@ static enum damacy_status take_batch(struct damacy *pipeline, struct dmc_batch_s
     if (failed && pipeline->config.on_error == DAMACY_RAISE) {
         enum damacy_status status = dmc_batch_raise(batch, error);
         dmc_batch_clear(batch);
-        slot->state = DMC_SLOT_FREE;
+        dmc_slot_free_locked(pipeline, slot);
         dmc_prefetcher_wake(pipeline->prefetcher);
         dmc_cond_broadcast(&pipeline->changed);
         return status;

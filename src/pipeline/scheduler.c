@@ -152,10 +152,21 @@ void dmc_scheduler_step_locked(struct damacy *pipeline)
         dmc_mutex_unlock(&pipeline->home->lock);
         if (!announced)
             announce_reads(&slot->run);
+        if (!pipeline->backend->ops->binds)
+            dmc_scheduler_bind(pipeline, &slot->run);
         pipeline->backend->ops->submit(pipeline->backend, &slot->run); /* may call dmc_scheduler_done at once */
         dmc_mutex_lock(&pipeline->home->lock);
         pipeline->planning = false;
     }
+}
+
+uint8_t *dmc_scheduler_bind(void *user, struct dmc_backend_batch *run)
+{
+    struct damacy *pipeline = user;
+    dmc_mutex_lock(&pipeline->home->lock);
+    uint8_t *memory = dmc_batch_bind_locked(pipeline, run->user);
+    dmc_mutex_unlock(&pipeline->home->lock);
+    return memory;
 }
 
 void dmc_scheduler_done(void *user, struct dmc_backend_batch *run)
@@ -165,6 +176,8 @@ void dmc_scheduler_done(void *user, struct dmc_backend_batch *run)
     for (uint32_t i = 0; i < slot->array_count; i++)
         dmc_array_release(slot->arrays[i]);
     slot->array_count = 0;
+    if (!atomic_load_explicit(&run->memory, memory_order_acquire)) /* nothing was written: no tasks, or all of them failed */
+        dmc_scheduler_bind(pipeline, run);
     bool whole = dmc_batch_finish(slot->batch, pipeline->backend, pipeline->config.on_error);
     dmc_nvtx_end(slot->range);
     if (!whole) /* it stays as it is until destroy: pop says that the device is lost */
@@ -197,7 +210,7 @@ void dmc_scheduler_unfenced(void *user, void *cookie)
     struct damacy *pipeline = user;
     struct dmc_batch_slot *slot = cookie;
     dmc_mutex_lock(&pipeline->home->lock);
-    slot->state = DMC_SLOT_FREE;
+    dmc_slot_free_locked(pipeline, slot);
     dmc_cond_broadcast(&pipeline->changed);
     if (!pipeline->shutting_down)
         dmc_prefetcher_wake(pipeline->prefetcher); /* there the next batch is planned */

@@ -169,6 +169,7 @@ static bool cpu_row_move(struct dmc_backend *backend, void *to, const void *from
 
 static const struct dmc_backend_ops cpu_ops = {
     .device = DAMACY_CPU,
+    .binds = true,
     .submit = cpu_submit,
     .stop = cpu_stop,
     .destroy = cpu_destroy,

@@ -21,14 +21,15 @@ static void fail_chunk(struct dmc_cpu_worker *worker, struct dmc_backend_batch *
 }
 
 /* The fill value for all pieces of a chunk; how many bytes that were. */
-static uint64_t fill_pieces(struct dmc_backend_batch *batch, const struct dmc_chunk *chunk)
+static uint64_t fill_pieces(struct dmc_cpu_worker *worker, struct dmc_backend_batch *batch, const struct dmc_chunk *chunk)
 {
+    uint8_t *memory = dmc_batch_memory(&worker->backend->hooks, batch);
     uint64_t bytes = 0;
     for (uint32_t i = chunk->piece_begin; i < chunk->piece_end; i++) {
         const struct dmc_piece *piece = &batch->plan.pieces[i];
         const struct dmc_backend_tensor *tensor = &batch->tensors[piece->field];
         struct dmc_scatter_element fill = dmc_piece_fill(array_of(chunk), piece, batch->plan.dims);
-        dmc_assemble_fill(piece, batch->plan.dims, tensor->dtype, fill, tensor->data);
+        dmc_assemble_fill(piece, batch->plan.dims, tensor->dtype, fill, memory + tensor->offset);
         bytes += piece->elements * damacy_dtype_bytes(tensor->dtype);
     }
     return bytes;
@@ -37,7 +38,7 @@ static uint64_t fill_pieces(struct dmc_backend_batch *batch, const struct dmc_ch
 static void fill_chunk(struct dmc_cpu_worker *worker, struct dmc_backend_batch *batch, const struct dmc_chunk *chunk)
 {
     uint64_t begin_ns = dmc_clock_ns();
-    uint64_t bytes = fill_pieces(batch, chunk);
+    uint64_t bytes = fill_pieces(worker, batch, chunk);
     dmc_counter_add(&worker->fill, 1, bytes, dmc_clock_ns() - begin_ns);
 }
 
@@ -45,11 +46,12 @@ static void scatter_chunk(struct dmc_cpu_worker *worker, struct dmc_backend_batc
                           const uint8_t *decoded)
 {
     const struct dmc_backend_array *array = array_of(chunk);
+    uint8_t *memory = dmc_batch_memory(&worker->backend->hooks, batch);
     uint64_t bytes = 0;
     for (uint32_t i = chunk->piece_begin; i < chunk->piece_end; i++) {
         const struct dmc_piece *piece = &batch->plan.pieces[i];
         const struct dmc_backend_tensor *tensor = &batch->tensors[piece->field];
-        dmc_assemble_piece(piece, batch->plan.dims, array->rows[piece->field], decoded, tensor->data);
+        dmc_assemble_piece(piece, batch->plan.dims, array->rows[piece->field], decoded, memory + tensor->offset);
         bytes += piece->elements * damacy_dtype_bytes(tensor->dtype);
     }
     uint64_t pieces = chunk->piece_end - chunk->piece_begin;
@@ -64,7 +66,7 @@ static void execute_chunk(struct dmc_cpu_worker *worker, struct dmc_backend_batc
     uint64_t begin_ns = dmc_clock_ns();
     const uint8_t *decoded;
     if (worker->backend->options.bypass_decode) { /* counted as assembled: nothing is absent */
-        uint64_t bytes = fill_pieces(batch, chunk);
+        uint64_t bytes = fill_pieces(worker, batch, chunk);
         dmc_counter_add(&worker->assemble, chunk->piece_end - chunk->piece_begin, bytes, dmc_clock_ns() - begin_ns);
         return;
     }

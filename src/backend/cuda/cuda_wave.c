@@ -223,6 +223,8 @@ void dmc_wave_write_pieces(struct dmc_wave_place *place, const struct dmc_backen
     struct dmc_tile_index *index = (struct dmc_tile_index *)(wave->pinned + wave->index_at) + place->piece;
     uint64_t record_at = place->record, tile = place->tile_begin;
     uint64_t item_bytes = damacy_dtype_bytes(array->zarr->dtype);
+    /* It has been there since submit. */
+    const uint64_t memory = (uint64_t)(uintptr_t)atomic_load_explicit(&batch->memory, memory_order_relaxed);
     for (uint32_t i = begin; i < end; i++) {
         const struct dmc_piece *piece = &batch->plan.pieces[i];
         const struct dmc_piece_dim *dims = &batch->plan.dims[piece->dim_begin];
@@ -232,7 +234,7 @@ void dmc_wave_write_pieces(struct dmc_wave_place *place, const struct dmc_backen
         shape_of(piece, dims, record);
         *index++ = (struct dmc_tile_index){tile, record_at};
         tile += dmc_tile_cut(record);
-        record->target = (uint64_t)(uintptr_t)tensor->data + piece->target_offset;
+        record->target = memory + tensor->offset + piece->target_offset;
         record->source_step = dims[piece->dim_count - 1].source_stride;
         record->status = source->status;
         record->source_dtype = (uint8_t)array->zarr->dtype;
