@@ -65,14 +65,14 @@ static uint32_t expected_now(void)
     return count;
 }
 
-static void wait_until_taken(struct damacy *pipeline)
+static void wait_until_resolved(struct damacy *pipeline)
 {
     struct damacy_stats stats = DAMACY_STATS_INIT;
     struct damacy_error error;
     do {
         usleep(1000);
         pw_ok(damacy_stats_get(pipeline, &stats, &error), &error);
-    } while (stats.lookahead_samples > 0);
+    } while (stats.metadata.count < BATCHES);
 }
 
 static void test_announce(void **state)
@@ -103,7 +103,7 @@ static void test_announce(void **state)
         uint32_t ahead = expected_now() / READS - (i + 1);
         ahead_most = ahead > ahead_most ? ahead : ahead_most;
         if (i + 1 == SLOTS) /* both are held: all others get their metadata, and wait for a slot */
-            wait_until_taken(pipeline);
+            wait_until_resolved(pipeline);
         if (i + 1 >= SLOTS)
             damacy_release(held[(i + 1) % SLOTS]);
     }

@@ -13,7 +13,9 @@
 #include <stdatomic.h>
 #include <sys/socket.h>
 
-#define SERVER_CONNECTIONS 256
+/* More than any test can open, however slow it is: whoever gives an attempt up closes its connection and opens another one. */
+#define SERVER_CONNECTIONS 1024
+#define SERVER_STACK_BYTES (4u << 20) /* what is each thread's own of a test lies there, too */
 
 struct question {
     char method[8];
@@ -129,6 +131,9 @@ over:
 static inline void *server_run(void *argument)
 {
     struct server *server = argument;
+    pthread_attr_t small;
+    pthread_attr_init(&small);
+    pthread_attr_setstacksize(&small, SERVER_STACK_BYTES);
     while (!atomic_load(&server->stop)) {
         int fd = accept(server->fd, NULL, NULL);
         if (fd < 0)
@@ -139,16 +144,18 @@ static inline void *server_run(void *argument)
         struct server_link *link = malloc(sizeof *link);
         *link = (struct server_link){server, fd};
         pthread_mutex_lock(&server->lock);
-        if (atomic_load(&server->stop) || server->thread_count == SERVER_CONNECTIONS) {
+        uint32_t count = server->thread_count;
+        if (atomic_load(&server->stop) || count == SERVER_CONNECTIONS ||
+            pthread_create(&server->threads[count], &small, server_connection, link) != 0) {
             close(fd);
             free(link);
         } else {
-            server->open[server->thread_count] = fd;
-            pthread_create(&server->threads[server->thread_count], NULL, server_connection, link);
+            server->open[count] = fd;
             server->thread_count++;
         }
         pthread_mutex_unlock(&server->lock);
     }
+    pthread_attr_destroy(&small);
     return NULL;
 }
 

@@ -497,6 +497,7 @@ static void test_age(void **state)
         open_cache(&world, &options);
         read_checked(&world, 5, 0, 5000);
         read_checked(&world, 6, 0, 5000);
+        dmc_cache_flush(world.cache); /* closing waits for what is under way, but not for ever */
         close_cache(&world);
         nftw(options.folder, age_one, 16, FTW_PHYS);
         open_cache(&world, &options);

@@ -64,9 +64,12 @@ static void test_dealt_out(void **state)
     assert_int_equal(connections_with("{\"network_threads\": 4, \"concurrency_max\": 16, \"hedge_share\": 0}"), 1);
 }
 
-static bool slowly(struct server *server, int fd, const struct question *question)
+/* Answers only when the test has let it. */
+static bool gated(struct server *server, int fd, const struct question *question)
 {
-    server_dawdle(server, 50);
+    const _Atomic bool *open = server->user;
+    while (!atomic_load(open) && !atomic_load(&server->stop))
+        usleep(500);
     return well(server, fd, question);
 }
 
@@ -78,12 +81,20 @@ static void test_shared(void **state)
     static unsigned char buffers[READS][BYTES];
     char keys[READS][16];
     struct world world;
-    world_make(&world, slowly, NULL, "{\"network_threads\": 4, \"hedge_share\": 0}", "");
+    _Atomic bool open = false;
+    world_make(&world, gated, &open, "{\"network_threads\": 4, \"hedge_share\": 0, \"stall_timeout\": 300}", "");
     for (uint32_t i = 0; i < READS; i++) {
         key_of(keys[i], i / 2);
         prepare(&reads[i], world.store, keys[i], DMC_RANGE_SPAN, 1000, buffers[i], BYTES);
         assert_int_equal(dmc_store_start(world.io, &reads[i].request), DMC_START_PENDING);
     }
+    /* Counted when a thread takes it in, and before the thread looks at any answer it knows who else wants that. */
+    uint64_t deadline_ns = dmc_clock_deadline(PATIENCE_NS);
+    while (stats_of(&world).requests < READS) {
+        assert_true(dmc_clock_ns() < deadline_ns);
+        usleep(500);
+    }
+    atomic_store(&open, true);
     for (uint32_t i = 0; i < READS; i++) {
         struct dmc_request *request = wait_any(world.io);
         assert_int_equal(request->outcome, DMC_OUTCOME_OK);
@@ -121,8 +132,11 @@ static void test_quiet(void **state)
     world_make(&world, wants_quiet, &quiet, "{\"network_threads\": 4, \"hedge_share\": 0, " QUICK "}", "");
     prepare(&reads[KEYS], world.store, "busy", DMC_RANGE_SPAN, 0, buffers[KEYS], BYTES);
     assert_int_equal(dmc_store_start(world.io, &reads[KEYS].request), DMC_START_PENDING);
-    while (stats_of(&world).throttled == 0)
+    uint64_t deadline_ns = dmc_clock_deadline(PATIENCE_NS);
+    while (stats_of(&world).throttled == 0) {
+        assert_true(dmc_clock_ns() < deadline_ns);
         usleep(1000);
+    }
     for (uint32_t i = 0; i < KEYS; i++) {
         key_of(keys[i], i);
         prepare(&reads[i], world.store, keys[i], DMC_RANGE_SPAN, 0, buffers[i], BYTES);

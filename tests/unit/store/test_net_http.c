@@ -59,7 +59,7 @@ static void test_ranges(void **state)
 {
     (void)state;
     struct world world;
-    world_make(&world, well, NULL, NULL, "some/where");
+    world_make(&world, well, NULL, "{\"hedge_share\": 0}", "some/where");
     assert_string_equal(world.prefix, "some/where");
     check_ranges(&world);
     assert_true(atomic_load(&world.server.connections) <= 4); /* they are kept, but where a body was not wanted */
@@ -132,8 +132,11 @@ static void test_unknown_length(void **state)
 
 static bool silent(struct server *server, int fd, const struct question *question)
 {
-    if (strstr(question->target, "quick"))
+    _Atomic uint32_t *quick = server->user;
+    if (strstr(question->target, "quick")) {
+        atomic_fetch_add(quick, 1);
         return answer_well(fd, question, SEED, OBJECT_BYTES, "ETag: \"v1\"\r\n");
+    }
     server_dawdle(server, 60000);
     return false;
 }
@@ -144,26 +147,26 @@ static void test_batch_deadline(void **state)
     (void)state;
     struct world world;
     struct one_read read;
-    world_make(&world, silent, NULL, "{\"batch_timeout\": 0.3, \"request_timeout\": 60, \"hedge_share\": 0}", "");
+    _Atomic uint32_t quick = 0;
+    world_make(&world, silent, &quick, "{\"batch_timeout\": 60, \"stall_timeout\": 300, \"hedge_share\": 0}", "");
     struct dmc_request *request = prepare(&read, world.store, "quick", DMC_RANGE_SPAN, 0, data, 1000);
     request->begin_ns = dmc_clock_ns();
     complete(world.io, request);
     assert_int_equal(request->outcome, DMC_OUTCOME_OK);
     request = prepare(&read, world.store, "slow", DMC_RANGE_SPAN, 0, data, 1000);
-    uint64_t begin_ns = request->begin_ns = dmc_clock_ns();
+    uint64_t begin_ns = request->begin_ns = dmc_clock_ns() - 60ull * SECOND_NS + SECOND_NS * 3 / 10; /* nearly over */
     complete(world.io, request);
     assert_int_equal(request->outcome, DMC_OUTCOME_FAILED);
     assert_int_equal(request->status, DAMACY_IO);
-    assert_non_null(strstr(read.error.message, "batch_timeout (0.3 s)"));
-    assert_true(dmc_clock_ns() - begin_ns >= SECOND_NS * 3 / 10);
-    uint32_t questions = atomic_load(&world.server.questions);
+    assert_non_null(strstr(read.error.message, "batch_timeout (60 s)"));
+    assert_true(dmc_clock_ns() - begin_ns >= 60ull * SECOND_NS);
     request = prepare(&read, world.store, "quick", DMC_RANGE_SPAN, 0, data, 1000);
     request->begin_ns = begin_ns; /* of the same batch */
     complete(world.io, request);
     assert_int_equal(request->outcome, DMC_OUTCOME_FAILED);
     assert_non_null(strstr(read.error.message, "batch_timeout"));
-    assert_int_equal(atomic_load(&world.server.questions), questions);
     expect_span(&world, "quick", 0, 1000); /* of no batch */
+    assert_int_equal(atomic_load(&quick), 2);
     world_end(&world);
 }
 
@@ -179,6 +182,8 @@ static bool counted(struct server *server, int fd, const struct question *questi
     uint32_t now = atomic_fetch_add(&crowd->now, 1) + 1, most = atomic_load(&crowd->most);
     while (now > most && !atomic_compare_exchange_weak(&crowd->most, &most, now)) {
     }
+    while (atomic_load(&crowd->most) < 2 && !atomic_load(&server->stop)) /* until another one is there, too */
+        usleep(500);
     server_dawdle(server, 2);
     /* Before the answer: whoever has read it may ask again before this thread goes on. */
     atomic_fetch_sub(&crowd->now, 1);
@@ -198,7 +203,9 @@ static void test_little_memory(void **state)
     struct dmc_store *stores[2];
     char uri[64], prefix[DAMACY_URI_BYTES_MAX + 1];
     /* 64 KiB of it are for versions, the rest is eight times 192 KiB. */
-    assert_int_equal(dmc_net_create("{\"hedge_share\": 0}", 64 * 1024 + ALLOWED * 192 * 1024, &net, NULL), DAMACY_OK);
+    assert_int_equal(
+        dmc_net_create("{\"hedge_share\": 0, \"stall_timeout\": 300}", 64 * 1024 + ALLOWED * 192 * 1024, &net, NULL),
+        DAMACY_OK);
     for (int s = 0; s < 2; s++) {
         server_start(&servers[s], counted, &crowd);
         snprintf(uri, sizeof uri, "http://127.0.0.1:%u/x", servers[s].port);
@@ -213,14 +220,13 @@ static void test_little_memory(void **state)
             assert_int_equal(dmc_store_start(io, request), DMC_START_PENDING);
         }
     for (int i = 0; i < 2 * READS; i++)
-        assert_non_null(dmc_io_wait(io, dmc_clock_deadline(20 * SECOND_NS)));
+        wait_any(io);
     for (int s = 0; s < 2; s++)
         for (int i = 0; i < READS; i++) {
             assert_int_equal(reads[s][i].request.outcome, DMC_OUTCOME_OK);
             assert_true(bytes_match(bytes[s][i], SEED, (uint64_t)i * 1000, BYTES));
         }
-    assert_true(atomic_load(&crowd.most) <= ALLOWED);
-    assert_true(atomic_load(&crowd.most) >= 2);
+    assert_in_range(atomic_load(&crowd.most), 2, ALLOWED);
     io_end(io);
     dmc_net_destroy(net);
     server_end(&servers[0]);
@@ -243,7 +249,7 @@ static void test_many_servers(void **state)
     const uint64_t memory_bytes = 64 * 1024 + ALLOWED * 192 * 1024;
     memset(&world, 0, sizeof world);
     server_start(&world.server, counted, &crowd);
-    assert_int_equal(dmc_net_create("{\"hedge_share\": 0}", memory_bytes, &world.net, NULL), DAMACY_OK);
+    assert_int_equal(dmc_net_create("{\"hedge_share\": 0, \"stall_timeout\": 300}", memory_bytes, &world.net, NULL), DAMACY_OK);
     snprintf(uri, sizeof uri, "http://127.0.0.1:%u/", world.server.port);
     assert_int_equal(dmc_net_resolve(world.net, uri, &world.store, world.prefix, sizeof world.prefix, NULL), DAMACY_OK);
     uint32_t servers = 1;
@@ -332,7 +338,8 @@ enum {
     STRAY,         /* bytes that are no answer */
     STRAY_BINARY,  /* the same, as TLS says that it does not understand */
     OTHER_VERSION, /* an answer in a version that does not exist */
-    BAD_KINDS
+    BAD_KINDS,
+    BUSY_LONG = BAD_KINDS /* 503 with a Retry-After beyond any patience */
 };
 
 static bool answer_badly(struct server *server, int fd, const struct question *question, int what)
@@ -359,6 +366,8 @@ static bool answer_badly(struct server *server, int fd, const struct question *q
         return send_text(fd, "HTTP/1.1 503 Slow Down\r\nContent-Length: 3\r\n\r\nno\n");
     case BUSY_LATER:
         return send_text(fd, "HTTP/1.1 503 Slow Down\r\nRetry-After: 1\r\nContent-Length: 0\r\n\r\n");
+    case BUSY_LONG:
+        return send_text(fd, "HTTP/1.1 503 Slow Down\r\nRetry-After: 3600\r\nContent-Length: 0\r\n\r\n");
     case TIMEOUT_408:
         return send_text(fd, "HTTP/1.1 408 Request Timeout\r\nContent-Length: 0\r\n\r\n");
     case STRAY:
@@ -397,16 +406,22 @@ static void test_transient(void **state)
     (void)state;
     for (int what = 0; what < BAD_KINDS; what++) {
         struct script script = {.bad = what == BUSY_LATER ? 1 : 2, .what = what};
+        bool stalls = what == HANG || what == DRIP;
         struct world world;
-        world_make(&world, well, NULL, "{" QUICK ", \"stall_timeout\": 0.2, \"stall_bytes_per_s\": 100000}", "");
+        world_make(&world, well, NULL,
+                   stalls ? "{" QUICK ", \"stall_timeout\": 0.5, \"stall_bytes_per_s\": 100000, \"retries_max\": 100, "
+                            "\"hedge_share\": 0}"
+                          : "{" QUICK ", \"stall_timeout\": 300, \"hedge_share\": 0}",
+                   "");
         expect_span(&world, "other", 0, 10); /* it is known to be there */
         world.server.user = &script;
         world.server.answer = scripted;
         uint64_t begin_ns = dmc_clock_ns();
         expect_span(&world, "a", 20000, 10000);
         uint64_t took_ns = dmc_clock_ns() - begin_ns;
-        assert_true(atomic_load(&script.count) == script.bad + 1);
-        if (what == BUSY_LATER) /* the least, so no flaky bound */
+        uint32_t count = atomic_load(&script.count);
+        assert_true(stalls ? count > script.bad : count == script.bad + 1); /* a good answer may come so late that it stalls */
+        if (what == BUSY_LATER)                                             /* the least, so no flaky bound */
             assert_true(took_ns >= SECOND_NS);
         world_end(&world);
     }
@@ -454,8 +469,8 @@ static void test_gives_up(void **state)
     world_make(&world, scripted, &script, "{" QUICK ", \"request_timeout\": 0.3}", "");
     expect_failure(&world, "a", 0, 10, "request_timeout");
     world_end(&world);
-    struct script later = {.bad = 1000, .what = BUSY_LATER};
-    world_make(&world, scripted, &later, "{" QUICK ", \"request_timeout\": 0.5}", "");
+    struct script later = {.bad = 1000, .what = BUSY_LONG};
+    world_make(&world, scripted, &later, "{" QUICK ", \"request_timeout\": 600}", "");
     expect_failure(&world, "a", 0, 10, "left alone");
     world_end(&world);
 }
@@ -639,7 +654,7 @@ static void test_many_at_once(void **state)
     static struct one_read reads[READS];
     static unsigned char buffers[READS][BYTES];
     struct world world;
-    world_make(&world, well, NULL, "{\"concurrency_max\": 16}", "");
+    world_make(&world, well, NULL, "{\"concurrency_max\": 16, \"hedge_share\": 0, \"stall_timeout\": 300}", "");
     uint64_t seed = test_seed();
     for (int round = 0; round < ROUNDS; round++) {
         for (uint32_t i = 0; i < READS; i++) {
@@ -654,7 +669,7 @@ static void test_many_at_once(void **state)
             assert_true(bytes_match(request->parts[0].iov_base, SEED, request->offset, BYTES));
         }
     }
-    assert_true(atomic_load(&world.server.connections) <= 40); /* two lanes of 16, and second requests */
+    assert_true(atomic_load(&world.server.connections) <= 32); /* two lanes of 16 */
     world_end(&world);
 }
 
@@ -698,48 +713,26 @@ static void test_nobody_there(void **state)
 {
     (void)state;
     struct world world;
-    world_make(&world, well, NULL, "{" QUICK "}", "");
-    shutdown(world.server.fd, SHUT_RDWR);
-    close(world.server.fd);
-    world.server.fd = socket(AF_INET, SOCK_STREAM, 0);
+    struct sockaddr_in address = {.sin_family = AF_INET, .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
+    socklen_t length = sizeof address;
+    char uri[64];
+    int nobody = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0); /* the port is taken, so that nobody else listens there */
+    assert_int_equal(bind(nobody, (struct sockaddr *)&address, length), 0);
+    assert_int_equal(getsockname(nobody, (struct sockaddr *)&address, &length), 0);
+    snprintf(uri, sizeof uri, "http://127.0.0.1:%u/", ntohs(address.sin_port));
+    memset(&world, 0, sizeof world);
+    world_open(&world, "{" QUICK "}", uri);
     expect_failure(&world, "a", 0, 10, "4 attempts");
-    world_end(&world);
+    world_close(&world);
+    close(nobody);
 }
 
-/* One answer in fifty hangs: second requests hide it, and are few. */
+/* One answer in fifty hangs: another question hides it, and hedges are few. */
 static bool sometimes_late(struct server *server, int fd, const struct question *question)
 {
     usleep(2000);
     if (question->number > 100 && question->number % 50 == 0)
         server_dawdle(server, 60000);
-    return well(server, fd, question);
-}
-
-static void test_hedging(void **state)
-{
-    (void)state;
-    struct world world;
-    world_make(&world, sometimes_late, NULL, "{\"hedge_share\": 0.05}", "");
-    for (int i = 0; i < 400; i++)
-        expect_span(&world, "a", (uint64_t)i * 100, 500);
-    /* Each late one costs one more; the allowance is five in a hundred. */
-    assert_in_range(atomic_load(&world.server.questions), 405, 420);
-    world_end(&world);
-}
-
-/* What is asked for "lost" has no answer until so many such questions came. */
-struct loss {
-    uint32_t lost;
-    _Atomic uint32_t asked;
-};
-
-static bool loses(struct server *server, int fd, const struct question *question)
-{
-    struct loss *loss = server->user;
-    if (strstr(question->target, "lost") && atomic_fetch_add(&loss->asked, 1) < loss->lost) {
-        server_dawdle(server, 60000);
-        return false;
-    }
     return well(server, fd, question);
 }
 
@@ -754,21 +747,83 @@ static struct damacy_server_stats server_stats(struct world *world)
     return server;
 }
 
-/* The answer to a hedge is lost, too: a third attempt brings the bytes while the first two still wait. */
+static void test_hedging(void **state)
+{
+    (void)state;
+    enum { READS = 400, LATE = 5 }; /* so many of the first READS questions, at least */
+    struct world world;
+    world_make(&world, sometimes_late, NULL, "{\"hedge_share\": 0.05}", "");
+    for (uint32_t i = 0; i < READS; i++)
+        expect_span(&world, "a", (uint64_t)i * 100, 500);
+    /* Each late one costs one more; the allowance is five in a hundred. Where a slow machine has used that up for answers that
+     * were not lost, a stall ends the wait instead. */
+    struct damacy_server_stats stats = server_stats(&world);
+    uint64_t more = stats.hedges + stats.retries;
+    assert_true(stats.hedges <= READS / 20 && more >= LATE);
+    assert_in_range(atomic_load(&world.server.questions), READS + LATE, READS + more);
+    world_end(&world);
+}
+
+/* Of the questions for bytes from 1000 * i on of "lost" the first lost[i] get no answer. */
+#define LOST_MAX 4u
+struct loss {
+    uint32_t lost[LOST_MAX];
+    _Atomic uint32_t asked[LOST_MAX];
+};
+
+static bool loses(struct server *server, int fd, const struct question *question)
+{
+    struct loss *loss = server->user;
+    uint64_t which = question->begin / 1000;
+    if (strstr(question->target, "lost") && atomic_fetch_add(&loss->asked[which], 1) < loss->lost[which]) {
+        server_dawdle(server, 60000);
+        return false;
+    }
+    return well(server, fd, question);
+}
+
+/* Other requests go on until all of the world's are back: they earn what hedges cost. */
+static void ask_others(struct world *world)
+{
+    uint64_t deadline_ns = dmc_clock_deadline(PATIENCE_NS);
+    struct dmc_io *others = io_make(4, true);
+    for (uint32_t i = 0; dmc_io_pending(world->io) > 0; i++) {
+        struct one_read other;
+        unsigned char byte;
+        complete(others, prepare(&other, world->store, "a", DMC_RANGE_SPAN, i, &byte, 1));
+        assert_int_equal(other.request.outcome, DMC_OUTCOME_OK);
+        dmc_io_wait(world->io, 0);
+        usleep(500);
+        assert_true(dmc_clock_ns() < deadline_ns);
+    }
+    io_end(others);
+}
+
+/* The answer to a hedge is lost, too: a third attempt brings the bytes while the first two still wait. Which of them the server
+ * meets last is its threads' affair, so more than one round may be needed until it is a hedge. */
 static void lost_twice(const char *options)
 {
     struct world world;
-    struct loss loss = {.lost = 2};
+    struct loss loss = {.lost = {2, 2, 2, 2}};
+    struct damacy_server_stats server = {0};
+    static unsigned char bytes[500];
     world_make(&world, loses, &loss, options, "");
     for (int i = 0; i < 50; i++)
         expect_span(&world, "a", (uint64_t)i * 100, 500);
-    uint64_t before = server_stats(&world).hedges;
-    expect_span(&world, "lost", 1000, 5000);
-    assert_int_equal(atomic_load(&loss.asked), 3);
-    struct damacy_server_stats server = server_stats(&world);
-    assert_int_equal(server.hedges, before + 2);
-    assert_true(server.hedges_won >= 1);
-    assert_int_equal(server.retries, 0);
+    for (uint32_t round = 0; server.hedges_won == 0; round++) {
+        struct one_read read;
+        assert_true(round < LOST_MAX);
+        uint64_t before = server_stats(&world).hedges;
+        prepare(&read, world.store, "lost", DMC_RANGE_SPAN, 1000 * round, bytes, sizeof bytes);
+        assert_int_equal(dmc_store_start(world.io, &read.request), DMC_START_PENDING);
+        ask_others(&world);
+        assert_int_equal(read.request.outcome, DMC_OUTCOME_OK);
+        assert_true(bytes_match(bytes, SEED, 1000 * round, sizeof bytes));
+        assert_int_equal(atomic_load(&loss.asked[round]), 3);
+        server = server_stats(&world);
+        assert_true(server.hedges >= before + 2);
+        assert_int_equal(server.retries, 0);
+    }
     world_end(&world);
 }
 
@@ -784,29 +839,18 @@ static void test_lost_twice(void **state)
 static void allowance_later(const char *options)
 {
     struct world world;
-    struct loss loss = {.lost = 5};
-    struct one_read lost[4];
-    static unsigned char bytes[4][500];
+    struct loss loss = {.lost = {2, 1, 1, 1}};
+    struct one_read lost[LOST_MAX];
+    static unsigned char bytes[LOST_MAX][500];
     world_make(&world, loses, &loss, options, "");
     for (int i = 0; i < 30; i++) /* earn one and a half, four and one are needed */
         expect_span(&world, "a", (uint64_t)i * 100, 500);
-    for (uint32_t i = 0; i < 4; i++) {
+    for (uint32_t i = 0; i < LOST_MAX; i++) {
         prepare(&lost[i], world.store, "lost", DMC_RANGE_SPAN, 1000 * i, bytes[i], 500);
         assert_int_equal(dmc_store_start(world.io, &lost[i].request), DMC_START_PENDING);
     }
-    uint64_t deadline_ns = dmc_clock_deadline(PATIENCE_NS);
-    struct dmc_io *others = io_make(4, true);
-    for (uint32_t i = 0; dmc_io_pending(world.io) > 0; i++) {
-        struct one_read other;
-        unsigned char byte;
-        complete(others, prepare(&other, world.store, "a", DMC_RANGE_SPAN, i, &byte, 1));
-        assert_int_equal(other.request.outcome, DMC_OUTCOME_OK);
-        dmc_io_wait(world.io, 0);
-        usleep(500);
-        assert_true(dmc_clock_ns() < deadline_ns);
-    }
-    io_end(others);
-    for (uint32_t i = 0; i < 4; i++) {
+    ask_others(&world);
+    for (uint32_t i = 0; i < LOST_MAX; i++) {
         assert_int_equal(lost[i].request.outcome, DMC_OUTCOME_OK);
         assert_true(bytes_match(bytes[i], SEED, 1000 * i, 500));
     }
