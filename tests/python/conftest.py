@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 import pytest
 import zarr
-from reading import config
+from reading import PATIENCE, config
 
 import damacy
 
@@ -77,7 +77,7 @@ def make_pipeline() -> Iterator[Callable[..., damacy.Pipeline]]:
 def run_python() -> Callable[..., subprocess.CompletedProcess[str]]:
     """Run a program of its own: for signals, forks and exits."""
 
-    def run(source: str, *arguments: str, timeout: float = 60) -> subprocess.CompletedProcess[str]:
+    def run(source: str, *arguments: str, timeout: float = PATIENCE) -> subprocess.CompletedProcess[str]:
         return subprocess.run(
             [sys.executable, "-X", "faulthandler", "-c", source, *arguments], capture_output=True, text=True, timeout=timeout
         )

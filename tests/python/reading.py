@@ -23,6 +23,10 @@ Box = Sequence[tuple[int, int]]
 DEVICE = os.environ.get("DAMACY_TEST_DEVICE") or "cpu"
 ON_CPU = DEVICE == "cpu"
 
+# Seconds after which what a test waits for is taken for lost. Far more than any wait lasts, also on a machine that stops for a while
+# here and there: it ends what hangs, and measures nothing.
+PATIENCE = 300.0
+
 cpu_only = pytest.mark.skipif(not ON_CPU, reason="about memory that NumPy shares, which only the CPU has")
 
 
@@ -140,7 +144,7 @@ class Reader:
         pipeline.flush()
         rows = []
         try:
-            while (batch := pipeline.pop(timeout=60)) is not None:
+            while (batch := pipeline.pop(timeout=PATIENCE)) is not None:
                 with batch as tensor:
                     rows.append(on_host(tensor).copy())
         except BaseException:

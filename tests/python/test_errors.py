@@ -6,13 +6,14 @@ import json
 import pickle
 import shutil
 import threading
+import warnings
 from pathlib import Path
 
 import numpy as np
 import pytest
 import zarr
 from conftest import SHAPE, Example, sample_of
-from reading import on_host
+from reading import PATIENCE, on_host
 
 import damacy
 from damacy import Sample, Status
@@ -44,7 +45,7 @@ def raised(pipeline: damacy.Pipeline, uri: str) -> damacy.DamacyError:
     pipeline.push(Sample(uri, [(0, s) for s in SHAPE]))
     pipeline.flush()
     with pytest.raises(damacy.DamacyError) as caught:
-        pipeline.pop(timeout=30)
+        pipeline.pop(timeout=PATIENCE)
     assert uri in str(caught.value) and caught.value.uri == uri
     return caught.value
 
@@ -185,18 +186,32 @@ def test_timeout(make_pipeline) -> None:
 
 
 def test_a_wait_that_nothing_ends_is_told_of(example: Example, make_pipeline) -> None:
-    """A batch that is not full, no source, no flush: after five seconds a warning, then pop goes on waiting."""
+    """A batch that is not full, no source, no flush: after five seconds a warning, then pop goes on waiting, here until the batch is
+    flushed because of it."""
     pipeline = make_pipeline(samples_per_batch=4)
     with pytest.raises(damacy.Timeout, match="batch 0 was not ready in time: it has 0 of 4 samples; push more, or flush"):
         pipeline.pop(0)
     pipeline.push(sample_of(example, (0, 0, 0)) for _ in range(5))
     pipeline.pop().release()
-    late = threading.Timer(6, pipeline.flush)
-    late.start()
-    with pytest.warns(RuntimeWarning, match="batch 1 has 1 of 4 samples; push more, call flush") as warned:
+    told: list[str] = []
+    heard = threading.Event()
+
+    def hear(message: Warning | str, category: type[Warning], *_: object) -> None:
+        told.append(f"{category.__name__}: {message}")
+        heard.set()
+
+    def flush() -> None:
+        heard.wait(PATIENCE)
+        pipeline.flush()
+
+    late = threading.Thread(target=flush)
+    with warnings.catch_warnings():
+        warnings.simplefilter("always")
+        warnings.showwarning = hear
+        late.start()
         assert len(pipeline.pop().info.rows) == 1
     late.join()
-    assert len(warned) == 1
+    assert len(told) == 1 and told[0].startswith("RuntimeWarning: ") and "batch 1 has 1 of 4 samples; push more, call flush" in told[0]
     assert pipeline.pop() is None
 
 

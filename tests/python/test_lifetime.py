@@ -9,7 +9,7 @@ import sys
 import numpy as np
 import pytest
 from conftest import SHAPE, Example, sample_of
-from reading import ON_CPU, cpu_only
+from reading import ON_CPU, PATIENCE, cpu_only
 
 import damacy
 from damacy import Dtype
@@ -217,15 +217,21 @@ def test_no_memory_is_lost(example: Example) -> None:
                 except TypeError:
                     pass
 
-    for _ in range(30):
-        once()
-    gc.collect()
-    before, objects = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss, len(gc.get_objects())
-    for _ in range(150):
-        once()
-    gc.collect()
-    assert len(gc.get_objects()) - objects < 100
-    assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 8 * 1024  # KiB; each pipeline's batches alone are 64 KiB
+    def measured() -> tuple[int, int]:
+        gc.collect()
+        return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss, len(gc.get_objects())
+
+    # What is lost is lost each time; what allocators, threads that overlap and the interpreter keep for later is found once.
+    rounds = []
+    while len(rounds) < 10:
+        before = measured()
+        for _ in range(50):
+            once()
+        after = measured()
+        rounds.append((after[0] - before[0], after[1] - before[1]))
+        if rounds[-1][0] < 2 * 1024 and rounds[-1][1] < 50:  # KiB; the batches of 50 pipelines alone are 3,200
+            return
+    pytest.fail(f"it grows each time, by KiB and objects: {rounds}")
 
 
 # --- other consumers, where they are installed ---
@@ -255,4 +261,4 @@ with damacy.Pipeline(config) as pipeline:
         assert values.unsafe_buffer_pointer() == same.__array_interface__["data"][0]
         assert (np.asarray(values) == same).all()
 """
-    subprocess.run([sys.executable, "-c", source, example.uri], check=True, timeout=100)
+    subprocess.run([sys.executable, "-c", source, example.uri], check=True, timeout=PATIENCE)

@@ -9,6 +9,7 @@ import time
 
 import pytest
 from conftest import Example
+from reading import PATIENCE
 
 START = """
 import os, signal, sys, threading, time
@@ -41,7 +42,7 @@ pipeline.push(slow())
     ("prepare", "wait", "resume"),
     [
         ("", "pipeline.pop()", "pipeline.push(samples(4))"),
-        ("", "pipeline.pop(timeout=60)", "pipeline.push(samples(4))"),
+        ("", f"pipeline.pop(timeout={PATIENCE})", "pipeline.push(samples(4))"),
         ("pipeline.push(samples(3))", "pipeline.pop()", "pipeline.push(samples(1))"),
         (SLOW, "[batch.release() for batch in pipeline.batches()]", ""),
     ],
@@ -51,22 +52,22 @@ def test_ctrl_c_interrupts_waiting(example: Example, prepare: str, wait: str, re
     source = f"""import signal
 signal.signal(signal.SIGINT, signal.default_int_handler)
 {START}{prepare}
-print('waiting', flush=True)
 try:
+    print('waiting', flush=True)
     {wait}
 except KeyboardInterrupt:
     print('interrupted', flush=True)
 pipeline.push(samples(4))
 {resume}
-pipeline.pop(timeout=30).release()
+pipeline.pop(timeout={PATIENCE}).release()
 print('goes on')
 """
     with subprocess.Popen([sys.executable, "-c", source, example.uri], stdout=subprocess.PIPE, text=True) as process:
         assert process.stdout is not None and process.stdout.readline() == "waiting\n"
-        time.sleep(0.2)
+        time.sleep(0.2)  # it waits by now; if not, it is interrupted a little before
         process.send_signal(signal.SIGINT)
         try:
-            output, _ = process.communicate(timeout=30)
+            output, _ = process.communicate(timeout=PATIENCE)
         finally:
             process.kill()
     assert output == "interrupted\ngoes on\n" and process.returncode == 0
@@ -87,7 +88,7 @@ thread.start()
 for round in range(20):
     child = os.fork()
     if child == 0:
-        signal.alarm(20)
+        signal.alarm(200)
         def forked(call):
             try:
                 call()
@@ -169,7 +170,7 @@ def test_killed_while_streaming(example: Example) -> None:
             assert process.stdout is not None and process.stdout.readline() == "streaming\n"
             time.sleep(0.05)
             process.kill()
-            assert process.wait(timeout=30) == -signal.SIGKILL
+            assert process.wait(timeout=PATIENCE) == -signal.SIGKILL
 
 
 def test_signals_go_to_handlers_in_the_main_thread(example: Example, run_python) -> None:
@@ -229,12 +230,20 @@ print(next(batches).info.tags)
 
 def test_no_python_threads(example: Example, run_python) -> None:
     source = """
+def native_threads():
+    count = 0
+    for task in os.listdir("/proc/self/task"):
+        try:
+            count += open(f"/proc/self/task/{task}/comm").read().startswith(("damacy", "dmc-"))
+        except OSError:
+            pass  # it has just ended
+    return count
 pipeline.push(samples(10**9))
 for batch in pipeline.batches(10):
     batch.release()
-print(threading.active_count(), len(os.listdir("/proc/self/task")) > 2)
+print(threading.active_count(), native_threads() >= 2)
 pipeline.close()
-time.sleep(0.1)
-print(len([t for t in os.listdir("/proc/self/task") if "damacy" in open(f"/proc/self/task/{t}/comm").read()]))
+while native_threads():  # one that was joined may be seen for a moment yet
+    time.sleep(0.01)
 """
-    assert check(run_python, example, source) == "1 True\n0\n"
+    assert check(run_python, example, source) == "1 True\n"

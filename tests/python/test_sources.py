@@ -11,7 +11,7 @@ from collections.abc import Iterator
 import numpy as np
 import pytest
 from conftest import SHAPE, Example, sample_of
-from reading import config, on_host
+from reading import PATIENCE, config, on_host
 
 import damacy
 from damacy import Sample
@@ -87,7 +87,7 @@ def test_a_slow_source_keeps_nobody_past_the_time(example: Example, make_pipelin
             pipeline.pop(timeout)
         assert pipeline.pending.samples > taken  # but it was asked
     assert pipeline.pending.samples < 64
-    assert pipeline.pop(timeout=60).info.tags == tuple(range(64))
+    assert pipeline.pop(timeout=PATIENCE).info.tags == tuple(range(64))
 
 
 def test_many_single_samples(example: Example, make_pipeline) -> None:
@@ -161,7 +161,7 @@ def test_flush_stands_behind_what_was_pushed_before(example: Example, make_pipel
         pipeline.flush()
     pipeline.flush()
     sizes = []
-    while (batch := pipeline.pop(timeout=30)) is not None:
+    while (batch := pipeline.pop(timeout=PATIENCE)) is not None:
         sizes.append(len(batch.info.rows))
     assert sizes == [3, 4, 1, 4, 1]
     assert pipeline.pop() is None  # as often as one asks
@@ -169,7 +169,7 @@ def test_flush_stands_behind_what_was_pushed_before(example: Example, make_pipel
     with pytest.raises(damacy.Timeout):
         pipeline.pop(timeout=0.01)
     pipeline.flush()
-    assert len(pipeline.pop(timeout=30).info.rows) == 1
+    assert len(pipeline.pop(timeout=PATIENCE).info.rows) == 1
 
 
 def test_batches_counts_and_flushes(example: Example, make_pipeline) -> None:

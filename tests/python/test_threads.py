@@ -9,7 +9,7 @@ from collections.abc import Callable
 
 import pytest
 from conftest import SHAPE, Example, sample_of
-from reading import config, on_host
+from reading import PATIENCE, config, on_host
 
 import damacy
 
@@ -28,7 +28,7 @@ def run_threads(*targets: Callable[[], None]) -> None:
     for thread in threads:
         thread.start()
     for thread in threads:
-        thread.join(timeout=60)
+        thread.join(timeout=2 * PATIENCE)
         assert not thread.is_alive()
     if errors:
         raise errors[0]
@@ -79,7 +79,7 @@ def test_producer_and_consumer(example: Example, make_pipeline) -> None:
 
     def consume() -> None:
         while len(tags) < count:
-            with pipeline.pop(timeout=30) as _:
+            with pipeline.pop(timeout=PATIENCE) as _:
                 pass
             tags.extend([0] * 4)
 
@@ -90,11 +90,11 @@ def test_producer_and_consumer(example: Example, make_pipeline) -> None:
 def test_a_sleeping_popper_notices_what_others_push(example: Example, make_pipeline) -> None:
     pipeline = make_pipeline()
     got: list[tuple[int, ...]] = []
-    popper = threading.Thread(target=lambda: got.append(pipeline.pop(timeout=30).info.tags))
+    popper = threading.Thread(target=lambda: got.append(pipeline.pop(timeout=PATIENCE).info.tags))
     popper.start()
     time.sleep(0.1)
     pipeline.push(sample_of(example, (i, 0, 0), tag=i) for i in range(4))
-    popper.join(timeout=30)
+    popper.join(timeout=2 * PATIENCE)
     assert got == [(0, 1, 2, 3)]
 
 
@@ -120,20 +120,23 @@ def test_close_wakes_those_who_wait(example: Example, make_pipeline, endless: bo
     assert woken == [damacy.ShutdownError] * 3
 
 
-def test_waiting_lets_others_run(make_pipeline) -> None:
-    """The interpreter's lock is free while pop waits."""
+def test_waiting_lets_others_run(example: Example, make_pipeline) -> None:
+    """The interpreter's lock is free while pop waits: what it waits for comes from a thread that has much to do before."""
     pipeline = make_pipeline()
+    about_to_wait = threading.Event()
     steps = 0
 
     def count() -> None:
         nonlocal steps
+        about_to_wait.wait()
         while steps < 20:
             time.sleep(0.005)
             steps += 1
+        pipeline.push(sample_of(example, (i, 0, 0)) for i in range(4))
 
     def pop() -> None:
-        with pytest.raises(damacy.Timeout):
-            pipeline.pop(timeout=0.3)
+        about_to_wait.set()
+        pipeline.pop(timeout=PATIENCE).release()
         assert steps == 20
 
     run_threads(count, pop)
@@ -146,16 +149,16 @@ def test_release_from_any_thread(example: Example, make_pipeline) -> None:
     done = threading.Event()
 
     def pop() -> None:
-        while True:
-            try:
-                batch = pipeline.pop(timeout=0.5)
-            except damacy.PoolStarved:
-                time.sleep(0.0005)
-                continue
-            except damacy.Timeout:
-                break
-            queue.append(batch)
-        done.set()
+        popped = 0
+        try:
+            while popped < 100:
+                try:
+                    queue.append(pipeline.pop(timeout=PATIENCE))
+                    popped += 1
+                except damacy.PoolStarved:
+                    time.sleep(0.0005)
+        finally:
+            done.set()
 
     def release() -> None:
         while not done.is_set() or queue:

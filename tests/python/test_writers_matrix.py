@@ -48,7 +48,7 @@ def run_writer(name: str, package: str | None, folder: Path, seed: int) -> list[
     python = sys.executable if package else str(ZARR2)
     if package and importlib.util.find_spec(package) is None or not Path(python).exists():
         pytest.skip(f"the writer {name} is not installed")
-    done = subprocess.run([python, WRITERS / f"write_{name}.py", folder, str(seed)], capture_output=True, text=True, timeout=300)
+    done = subprocess.run([python, WRITERS / f"write_{name}.py", folder, str(seed)], capture_output=True, text=True, timeout=1000)
     print(done.stdout[-4000:], done.stderr[-4000:])
     assert done.returncode == 0, f"DAMACY_TEST_SEED={seed}: {done.stderr[-3000:]}"
     return json.loads((folder / "cases.json").read_text())
@@ -109,7 +109,7 @@ def difference(found: np.ndarray, truth: np.ndarray) -> str:
 
 
 @pytest.mark.parametrize(("name", "package", "least"), PROGRAMS, ids=[name for name, _, _ in PROGRAMS])
-@pytest.mark.timeout(300)
+@pytest.mark.timeout(1800)
 def test_writer(name: str, package: str | None, least: int, tmp_path: Path, seed: int, reader: Reader) -> None:
     cases = run_writer(name, package, tmp_path, seed)
     rng = np.random.default_rng([seed, 77])
