@@ -130,7 +130,11 @@ fi
 # A signal ends it in order, with the result so far.
 "$tool" stream "$folder/top/image" --shape 8,8 --batches 1000000000 >"$folder/out" 2>"$folder/err" &
 pid=$!
-sleep 1
+# Not before there is a pipeline, with threads of its own: until it catches it, the signal is ignored in a shell's background jobs.
+while grep -qs '^State:.[^Z]' "/proc/$pid/status" && ! grep -qs '^damacy-cpu' "/proc/$pid/task/"*/comm; do
+    sleep 0.05
+done
+sleep 0.2
 kill -INT $pid
 wait $pid
 [ $? = 130 ] || fail "after SIGINT the exit status is not 130"
