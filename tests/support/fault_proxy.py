@@ -140,7 +140,7 @@ class FaultProxy:
 
         self.thread = threading.Thread(target=run, name="fault-proxy", daemon=True)
         self.thread.start()
-        if not started.wait(10):
+        if not started.wait(200):
             raise RuntimeError("the fault proxy does not start")
         return self
 

@@ -7,6 +7,7 @@ Each is a context manager: it takes free ports, is ready when entered, and is go
 from __future__ import annotations
 
 import contextlib
+import ctypes
 import datetime
 import hashlib
 import hmac
@@ -21,11 +22,15 @@ import sys
 import tempfile
 import time
 import urllib.parse
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-READY_SECONDS = 40
+READY_SECONDS = 200  # ends a wait for what does not come; a busy machine may need long
+STARTS = 5  # others may take a port between its choice and its use: then with others
+
+
+PRCTL = ctypes.CDLL(None).prctl  # looked up here: between fork and exec as little as can be is done
 
 
 class Unavailable(Exception):
@@ -33,40 +38,42 @@ class Unavailable(Exception):
 
 
 @contextlib.contextmanager
-def free_ports(count: int) -> Iterator[list[int]]:
-    """Ports that nobody listens on, below those that the system gives to clients. They are let go at the end of the block: bind at once."""
-    sockets = []
+def free_ports(count: int, second: int = 0) -> Iterator[list[int]]:
+    """Ports that nobody listens on, below those that the system gives to clients; with `second`, those so much higher are free as well.
+    They are let go at the end of the block: bind at once."""
+    sockets: list[socket.socket] = []
+    ports: list[int] = []
     begin = 12000 + (os.getpid() * 131 + time.monotonic_ns() // 1000) % 8000
     try:
         for port in range(begin, 22000):
-            if len(sockets) == count:
+            if len(ports) == count:
                 break
-            candidate = socket.socket()
-            candidate.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            pair = [socket.socket() for _ in ((0, second) if second else (0,))]
             try:
-                candidate.bind(("127.0.0.1", port))
-                sockets.append(candidate)
+                for each, above in zip(pair, (0, second)):
+                    each.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+                    each.bind(("127.0.0.1", port + above))
+                ports.append(port)
+                sockets += pair
             except OSError:
-                candidate.close()
-        if len(sockets) < count:
+                for each in pair:
+                    each.close()
+        if len(ports) < count:
             raise Unavailable("no free ports")
-        yield [each.getsockname()[1] for each in sockets]
+        yield ports
     finally:
         for each in sockets:
             each.close()
 
 
-def take_ports(count: int) -> list[int]:
-    with free_ports(count) as ports:
+def take_ports(count: int, second: int = 0) -> list[int]:
+    with free_ports(count, second) as ports:
         return ports
 
 
 def end_with_parent() -> None:
     """In the child, before exec: no server outlives a test run that was killed."""
-    with contextlib.suppress(Exception):
-        import ctypes
-
-        ctypes.CDLL(None).prctl(1, signal.SIGKILL)
+    PRCTL(1, signal.SIGKILL)
 
 
 def wait_for(ready, process: subprocess.Popen, log: Path, what: str) -> None:
@@ -167,6 +174,20 @@ class Server:
             self.process.wait()
             self.process = None
 
+    def start(self) -> None:
+        raise NotImplementedError
+
+    def start_anywhere(self, prepare: Callable[[], None]) -> None:
+        """Start, and where it does not come up prepare() once more, with other ports."""
+        for left in reversed(range(STARTS)):
+            prepare()
+            try:
+                return self.start()
+            except RuntimeError:
+                self.kill()
+                if not left:
+                    raise
+
     def __exit__(self, *_: object) -> None:
         self.kill()
         shutil.rmtree(self.folder, ignore_errors=True)
@@ -183,8 +204,7 @@ class SeaweedFS(Server):
         self.weed = weed
         self.folder = Path(tempfile.mkdtemp(prefix="damacy-weed-"))
         self.process: subprocess.Popen | None = None
-        # gRPC ports are these plus 10000.
-        self.ports = take_ports(4)
+        self.ports: list[int] = []
 
     @classmethod
     def at(cls, port: int) -> SeaweedFS:
@@ -213,9 +233,14 @@ class SeaweedFS(Server):
             for name, keys, actions in identities
         ]
         (self.folder / "s3.json").write_text(json.dumps({"identities": config}))
-        (self.folder / "data").mkdir()
+
+        def prepare() -> None:
+            self.ports = take_ports(4, second=10000)  # those of gRPC
+            shutil.rmtree(self.folder / "data", ignore_errors=True)
+            (self.folder / "data").mkdir()
+
         try:
-            self.start()
+            self.start_anywhere(prepare)
             for bucket in ("private", "public"):
                 self.request("PUT", f"/{bucket}")
         except BaseException:
@@ -229,53 +254,47 @@ class SeaweedFS(Server):
         command = [self.weed, "server", f"-dir={self.folder / 'data'}", "-ip=127.0.0.1", "-ip.bind=127.0.0.1", "-s3", f"-s3.port={s3}"]
         command += [f"-s3.config={self.folder / 's3.json'}", "-s3.iam=false", "-s3.port.iceberg=0", "-s3.port.lance=0"]
         command += [f"-master.port={master}", f"-volume.port={volume}", f"-filer.port={filer}", "-master.volumeSizeLimitMB=256"]
-        command += ["-volume.max=64", "-master.telemetry=false"]
+        command += ["-volume.max=64", "-volume.minFreeSpace=16MiB", "-master.telemetry=false"]
         environment = os.environ | {"TMPDIR": str(self.folder), "GOMEMLIMIT": "700MiB"}
         self.process = subprocess.Popen(
             command, stdout=log.open("ab"), stderr=subprocess.STDOUT, env=environment, cwd=self.folder, preexec_fn=end_with_parent
         )
         wait_for(lambda: answers(s3, "/status") == 200, self.process, log, "SeaweedFS")
 
-    def request(self, method: str, path: str, body: bytes = b"", keys: Keys = WRITER, tries: int = 20) -> bytes:
-        """A signed request; a fresh server says 5xx for a moment. `path` is encoded."""
-        for attempt in range(tries):
-            connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=20)
+    def exchange(self, connection: http.client.HTTPConnection, method: str, path: str, body: bytes, keys: Keys = WRITER) -> bytes:
+        """A signed request; a fresh server says 5xx for a while, and a busy one may let a connection go. `path` is encoded."""
+        deadline = time.monotonic() + READY_SECONDS
+        while True:
             try:
                 connection.request(method, path, body, sign(method, f"127.0.0.1:{self.port}", path, "", keys, body))
                 response = connection.getresponse()
                 answer = response.read()
-                if response.status < 300:
-                    return answer
-                if response.status < 500 or attempt == tries - 1:
-                    raise RuntimeError(f"{method} {path}: {response.status} {answer[:300]!r}")
-            finally:
-                connection.close()
+                status, said = response.status, f"{response.status} {answer[:300]!r}"
+            except (OSError, http.client.HTTPException) as reason:
+                connection.close()  # the next request makes it anew
+                status, said = 503, repr(reason)
+            if status < 300:
+                return answer
+            if status < 500 or time.monotonic() >= deadline:
+                raise RuntimeError(f"{method} {path}: {said}")
             time.sleep(0.2)
-        raise AssertionError
+
+    def request(self, method: str, path: str, body: bytes = b"", keys: Keys = WRITER) -> bytes:
+        with contextlib.closing(http.client.HTTPConnection("127.0.0.1", self.port, timeout=60)) as connection:
+            return self.exchange(connection, method, path, body, keys)
 
     def put(self, bucket: str, key: str, body: bytes) -> None:
         self.request("PUT", f"/{bucket}/{encode_key(key)}", body)
 
     def put_tree(self, bucket: str, prefix: str, folder: Path) -> int:
         """Upload all files of a folder over one connection."""
-        connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=20)
         count = 0
-        for file in sorted(folder.rglob("*")):
-            if not file.is_file():
-                continue
-            path = f"/{bucket}/{encode_key(f'{prefix}/{file.relative_to(folder).as_posix()}')}"
-            body = file.read_bytes()
-            for attempt in range(20):
-                connection.request("PUT", path, body, sign("PUT", f"127.0.0.1:{self.port}", path, "", WRITER, body))
-                response = connection.getresponse()
-                answer = response.read()
-                if response.status < 300:
-                    break
-                if response.status < 500 or attempt == 19:
-                    raise RuntimeError(f"PUT {path}: {response.status} {answer[:300]!r}")
-                time.sleep(0.2)
-            count += 1
-        connection.close()
+        with contextlib.closing(http.client.HTTPConnection("127.0.0.1", self.port, timeout=60)) as connection:
+            for file in sorted(folder.rglob("*")):
+                if file.is_file():
+                    key = f"{prefix}/{file.relative_to(folder).as_posix()}"
+                    self.exchange(connection, "PUT", f"/{bucket}/{encode_key(key)}", file.read_bytes())
+                    count += 1
         return count
 
 
@@ -323,22 +342,25 @@ class Nginx(Server):
             raise Unavailable("nginx is not installed (scripts/setup.sh test does it)")
         self.binary, self.root, self.certificates, self.log_requests = binary, root, certificates, log_requests
         self.folder = Path(tempfile.mkdtemp(prefix="damacy-nginx-"))
-        self.http, self.https, self.http2 = take_ports(3)
+        self.http = self.https = self.http2 = 0
         self.process: subprocess.Popen | None = None
 
     def __enter__(self) -> Nginx:
+        try:
+            self.start_anywhere(self.configure)
+        except BaseException:
+            self.__exit__()
+            raise
+        return self
+
+    def configure(self) -> None:
+        self.http, self.https, self.http2 = take_ports(3)
         tls = NGINX_TLS.format(c=self.certificates, https=self.https, http2=self.http2) if self.certificates else ""
         access_log = f"{self.folder}/access.log damacy" if self.log_requests else "off"
         text = NGINX.format(folder=self.folder, root=self.root, http=self.http, tls=tls, access_log=access_log)
         if os.getuid() == 0:
             text = "user root;\n" + text
         (self.folder / "nginx.conf").write_text(text)
-        try:
-            self.start()
-        except BaseException:
-            self.__exit__()
-            raise
-        return self
 
     def start(self) -> None:
         log = self.folder / "out.log"

@@ -16,7 +16,7 @@ import zarr
 HERE = Path(__file__).resolve().parent
 sys.path.insert(0, str(HERE.parents[1] / "support"))
 
-from reading import config, on_host  # noqa: E402
+from reading import PATIENCE, config, on_host  # noqa: E402
 from servers import READER, WRITER, Certificates, Nginx, SeaweedFS, Unavailable, encode_key, make_certificates  # noqa: E402
 
 import damacy  # noqa: E402
@@ -152,6 +152,11 @@ def sharded(tmp_path_factory: pytest.TempPathFactory) -> Remote:
 
 SHAPE = (4, 16, 16)
 
+# For tests that make requests fail: these are tried again at once. Nothing else shall fail, so what a busy machine leaves lying is waited for.
+PATIENT = {"request_timeout": PATIENCE, "stall_timeout": PATIENCE, "backoff_min": 0.02, "backoff_max": 0.2, "retries": 100}
+# For answers that stop: these have to be told from those that a busy machine leaves lying, which may be taken for stalls and tried again.
+STALLING = PATIENT | {"stall_timeout": 3}
+
 
 def crops_of(pipeline: damacy.Pipeline, uri: str, data: np.ndarray, begins: np.ndarray, shape: tuple[int, ...], tag: int = 0) -> None:
     """Push crops, and compare all that comes with numpy: nothing lost, nothing reordered, to the bit."""
@@ -163,7 +168,7 @@ def crops_of(pipeline: damacy.Pipeline, uri: str, data: np.ndarray, begins: np.n
 def expect(pipeline: damacy.Pipeline, data: np.ndarray, begins: np.ndarray, shape: tuple[int, ...], tag: int = 0) -> None:
     row = 0
     while row < len(begins):
-        batch = pipeline.pop(timeout=120)
+        batch = pipeline.pop(timeout=PATIENCE)
         assert list(batch.info.tags) == list(range(tag + row, tag + row + len(batch.info.rows)))
         with batch as tensor:
             for values in on_host(tensor):
