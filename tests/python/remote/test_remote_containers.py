@@ -12,11 +12,10 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from reading import PATIENCE
 from remote.conftest import SHAPE, Place, Remote, crops_of, make_place, pipeline_for, random_begins
 
 import damacy
-
-pytestmark = pytest.mark.timeout(120)
 
 
 def write_zip(folder: Path, path: Path, method: int) -> None:
@@ -91,4 +90,4 @@ def test_what_is_refused(box: tuple[Place, str, np.ndarray, Path]) -> None:
         with pipeline_for(place.options, samples_per_batch=1) as pipeline:
             pipeline.push([damacy.Sample(where, sample)])
             with pytest.raises(kind, match=says):
-                pipeline.pop(timeout=60)
+                pipeline.pop(timeout=PATIENCE)

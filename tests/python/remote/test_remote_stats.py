@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from reading import PATIENCE
 from remote.conftest import SHAPE, Remote, crops_of, make_place, pipeline_for, random_begins
 
 import damacy
@@ -56,12 +57,12 @@ def test_uri_secrets_are_not_told(request: pytest.FixtureRequest, sharded: Remot
                 pipeline.push([sample])
                 pipeline.flush()
                 if uri == good:
-                    crops = pipeline.pop(timeout=60)
+                    crops = pipeline.pop(timeout=PATIENCE)
                     told += [texts_of(crops.info)]
                     crops.release()
                     continue
                 with pytest.raises(damacy.DamacyError) as caught:
-                    pipeline.pop(timeout=60)
+                    pipeline.pop(timeout=PATIENCE)
                 told += [texts_of(caught.value)]
                 assert caught.value.uri and "***" in caught.value.uri
             told += [texts_of(pipeline), texts_of(pipeline.stats()), texts_of(pipeline.remote_stats())]
