@@ -152,7 +152,8 @@ static inline struct damacy_config pw_placed(const struct damacy_config *config,
     struct damacy_config placed = *config;
 #if defined(PW_CUDA) || defined(PW_GPU)
     placed.device = DAMACY_CUDA_DEVICE;
-    placed.decode = getenv("PW_DECODE") ? (enum damacy_decode)atoi(getenv("PW_DECODE")) : DAMACY_DECODE_AUTO;
+    if (getenv("PW_DECODE"))
+        placed.decode = (enum damacy_decode)atoi(getenv("PW_DECODE"));
 #endif
 #ifdef PW_CUDA
     if (!placed.max_gpu_memory_bytes)

@@ -536,7 +536,7 @@ static void test_choice(void **state)
         }
         /* One that breaks on the way: its chunks go to the CPU, those that follow to our own decoder. */
         setenv(DMC_GPU_DECODER_VARIABLE, "nvcomp", 1);
-        pipeline = start(memory, DAMACY_DECODE_AUTO, &fake_nvcomp, &field);
+        pipeline = start(memory, DAMACY_DECODE_GPU, &fake_nvcomp, &field); /* whatever the cores could do */
         unsetenv(DMC_GPU_DECODER_VARIABLE);
         fake_nvcomp_state.calls = 0;
         fake_nvcomp_state.fail_at = 2;

@@ -33,14 +33,14 @@ static struct threads look(const struct dmc_numa_set *expected)
             fclose(file);
         bool reader = strncmp(name, "damacy-read", 11) == 0, submitter = strncmp(name, "damacy-cuda", 11) == 0,
              worker = strncmp(name, "damacy-cpu", 10) == 0;
+        struct dmc_numa_set cpus = {0};
+        if (!(reader || submitter || worker) ||
+            sched_getaffinity(atoi(entry->d_name), sizeof cpus, (cpu_set_t *)(void *)&cpus) != 0)
+            continue; /* another thread, or one that has just ended */
         threads.readers += reader;
         threads.submitters += submitter;
         threads.workers += worker;
-        if (reader || submitter || worker) {
-            struct dmc_numa_set cpus;
-            numa_affinity(atoi(entry->d_name), &cpus);
-            threads.elsewhere += memcmp(&cpus, expected, sizeof cpus) != 0;
-        }
+        threads.elsewhere += memcmp(&cpus, expected, sizeof cpus) != 0;
     }
     closedir(folder);
     return threads;
@@ -61,8 +61,13 @@ static void check(const struct numa_tree *tree, struct damacy_config config, con
                   uint32_t readers)
 {
     struct dmc_store *memory = pw_memory();
-    struct damacy *pipeline = create(tree, config, memory);
     struct threads threads = look(expected);
+    while (threads.readers + threads.submitters + threads.workers > 0) { /* a thread that was joined may still be listed */
+        pw_nap(1000000);
+        threads = look(expected);
+    }
+    struct damacy *pipeline = create(tree, config, memory);
+    threads = look(expected);
     bool cpu = threads.workers != 0;
     assert_int_equal(cpu ? threads.workers : threads.readers, readers);
     assert_int_equal(threads.submitters, cpu ? 0 : 1);
