@@ -67,12 +67,13 @@ static uint32_t expected_now(void)
 
 static void wait_until_resolved(struct damacy *pipeline)
 {
-    struct damacy_stats stats = DAMACY_STATS_INIT;
-    struct damacy_error error;
+    uint64_t resolved;
     do {
         usleep(1000);
-        pw_ok(damacy_stats_get(pipeline, &stats, &error), &error);
-    } while (stats.metadata.count < BATCHES);
+        dmc_mutex_lock(&pipeline->home->lock);
+        resolved = pipeline->lookahead.resolved;
+        dmc_mutex_unlock(&pipeline->home->lock);
+    } while (resolved < BATCHES);
 }
 
 static void test_announce(void **state)

@@ -139,7 +139,7 @@ struct world {
     struct dmc_lookahead ring;
     uint64_t planned_batches;
     uint64_t resolve_log[WORLD_LOG_MAX], resolve_count; /* ordinals as the hook told them */
-    char *request_log[WORLD_LOG_MAX];
+    char *_Atomic request_log[WORLD_LOG_MAX];           /* NULL: about to be written */
     _Atomic uint64_t request_count;
 };
 
@@ -445,8 +445,10 @@ static inline void world_plan(struct world *world)
 static inline uint64_t world_requests(struct world *world, const char *pattern)
 {
     uint64_t count = 0;
-    for (uint64_t i = 0; i < world->request_count && i < WORLD_LOG_MAX; i++)
-        count += strstr(world->request_log[i], pattern) != NULL;
+    for (uint64_t i = 0; i < world->request_count && i < WORLD_LOG_MAX; i++) {
+        const char *key = atomic_load(&world->request_log[i]);
+        count += key && strstr(key, pattern) != NULL;
+    }
     return count;
 }
 
