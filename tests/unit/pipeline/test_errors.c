@@ -167,6 +167,7 @@ static void test_tuning_defaults(void **state)
     pw_ok(damacy_tuning_defaults(&config, &tuning, &error), &error);
     /* Where memory is tight, fewer slots. */
     config.max_host_memory_bytes = 28u << 20;
+    config.tuning.worker_count = 2; /* however many cores there are */
     static const int64_t large[] = {1 << 20};
     field.rank = 1;
     field.sample_shape = large; /* 4 samples of 4 MiB: not even two slots */
