@@ -58,6 +58,17 @@ void dmc_net_endpoint_init(struct dmc_net_endpoint *endpoint, uint32_t concurren
     publish_limit(endpoint);
 }
 
+/* A thread that comes late with its part of a batch would find the lane full of later ones, and the whole batch would wait for
+ * a round trip more: it may pass them. With 7 batches begun at once, half of the first one's 70 to 106 requests came behind 130
+ * of later ones and waited 26 to 60 ms, at 20 ms of latency (bench/remote, 2 cores). */
+bool dmc_net_endpoint_has_room(const struct dmc_net_lane *lane, uint64_t age_ns)
+{
+    double limit = lane->limit;
+    if (age_ns < lane->newest_ns)
+        limit = dmc_min_u64((uint64_t)(limit * 1.5), (uint64_t)lane->limit_max);
+    return lane->running < (uint32_t)limit;
+}
+
 void dmc_net_endpoint_pause(struct dmc_net_endpoint *endpoint, uint64_t until_ns)
 {
     _Atomic uint64_t *shared = &endpoint->first->shared_pause_until_ns;

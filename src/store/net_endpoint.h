@@ -18,6 +18,7 @@ struct dmc_transfer;
 struct dmc_net_lane {
     struct dmc_transfer *first, *last; /* waiting */
     uint32_t running;
+    uint64_t newest_ns; /* the latest age (struct dmc_transfer) that ever ran */
     double limit, limit_min, limit_max;
     bool doubling; /* no sign of overload yet: one more for each answer */
     uint64_t cut_ns;
@@ -71,6 +72,8 @@ struct dmc_net_endpoint {
 
 /* `engines`: so many share what may be under way. */
 void dmc_net_endpoint_init(struct dmc_net_endpoint *endpoint, uint32_t concurrency_max, uint32_t engines, double hedge_share);
+/* May a transfer of that age run in the lane? */
+bool dmc_net_endpoint_has_room(const struct dmc_net_lane *lane, uint64_t age_ns);
 /* It asks for quiet until then. */
 void dmc_net_endpoint_pause(struct dmc_net_endpoint *endpoint, uint64_t until_ns);
 /* It is, or was, there. */

@@ -369,6 +369,14 @@ static bool has_room(struct dmc_net_engine *engine, enum dmc_net_lane_kind kind)
     return engine->attempts_out < (kind == DMC_NET_METADATA ? most : most - most / 4);
 }
 
+/* What waits in front may run, as far as the server goes. What is tried again is no late comer: it may have failed for too much
+ * being under way. */
+static bool lane_goes_on(const struct dmc_net_lane *lane)
+{
+    const struct dmc_transfer *first = lane->first;
+    return first && dmc_net_endpoint_has_room(lane, dmc_transfer_has_waited(first) ? UINT64_MAX : first->age_ns);
+}
+
 static void pump_one(struct dmc_net_engine *engine, struct dmc_net_endpoint *endpoint)
 {
     uint64_t pause_until_ns = atomic_load_explicit(&endpoint->first->shared_pause_until_ns, memory_order_relaxed);
@@ -381,12 +389,12 @@ static void pump_one(struct dmc_net_engine *engine, struct dmc_net_endpoint *end
     endpoint->pumping = true;
     for (uint32_t i = 0; i < DMC_NET_LANES; i++) {
         struct dmc_net_lane *lane = &endpoint->lanes[i];
-        while (lane->first && lane->running < (uint32_t)lane->limit && has_room(engine, (enum dmc_net_lane_kind)i)) {
+        while (lane_goes_on(lane) && has_room(engine, (enum dmc_net_lane_kind)i)) {
             struct dmc_transfer *transfer = lane->first;
             dmc_transfer_unqueue(engine, transfer);
             dmc_transfer_start(engine, transfer);
         }
-        engine->crowded |= lane->first && lane->running < (uint32_t)lane->limit;
+        engine->crowded |= lane_goes_on(lane);
     }
     endpoint->pumping = false;
 }

@@ -122,10 +122,17 @@ struct dmc_transfer {
     uint64_t hedge_after_ns;                          /* not before: there was no room for one, or no allowance */
     uint32_t attempt_count, barren, mends, redirects; /* barren: failures in a row that brought nothing */
     uint64_t begin_ns, first_run_ns, deadline_ns;
+    uint64_t age_ns;           /* when its batch began, or else itself: who began first is asked for first */
     bool batch_deadline;       /* deadline_ns is that of its batch */
     struct dmc_text redirect;  /* "" none */
     struct damacy_error error; /* of the last failure */
 };
+
+/* It was tried before, or followed one that was. */
+static inline bool dmc_transfer_has_waited(const struct dmc_transfer *transfer)
+{
+    return transfer->attempt_count > 0 || transfer->handed_over;
+}
 
 #define DMC_SHARE_BUCKETS 512u /* a power of two */
 

@@ -49,28 +49,20 @@ void dmc_transfer_unqueue(struct dmc_net_engine *engine, struct dmc_transfer *tr
         list_remove(&lane_of(transfer)->first, &lane_of(transfer)->last, transfer);
 }
 
-/* New ones at the end; what was tried before is older than all that never was, and goes to the front. */
+/* What was tried before goes to the front. The rest stands by the age of its batch: several threads ask for a batch's reads,
+ * and one that comes late must not find its part behind those of later batches. */
 static void enqueue(struct dmc_transfer *transfer)
 {
     struct dmc_net_lane *lane = lane_of(transfer);
+    struct dmc_transfer *before = dmc_transfer_has_waited(transfer) ? NULL : lane->last;
+    while (before && before->age_ns > transfer->age_ns && !dmc_transfer_has_waited(before))
+        before = before->previous;
+    struct dmc_transfer *after = before ? before->next : lane->first;
     transfer->state = DMC_TRANSFER_QUEUED;
-    if (transfer->attempt_count > 0 || transfer->handed_over) {
-        transfer->previous = NULL;
-        transfer->next = lane->first;
-        if (lane->first)
-            lane->first->previous = transfer;
-        else
-            lane->last = transfer;
-        lane->first = transfer;
-    } else {
-        transfer->next = NULL;
-        transfer->previous = lane->last;
-        if (lane->last)
-            lane->last->next = transfer;
-        else
-            lane->first = transfer;
-        lane->last = transfer;
-    }
+    transfer->previous = before;
+    transfer->next = after;
+    *(before ? &before->next : &lane->first) = transfer;
+    *(after ? &after->previous : &lane->last) = transfer;
 }
 
 void dmc_transfer_queue(struct dmc_net_engine *engine, struct dmc_transfer *transfer)
@@ -125,6 +117,7 @@ void dmc_transfer_begin(struct dmc_net_engine *engine, struct dmc_transfer *tran
     transfer->hedge_after_ns = 0;
     transfer->hedges_left = transfer->attempt_count = transfer->barren = transfer->mends = transfer->redirects = 0;
     transfer->begin_ns = dmc_clock_ns();
+    transfer->age_ns = request->begin_ns ? request->begin_ns : transfer->begin_ns;
     transfer->deadline_ns = transfer->begin_ns + transfer->settings->request_timeout_ns;
     uint64_t batch_ns = transfer->settings->batch_timeout_ns;
     transfer->batch_deadline = batch_ns && request->begin_ns && request->begin_ns + batch_ns < transfer->deadline_ns;
@@ -544,6 +537,7 @@ void dmc_transfer_start(struct dmc_net_engine *engine, struct dmc_transfer *tran
         transfer->first_run_ns = dmc_clock_ns();
     transfer->hedges_left = DMC_NET_ATTEMPTS - 1;
     lane->running++;
+    lane->newest_ns = dmc_max_u64(lane->newest_ns, transfer->age_ns);
     transfer->lane_was_full = lane->running + 1 >= (uint32_t)lane->limit;
     start_attempt(engine, transfer, false);
 }

@@ -54,6 +54,18 @@ static inline void world_end(struct world *world)
     server_end(&world->server);
 }
 
+/* Of the only server that anything was asked of. */
+static inline struct damacy_server_stats server_stats(struct world *world)
+{
+    struct damacy_server_stats server;
+    struct damacy_remote_stats stats = DAMACY_REMOTE_STATS_INIT;
+    stats.servers = &server;
+    stats.server_capacity = 1;
+    dmc_net_stats(world->net, &stats);
+    assert_int_equal(stats.server_count, 1);
+    return server;
+}
+
 static inline bool well(struct server *server, int fd, const struct question *question)
 {
     (void)server;

@@ -11,15 +11,6 @@
 #define THREADS 4
 #define KEYS 24
 
-static struct damacy_server_stats stats_of(struct world *world)
-{
-    struct damacy_server_stats servers[2];
-    struct damacy_remote_stats stats = {.struct_size = sizeof stats, .servers = servers, .server_capacity = 2};
-    dmc_net_stats(world->net, &stats);
-    assert_int_equal(stats.server_count, 1);
-    return servers[0];
-}
-
 static void key_of(char key[16], uint32_t i)
 {
     snprintf(key, 16, "object-%u", i);
@@ -34,7 +25,7 @@ static uint32_t connections_with(const char *options)
         key_of(key, i);
         expect_span(&world, key, i * 100, 5000);
     }
-    struct damacy_server_stats stats = stats_of(&world);
+    struct damacy_server_stats stats = server_stats(&world);
     assert_int_equal(stats.requests, KEYS);
     assert_int_equal(stats.bytes_used, KEYS * 5000);
     assert_true(stats.latency_p50_ns > 0 && stats.latency_p50_ns <= stats.latency_p99_ns);
@@ -90,7 +81,7 @@ static void test_shared(void **state)
     }
     /* Counted when a thread takes it in, and before the thread looks at any answer it knows who else wants that. */
     uint64_t deadline_ns = dmc_clock_deadline(PATIENCE_NS);
-    while (stats_of(&world).requests < READS) {
+    while (server_stats(&world).requests < READS) {
         assert_true(dmc_clock_ns() < deadline_ns);
         usleep(500);
     }
@@ -133,7 +124,7 @@ static void test_quiet(void **state)
     prepare(&reads[KEYS], world.store, "busy", DMC_RANGE_SPAN, 0, buffers[KEYS], BYTES);
     assert_int_equal(dmc_store_start(world.io, &reads[KEYS].request), DMC_START_PENDING);
     uint64_t deadline_ns = dmc_clock_deadline(PATIENCE_NS);
-    while (stats_of(&world).throttled == 0) {
+    while (server_stats(&world).throttled == 0) {
         assert_true(dmc_clock_ns() < deadline_ns);
         usleep(1000);
     }

@@ -736,17 +736,6 @@ static bool sometimes_late(struct server *server, int fd, const struct question 
     return well(server, fd, question);
 }
 
-static struct damacy_server_stats server_stats(struct world *world)
-{
-    struct damacy_server_stats server;
-    struct damacy_remote_stats stats = DAMACY_REMOTE_STATS_INIT;
-    stats.servers = &server;
-    stats.server_capacity = 1;
-    dmc_net_stats(world->net, &stats);
-    assert_int_equal(stats.server_count, 1);
-    return server;
-}
-
 static void test_hedging(void **state)
 {
     (void)state;
