@@ -319,14 +319,17 @@ static void test_warm_reads_allocate_nothing(void **state)
     struct dmc_cache_options options = in_cache("steady");
     world_make(&world, 1, false);
     open_cache(&world, &options);
-    uint64_t before = 0;
-    for (int i = 0; i < 40; i++) {
-        if (i == 20)
-            before = dmc_mem_count();
-        read_checked(&world, 5, 0, world.sizes[5] / 2);
-        dmc_cache_flush(world.cache);
+    /* Where the page cache lets go of the file a ring is made, which is warm only then. */
+    uint64_t cost = 1;
+    for (int round = 0; cost > 0; round++) {
+        assert_true(round < 20);
+        uint64_t before = dmc_mem_count();
+        for (int i = 0; i < 20; i++) {
+            read_checked(&world, 5, 0, world.sizes[5] / 2);
+            dmc_cache_flush(world.cache);
+        }
+        cost = dmc_mem_count() - before;
     }
-    assert_int_equal(dmc_mem_count(), before);
     close_cache(&world);
     world_end(&world);
 }
@@ -780,6 +783,17 @@ static void test_no_memory(void **state)
     world_end(&world);
 }
 
+/* Until files that are written from now on have another time than those before. */
+static void wait_for_another_file_time(void)
+{
+    struct timespec before, now;
+    clock_gettime(CLOCK_REALTIME_COARSE, &before);
+    do {
+        usleep(500);
+        clock_gettime(CLOCK_REALTIME_COARSE, &now);
+    } while (now.tv_sec == before.tv_sec && now.tv_nsec == before.tv_nsec);
+}
+
 /* The oldest go first, and the cap holds all the time. */
 static void test_cap_and_order(void **state)
 {
@@ -804,6 +818,7 @@ static void test_cap_and_order(void **state)
         folder_bytes = 0;
         nftw(options.folder, add_up, 16, FTW_PHYS);
         assert_true(folder_bytes <= options.bytes_max);
+        wait_for_another_file_time();
     }
     struct dmc_cache_stats stats = stats_of(&world);
     assert_true(stats.evicted_bytes > 2000000 && stats.used_bytes <= options.bytes_max && stats.used_bytes >= BYTES);

@@ -35,10 +35,16 @@ static void check_wakes(struct dmc_io *io)
     assert_null(dmc_io_wait(io, deadline_ns));
     assert_true(dmc_clock_ns() >= deadline_ns);
     assert_null(dmc_io_wait(io, 1));
-    /* And it sleeps until then: not the time is judged, but that the processor had little to do. */
-    uint64_t begin_ns = cpu_ns();
-    assert_null(dmc_io_wait(io, dmc_clock_deadline(100000000)));
-    assert_true(cpu_ns() - begin_ns < 5000000);
+    /* And it sleeps until then: not the time is judged, but that the processor had little to do. What a machine takes away for
+     * others in such a moment may be counted, too, so one of a few waits will do. */
+    uint64_t least_ns = UINT64_MAX;
+    for (int i = 0; i < 5 && least_ns >= 5000000; i++) {
+        uint64_t begin_ns = cpu_ns();
+        assert_null(dmc_io_wait(io, dmc_clock_deadline(100000000)));
+        uint64_t busy_ns = cpu_ns() - begin_ns;
+        least_ns = busy_ns < least_ns ? busy_ns : least_ns;
+    }
+    assert_true(least_ns < 5000000);
     for (int i = 0; i < 3; i++) {
         pthread_t thread;
         assert_int_equal(dmc_thread_start(&thread, "waker", wake_later, io), 0);
