@@ -17,7 +17,7 @@ COVERAGE_LINES_MIN ?= 90
 FUZZ_SECONDS ?= 60
 # 1: lint fails where clang-format would write a file differently; 0: it only tells.
 FORMAT_ENFORCED ?= 1
-JOBS ?= $(shell nproc)
+JOBS ?= $(shell scripts/jobs.sh)
 
 export COVERAGE_LINES_MIN FUZZ_SECONDS FORMAT_ENFORCED JOBS
 

@@ -9,7 +9,7 @@ if((DAMACY_TESTS OR DAMACY_COVERAGE) AND TARGET dmc_cuda_twin AND TARGET dmc_pip
     target_link_libraries(${name} PRIVATE dmc_cuda_twin dmc_pipeline PkgConfig::cmocka)
     set_target_properties(${name} PROPERTIES LINKER_LANGUAGE CXX)
     add_test(NAME ${name} COMMAND ${name})
-    set_tests_properties(${name} PROPERTIES LABELS "pipeline;cuda" TIMEOUT 300)
+    set_tests_properties(${name} PROPERTIES LABELS "pipeline;cuda" TIMEOUT 900)
   endfunction()
   foreach(test IN LISTS pipeline_tests)
     dmc_cuda_test(test_${test}_cuda pipeline/test_${test} PW_CUDA)

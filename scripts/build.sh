@@ -20,10 +20,21 @@ fuzz) options="-DCMAKE_C_COMPILER=clang -DCMAKE_CXX_COMPILER=clang++ -DDAMACY_FU
     exit 1
     ;;
 esac
-! command -v ccache >/dev/null 2>&1 || options="$options -DCMAKE_C_COMPILER_LAUNCHER=ccache"
 mkdir -p build
-eval "cmake -S . -B build/$flavour -G Ninja $options" >build/"$flavour".log 2>&1 || {
+# Only a compiler cache that has somewhere to keep what it caches.
+echo 'int try_ccache;' >build/"$flavour".try.c
+if command -v ccache >/dev/null 2>&1 && ccache cc -c build/"$flavour".try.c -o build/"$flavour".try.o 2>/dev/null; then
+    options="$options -DCMAKE_C_COMPILER_LAUNCHER=ccache"
+fi
+rm -f build/"$flavour".try.?
+configure() {
+    eval "cmake -S . -B build/$flavour -G Ninja $options" >build/"$flavour".log 2>&1
+}
+# What was configured elsewhere, or only half, is configured anew.
+configure || { rm -rf "build/$flavour/CMakeCache.txt" "build/$flavour/CMakeFiles" && configure; } || {
     cat build/"$flavour".log
     exit 1
 }
-[ -n "$configure_only" ] || ninja -C "build/$flavour" -k 0 -j "${JOBS:-$(nproc)}"
+[ -z "$configure_only" ] || exit 0
+# Compilers that had too little memory beside each other get another try, one by one.
+ninja -C "build/$flavour" -k 0 -j "${JOBS:-$(scripts/jobs.sh)}" || ninja -C "build/$flavour" -j 1

@@ -40,7 +40,7 @@ def main():
     entries = json.loads(pathlib.Path(sys.argv[1]).read_text(encoding="utf-8"))
     unique = list({entry["file"]: entry for entry in entries if entry["file"].endswith(".c")}.values())  # kernels and their twin are C++
     failed = 0
-    with concurrent.futures.ThreadPoolExecutor(os.cpu_count()) as pool:
+    with concurrent.futures.ThreadPoolExecutor(int(os.environ.get("JOBS") or os.cpu_count())) as pool:
         for code, text in pool.map(check, unique):
             print(text, end="")
             failed += code != 0

@@ -36,6 +36,16 @@ else
         packages="$packages python3-dev"
 fi
 
+# persistently COMMAND...: networks and mirrors have bad moments.
+persistently() {
+    for pause in 5 15 30 60; do
+        "$@" && return 0
+        echo "failed: $* (again in $pause s)" >&2
+        sleep $pause
+    done
+    "$@"
+}
+
 is_installed() {
     [ "$(dpkg-query -W -f='${db:Status-Status}' "$1" 2>/dev/null)" = installed ]
 }
@@ -56,9 +66,16 @@ install_packages() {
         echo "    apt-get install --no-install-recommends$missing" >&2
         exit 1
     fi
-    $as_root apt-get update -q
-    # shellcheck disable=SC2086 # a list
-    $as_root env DEBIAN_FRONTEND=noninteractive apt-get install -y -q --no-install-recommends $missing
+    persistently fetch_and_install
+}
+
+# Waits for others who install something, too, and mends what was interrupted.
+fetch_and_install() {
+    $as_root dpkg --configure -a &&
+        $as_root apt-get -o Acquire::Retries=3 update -q &&
+        # shellcheck disable=SC2086 # a list
+        $as_root env DEBIAN_FRONTEND=noninteractive \
+            apt-get -o Acquire::Retries=3 -o DPkg::Lock::Timeout=300 install -y -q --no-install-recommends $missing
 }
 
 if command -v dpkg-query >/dev/null 2>&1; then
@@ -82,23 +99,34 @@ case $purpose in build | bench | bench-remote) exit 0 ;; esac
 python=python3
 python_fits python3 || python=/usr/bin/python3
 
-# environment FOLDER FILE [FILE_WITHOUT_DEPENDENCIES]: a virtual environment with what the files list, made once. A file of the second
-# kind lists packages whose own wishes (a viewer) are none of ours.
+# install FOLDER OPTIONS...
+install() {
+    folder=$1
+    shift
+    "$folder/bin/python" -m pip install -q --disable-pip-version-check --retries 10 --timeout 60 "$@"
+}
+
+# environment FOLDER FILE CONSTRAINTS [FILE_WITHOUT_DEPENDENCIES]: a virtual environment with what the files list, made once, in the
+# versions of CONSTRAINTS where these can be had. A file of the last kind lists packages whose own wishes (a viewer) are none of ours.
 environment() {
     stamp=$1/.installed
-    wanted=$("$python" -c 'import sys; print(sys.version)'; cat "$2" ${3:+"$3"})
+    wanted=$("$python" -c 'import sys; print(sys.version)'; cat "$2" "$3" ${4:+"$4"})
     if [ -f "$stamp" ] && [ "$(cat "$stamp")" = "$wanted" ] && "$1/bin/python" -c '' 2>/dev/null; then
         return 0
     fi
     # One of another interpreter is made anew.
     [ "$(head -n 1 "$stamp" 2>/dev/null)" = "$(printf '%s' "$wanted" | head -n 1)" ] && "$1/bin/python" -m pip --version >/dev/null 2>&1 ||
         "$python" -m venv --clear "$1"
-    echo "installing Python packages of $2${3:+ and $3} into $1"
-    "$1/bin/python" -m pip install -q --disable-pip-version-check -r "$2"
-    [ -z "${3:-}" ] || "$1/bin/python" -m pip install -q --disable-pip-version-check --no-deps -r "$3"
+    rm -f "$stamp" # what is interrupted is made anew
+    echo "installing Python packages of $2${4:+ and $4} into $1"
+    install "$1" -r "$2" -c "$3" || { sleep 20 && install "$1" -r "$2" -c "$3"; } || { sleep 60 && install "$1" -r "$2" -c "$3"; } || {
+        echo "not in the versions of $3: in others" >&2
+        persistently install "$1" -r "$2"
+    }
+    [ -z "${4:-}" ] || persistently install "$1" --no-deps -r "$4"
     printf '%s\n' "$wanted" >"$stamp"
 }
 
-environment .venv scripts/requirements_dev.txt examples/requirements.txt
+environment .venv scripts/requirements_dev.txt scripts/constraints_dev.txt examples/requirements.txt
 # zarr-python 2, which excludes zarr-python 3, only writes arrays for the tests.
-[ "$purpose" != test ] || environment .venv-zarr2 scripts/requirements_zarr2.txt
+[ "$purpose" != test ] || environment .venv-zarr2 scripts/requirements_zarr2.txt scripts/constraints_zarr2.txt
