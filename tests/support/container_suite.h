@@ -131,6 +131,39 @@ static inline void container_allocations_fail(const char *path, const char *key,
     }
 }
 
+/* A container that the test wrote byte by byte, and what resolving it gave. */
+struct opened {
+    struct dmc_stores *stores;
+    struct dmc_store *store;
+    struct dmc_io *io;
+    struct damacy_error error;
+    enum damacy_status status;
+};
+
+/* `ending`: of the file's name, which tells what it is. */
+static inline struct opened opened_from(const char *ending, const void *data, size_t bytes, uint64_t container_bytes_max)
+{
+    static uint32_t file_number;
+    struct opened opened = {0};
+    char name[32], path[400], prefix[512];
+    snprintf(name, sizeof name, "odd%u.%s", file_number++, ending);
+    in_folder(path, sizeof path, name);
+    write_bytes(path, data, bytes);
+    struct dmc_stores_options options = {.container_bytes_max = container_bytes_max};
+    assert_int_equal(dmc_stores_create(&options, &opened.stores, NULL), DAMACY_OK);
+    opened.io = io_make(8, false);
+    opened.status = dmc_stores_resolve(opened.stores, path, &opened.store, prefix, sizeof prefix, &opened.error);
+    if (opened.status == DAMACY_OK)
+        assert_string_equal(prefix, "");
+    return opened;
+}
+
+static inline void opened_close(struct opened *opened)
+{
+    io_end(opened->io);
+    dmc_stores_destroy(opened->stores);
+}
+
 /* A container at `path`, over files that note in `told` what they are told to expect. */
 struct listening {
     struct dmc_stores *stores;

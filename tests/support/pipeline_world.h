@@ -288,6 +288,16 @@ static inline bool pw_batch_matches(const struct damacy_batch *batch, const stru
     return true;
 }
 
+/* Sixteen chunks of 256 bytes, four by four, in one shard. */
+static const struct zw_array pw_one_shard = {.name = "a",
+                                             .number = 5,
+                                             .dtype = DAMACY_U16,
+                                             .rank = 2,
+                                             .shape = {32, 64},
+                                             .chunk = {8, 16},
+                                             .shard = {32, 64},
+                                             .index_crc32c = true};
+
 static inline struct dmc_store *pw_memory(void)
 {
     struct dmc_store *store = NULL;

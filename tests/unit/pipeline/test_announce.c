@@ -12,15 +12,6 @@
 #define SLOTS 2u
 #define READS 4u /* of a batch */
 
-static const struct zw_array array = {.name = "a",
-                                      .number = 5,
-                                      .dtype = DAMACY_U16,
-                                      .rank = 2,
-                                      .shape = {32, 64},
-                                      .chunk = {8, 16},
-                                      .shard = {32, 64},
-                                      .index_crc32c = true};
-
 static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
 static const struct dmc_store_ops *memory_ops;
 static uint32_t expected, started, unexpected;
@@ -80,7 +71,7 @@ static void test_announce(void **state)
 {
     (void)state;
     struct dmc_store *memory = pw_memory();
-    zw_write(&array, &(struct zw_sink){.memory = memory});
+    zw_write(&pw_one_shard, &(struct zw_sink){.memory = memory});
     struct dmc_store_ops ops = *(memory_ops = memory->ops);
     ops.expect = note_expected;
     ops.start = note_start;
@@ -93,7 +84,7 @@ static void test_announce(void **state)
     struct damacy *pipeline = pw_create(&config, memory);
     struct pw_sample samples[BATCHES];
     for (uint32_t i = 0; i < BATCHES; i++) {
-        samples[i] = (struct pw_sample){.arrays = {&array}, .begin = {{0, 16 * (i % 4)}}};
+        samples[i] = (struct pw_sample){.arrays = {&pw_one_shard}, .begin = {{0, 16 * (i % 4)}}};
         pw_push(pipeline, "memory://", &samples[i]);
     }
     struct damacy_batch *held[SLOTS];

@@ -12,25 +12,15 @@ static void give_advice(struct dmc_store *store, struct dmc_store_hint *hint)
     *hint = advice;
 }
 
-/* Sixteen chunks of 256 bytes in one shard, one column of four of which a crop needs, so with gaps of 768 bytes between. */
-static const struct zw_array array = {.name = "a",
-                                      .number = 5,
-                                      .dtype = DAMACY_U16,
-                                      .rank = 2,
-                                      .shape = {32, 64},
-                                      .chunk = {8, 16},
-                                      .shard = {32, 64},
-                                      .index_crc32c = true};
-
 struct tuning {
     uint64_t gap_bytes, read_bytes_max;
 };
 
-/* Reads of one crop of four chunks. */
+/* Reads of one crop, which needs one column of four chunks, so with gaps of 768 bytes between. */
 static uint64_t reads_of(struct tuning tuning, const struct dmc_store_hint *hint)
 {
     struct dmc_store *memory = pw_memory();
-    zw_write(&array, &(struct zw_sink){.memory = memory});
+    zw_write(&pw_one_shard, &(struct zw_sink){.memory = memory});
     struct dmc_store_ops ops = *memory->ops;
     const struct dmc_store_ops *own = memory->ops;
     if (hint) {
@@ -44,7 +34,7 @@ static uint64_t reads_of(struct tuning tuning, const struct dmc_store_hint *hint
     config.tuning.coalesce_gap_bytes = tuning.gap_bytes;
     config.tuning.coalesce_read_bytes_max = tuning.read_bytes_max;
     struct damacy *pipeline = pw_create(&config, memory);
-    struct pw_sample sample = {.arrays = {&array}, .begin = {{0, 16}}};
+    struct pw_sample sample = {.arrays = {&pw_one_shard}, .begin = {{0, 16}}};
     pw_push(pipeline, "memory://", &sample);
     struct damacy_batch *batch = pw_pop(pipeline);
     assert_true(pw_batch_matches(batch, &sample, 1));

@@ -75,34 +75,9 @@ static void test_suite_delayed(void **state)
 
 /* --- documents --- */
 
-struct opened {
-    struct dmc_stores *stores;
-    struct dmc_store *store;
-    struct dmc_io *io;
-    struct damacy_error error;
-    enum damacy_status status;
-};
-
-static uint32_t file_number;
-
 static struct opened open_text(const char *text, uint64_t container_bytes_max)
 {
-    struct opened opened = {0};
-    char name[32], path[400], prefix[512];
-    snprintf(name, sizeof name, "refs%u.json", file_number++);
-    in_folder(path, sizeof path, name);
-    write_bytes(path, text, strlen(text));
-    struct dmc_stores_options options = {.container_bytes_max = container_bytes_max};
-    assert_int_equal(dmc_stores_create(&options, &opened.stores, NULL), DAMACY_OK);
-    opened.io = io_make(8, false);
-    opened.status = dmc_stores_resolve(opened.stores, path, &opened.store, prefix, sizeof prefix, &opened.error);
-    return opened;
-}
-
-static void close_text(struct opened *opened)
-{
-    io_end(opened->io);
-    dmc_stores_destroy(opened->stores);
+    return opened_from("json", text, strlen(text), container_bytes_max);
 }
 
 static void expect(struct opened *opened, const char *key, const char *text)
@@ -172,13 +147,13 @@ static void test_documents(void **state)
     assert_int_equal(dmc_store_list(opened.store, "", container_collect, children, NULL), DAMACY_OK);
     assert_string_equal(children, "a/ bad/ zarr.json ");
     assert_false(dmc_store_hint_of(opened.store).remote);
-    close_text(&opened);
+    opened_close(&opened);
     /* Version 0, and a path relative to the working directory. */
     opened = open_text("{\".zgroup\":\"{\\\"zarr_format\\\":2}\",\"a/0\":[\"{{d}}\",0,1]}", 0);
     assert_int_equal(opened.status, DAMACY_OK);
     expect(&opened, ".zgroup", "{\"zarr_format\":2}");
     expect_failure(&opened, "a/0", DAMACY_IO, "{{d}}");
-    close_text(&opened);
+    opened_close(&opened);
 }
 
 static void test_bad_documents(void **state)
@@ -222,7 +197,7 @@ static void test_bad_documents(void **state)
         struct opened opened = open_text(cases[i].text, 0);
         if (opened.status != cases[i].status || !strstr(opened.error.message, cases[i].word))
             fail_msg("%s: %d '%s'", cases[i].text, opened.status, opened.error.message);
-        close_text(&opened);
+        opened_close(&opened);
     }
     /* A url that grows beyond all bounds. */
     static char text[200000];
@@ -236,10 +211,10 @@ static void test_bad_documents(void **state)
     struct opened opened = open_text(text, 0);
     assert_int_equal(opened.status, DAMACY_DECODE);
     assert_non_null(strstr(opened.error.message, "too long"));
-    close_text(&opened);
+    opened_close(&opened);
     opened = open_text(text, 10000);
     assert_int_equal(opened.status, DAMACY_BUDGET);
-    close_text(&opened);
+    opened_close(&opened);
 }
 
 static void test_parquet(void **state)

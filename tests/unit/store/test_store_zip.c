@@ -63,33 +63,12 @@ static void test_suite_delayed(void **state)
 
 /* --- odd zip files --- */
 
-struct opened {
-    struct dmc_stores *stores;
-    struct dmc_store *store;
-    struct dmc_io *io;
-    struct damacy_error error;
-    enum damacy_status status;
-};
-
-static uint32_t file_number;
-
-/* Finish, write and open the zip file; the writer is freed. */
 static struct opened open_bytes(const void *data, size_t bytes, uint64_t container_bytes_max)
 {
-    struct opened opened = {0};
-    char name[32], path[400], prefix[512];
-    snprintf(name, sizeof name, "odd%u.ozx", file_number++);
-    in_folder(path, sizeof path, name);
-    write_bytes(path, data, bytes);
-    struct dmc_stores_options options = {.container_bytes_max = container_bytes_max};
-    assert_int_equal(dmc_stores_create(&options, &opened.stores, NULL), DAMACY_OK);
-    opened.io = io_make(8, false);
-    opened.status = dmc_stores_resolve(opened.stores, path, &opened.store, prefix, sizeof prefix, &opened.error);
-    if (opened.status == DAMACY_OK)
-        assert_string_equal(prefix, "");
-    return opened;
+    return opened_from("ozx", data, bytes, container_bytes_max);
 }
 
+/* Finish, write and open the zip file; the writer is freed. */
 static struct opened open_zip(struct zip_writer *zip, const char *comment)
 {
     zip_finish(zip, comment);
@@ -98,12 +77,6 @@ static struct opened open_zip(struct zip_writer *zip, const char *comment)
     if (opened.status)
         fail_msg("%s", opened.error.message);
     return opened;
-}
-
-static void close_zip(struct opened *opened)
-{
-    io_end(opened->io);
-    dmc_stores_destroy(opened->stores);
 }
 
 static struct dmc_request *read_whole(struct opened *opened, struct one_read *read, const char *key, void *data, size_t bytes)
@@ -165,7 +138,7 @@ static void test_layouts(void **state)
         expect(&opened, "c", NULL);
         expect(&opened, "c/0/10", NULL);
         expect(&opened, "", NULL);
-        close_zip(&opened);
+        opened_close(&opened);
     }
 }
 
@@ -191,7 +164,7 @@ static void test_names(void **state)
     expect(&opened, "\xc3\xa9", "\xc3\xa9");
     expect(&opened, "cut", "cut");
     expect(&opened, "twice", "last");
-    close_zip(&opened);
+    opened_close(&opened);
 }
 
 static void test_refusals(void **state)
@@ -229,7 +202,7 @@ static void test_refusals(void **state)
     expect_failure(&opened, "further", DAMACY_DECODE, "local header");
     expect_failure(&opened, "local", DAMACY_DECODE, "local header");
     expect(&opened, "good", "good");
-    close_zip(&opened);
+    opened_close(&opened);
 }
 
 static void expect_no_zip(const void *data, size_t bytes, enum damacy_status status, const char *word)
@@ -239,7 +212,7 @@ static void expect_no_zip(const void *data, size_t bytes, enum damacy_status sta
     assert_int_equal(opened.error.status, status);
     if (!strstr(opened.error.message, word))
         fail_msg("'%s' does not say '%s'", opened.error.message, word);
-    close_zip(&opened);
+    opened_close(&opened);
 }
 
 static void test_damaged_directories(void **state)
@@ -272,7 +245,7 @@ static void test_damaged_directories(void **state)
     for (size_t cut = 1; cut < bytes; cut++) { /* whatever is missing at the end */
         struct opened opened = open_bytes(zip.file.data, bytes - cut, 0);
         assert_int_equal(opened.status, DAMACY_DECODE);
-        close_zip(&opened);
+        opened_close(&opened);
     }
     zip_free(&zip);
     zip_put(&zip, "a", 1, "a", 1, (struct zip_odd){.disk = 3});
@@ -290,7 +263,7 @@ static void test_damaged_directories(void **state)
     struct opened opened = open_bytes(zip.file.data, zip.file.bytes, 0);
     assert_int_equal(opened.status, DAMACY_OK);
     expect(&opened, "a", "a");
-    close_zip(&opened);
+    opened_close(&opened);
     zip_free(&zip);
 }
 
@@ -320,7 +293,7 @@ static void test_listing(void **state)
         assert_string_equal(text, cases[i].children);
     }
     assert_false(dmc_store_hint_of(opened.store).remote);
-    close_zip(&opened);
+    opened_close(&opened);
 }
 
 static void test_paths(void **state)
@@ -432,7 +405,7 @@ static void test_memory_bound(void **state)
         assert_int_equal(request->outcome, DMC_OUTCOME_OK);
         assert_true(bytes_match(out, i / 2 % 8, 500, 500));
     }
-    close_zip(&opened);
+    opened_close(&opened);
     /* Too little for one in parts, enough for all of it at once. */
     opened = open_bytes(zip.file.data, zip.file.bytes, 4 * 80000);
     assert_int_equal(opened.status, DAMACY_OK);
@@ -443,11 +416,11 @@ static void test_memory_bound(void **state)
     read_whole(&opened, &read, "e1", out, BYTES);
     assert_int_equal(read.request.outcome, DMC_OUTCOME_OK);
     assert_int_equal(read.request.bytes_read, BYTES);
-    close_zip(&opened);
+    opened_close(&opened);
     /* Too little for the directory. */
     opened = open_bytes(zip.file.data, zip.file.bytes, 1000);
     assert_int_equal(opened.status, DAMACY_BUDGET);
-    close_zip(&opened);
+    opened_close(&opened);
     zip_free(&zip);
     free(data);
     free(out);
