@@ -446,6 +446,9 @@ struct damacy_stats {
     uint64_t gpu_decode_busy_ns;      /* time in which the device decoded: less than gpu_decode's where waves overlap */
     struct damacy_metric gpu_direct_read;     /* reads that the device did itself, also in `read`: bytes, time */
     struct damacy_metric gpu_direct_fallback; /* reads that it was to do, and that were done as usual */
+    /* on the CPU again */
+    struct damacy_metric decode_shared; /* chunks that a batch got from an older one under way, which decoded them for both:
+                                         * decoded bytes that `decode` would have had more; no time */
 };
 #define DAMACY_STATS_INIT                                                                                                      \
     {                                                                                                                          \

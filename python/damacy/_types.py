@@ -268,6 +268,9 @@ class Stats:
     """gpu_direct_storage: reads that the device did itself, also counted in `read`; bytes, and time in which they blocked."""
     gpu_direct_fallback: Metric
     """Reads that it was to do, and that were done as usual."""
+    decode_shared: Metric
+    """Chunks that a batch got from an older one under way, which decoded them for both; decoded bytes that `decode` would have
+    had more."""
     bottleneck: str
     """"storage", "decode", "consumer" (you take batches too slowly), "producer" (too few samples are pushed), or "none"."""
 

@@ -116,6 +116,7 @@ static const struct member metrics[] = {
     MEMBER(bind_wait),
     MEMBER(gpu_direct_read),
     MEMBER(gpu_direct_fallback),
+    MEMBER(decode_shared),
 };
 
 static int set_member(PyObject *dict, const char *name, PyObject *value)

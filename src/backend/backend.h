@@ -36,6 +36,10 @@ struct dmc_backend_tensor {
     enum damacy_dtype dtype; /* not NATIVE */
 };
 
+/* backend/host.h */
+struct dmc_host;
+struct dmc_guest;
+
 /* A batch in execution. The owner fills the first group and leaves it alone from submit until done. The memory of this struct
  * must stay for as long as the backend lives: a thread may look at `claim` of a batch that is over. */
 struct dmc_backend_batch {
@@ -47,6 +51,9 @@ struct dmc_backend_batch {
     /* The batch's buffer, on the backend's device; NULL: it has none yet. Stored with release by hooks->bind, whoever calls it;
      * partner: dmc_batch_memory() */
     uint8_t *_Atomic memory;
+    struct dmc_host *hosts;   /* parallel to plan.chunks, as far as guests may have any of them (dmc_host_count); NULL: none */
+    struct dmc_guest *guests; /* parallel to plan.reads from plan.guest_begin on; filled by submit. Their plan.hosts are hosts
+                               * of other batches */
     /* shared by the backend's threads */
     _Atomic uint64_t claim;     /* tasks << 32 | next task to claim; published by submit (release), claimed with acquire */
     _Atomic uint32_t remaining; /* tasks not finished; the thread that makes it 0 (acq_rel) sees all others' writes */
@@ -74,6 +81,7 @@ struct dmc_backend_hooks {
 
 struct dmc_backend_stats {
     struct damacy_metric read, read_wait, decode, assemble, fill, worker_idle;
+    struct damacy_metric shared;         /* guests that had their host's chunk: decoded bytes that were not decoded again */
     struct damacy_metric input_transfer; /* waves copied to the device: bytes, time on the device */
     struct damacy_metric device_decode;  /* chunks decoded there: decoded bytes, time on the device */
     struct damacy_metric device_assemble;
@@ -121,6 +129,7 @@ struct dmc_backend;
 struct dmc_backend_ops {
     enum damacy_device_type device;
     bool binds; /* it asks for a batch's memory when it has something to write there; false: the memory is there at submit */
+    bool hosts; /* it executes plans with guests, and knows what batch.hosts are for */
     /* Execute a batch. Any thread, one at a time; batches are taken up in the order of submission. A batch without tasks is
      * done at once, inside the call. */
     void (*submit)(struct dmc_backend *backend, struct dmc_backend_batch *batch);

@@ -1,5 +1,5 @@
-/* Claiming tasks: the ring of submitted batches, shared by all threads of a backend. A batch's tasks are its plan's reads, then
- * groups of its absent chunks. Claiming one is one atomic add; oldest batch first. */
+/* Claiming tasks: the ring of submitted batches, shared by all threads of a backend. A batch's tasks are its plan's reads but
+ * for those of guests, then groups of its absent chunks. Claiming one is one atomic add; oldest batch first. */
 #ifndef DMC_CLAIM_H
 #define DMC_CLAIM_H
 
@@ -16,15 +16,20 @@ struct dmc_claim_ring {
 
 static inline uint32_t dmc_claim_tasks(const struct dmc_plan *plan)
 {
-    return plan->read_count + (plan->chunk_count - plan->absent_begin + DMC_FILLS_PER_TASK - 1) / DMC_FILLS_PER_TASK;
+    return plan->guest_begin + (plan->chunk_count - plan->absent_begin + DMC_FILLS_PER_TASK - 1) / DMC_FILLS_PER_TASK;
 }
 
-/* Publish a batch with at least one task. One thread at a time. */
-static inline void dmc_claim_publish(struct dmc_claim_ring *ring, struct dmc_backend_batch *batch, uint32_t tasks)
+/* Before anything of a batch may be finished. `guests`: what must be finished beside its tasks. */
+static inline void dmc_claim_begin(struct dmc_backend_batch *batch, uint32_t tasks, uint32_t guests)
 {
-    atomic_store_explicit(&batch->remaining, tasks, memory_order_relaxed);
+    atomic_store_explicit(&batch->remaining, tasks + guests, memory_order_relaxed);
     atomic_store_explicit(&batch->begin_ns, 0, memory_order_relaxed);
     atomic_store_explicit(&batch->claim, (uint64_t)tasks << 32, memory_order_release); /* partner: dmc_claim_task */
+}
+
+/* Publish a batch that has begun, and has at least one task. One thread at a time. */
+static inline void dmc_claim_publish(struct dmc_claim_ring *ring, struct dmc_backend_batch *batch)
+{
     uint64_t number = atomic_load_explicit(&ring->submitted, memory_order_relaxed);
     atomic_store_explicit(&ring->batches[number % ring->capacity], batch, memory_order_release);
     atomic_store_explicit(&ring->submitted, number + 1, memory_order_release);

@@ -46,6 +46,7 @@ struct dmc_codec_chain {
     bool raw;             /* nothing to decode and nothing to check: any byte range of a chunk may be used as it was read */
     bool swap;            /* elements lie in the other byte order than this machine's */
     bool partial;         /* decode can stop early or pick blocks: need_begin and need_end save work */
+    bool picks;           /* decode leaves out what lies before need_begin: parts far from each other are cheaper apart */
     bool shaped;          /* a step depends on chunk_shape: chunks of other shapes (rectilinear grids) cannot be decoded */
     uint64_t chunk_bytes; /* of a decoded chunk */
     uint64_t array_bytes; /* what was compressed: differs from chunk_bytes where elements are stored in another size */

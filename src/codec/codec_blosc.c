@@ -313,6 +313,7 @@ static enum damacy_status blosc_configure(struct dmc_codec_build *build, dmc_jso
 const struct dmc_codec_ops dmc_codec_blosc_ops = {
     .name = "blosc",
     .partial = true,
+    .picks = true,
     .needs_block = true,
     .needs_zstd = true,
     .needs_deflate = true,

@@ -321,6 +321,8 @@ static enum damacy_status chain_finish(struct dmc_codec_build *build, uint64_t c
     made->stored_bytes_max = build->bytes;
     made->stored_exact = build->exact;
     made->memory_bytes = memory_bytes + build->extra_bytes;
+    for (uint32_t i = 0; i < made->step_count; i++)
+        made->picks |= made->steps[i].ops->picks;
     made->partial = made->raw || made->steps[made->step_count - 1].ops->partial;
     scratch_compute(made, build->level);
     build->rank = rank;

@@ -82,6 +82,7 @@ struct dmc_codec_job {
 struct dmc_codec_ops {
     const char *name;
     bool partial;     /* need_begin and need_end save work */
+    bool picks;       /* ... need_begin does: what lies before it is not decoded */
     bool is_view;     /* decode never writes to the target */
     bool needs_block; /* decode uses context->block, up to the decoded size */
     bool needs_zstd;

@@ -152,6 +152,7 @@ static void sharding_release(void *data)
 static const struct dmc_codec_ops sharding_step_ops = {
     .name = "sharding_indexed",
     .partial = true,
+    .picks = true,
     .shaped = true,
     .encoded_bytes = sharding_encoded_bytes,
     .scratch = sharding_scratch,

@@ -1,5 +1,6 @@
 /* plan_run: from a closed batch's resolved samples to an executable plan. No lock is held: the samples are the planner's until
  * they are planned, their metadata are pinned by the watermark, and one thread plans at a time. */
+#include "backend/host.h"
 #include "base/bytes.h"
 #include "base/clock.h"
 #include "base/dtype.h"
@@ -24,8 +25,9 @@ struct planning {
     struct dmc_batch_slot *slot;
     struct dmc_arena *arena;
     const struct dmc_closed_batch *closed;
-    enum damacy_dtype *outputs;   /* per field */
-    struct planned_array **table; /* open addressing by array */
+    const struct dmc_running *running; /* NULL: the batch decodes all by itself */
+    enum damacy_dtype *outputs;        /* per field */
+    struct planned_array **table;      /* open addressing by array */
     uint64_t table_mask;
 };
 
@@ -203,6 +205,19 @@ static const struct dmc_shard_entry *lookup_shard(void *user, const struct dmc_p
     return index && !index->absent ? index->entries : NULL;
 }
 
+/* The newest batch comes first, as it is the likeliest not to have decoded the chunk yet. */
+static void *find_host(void *user, const struct dmc_plan_array *array, uint64_t index, uint64_t offset, uint64_t stored_bytes)
+{
+    const struct planning *planning = user;
+    for (uint32_t i = 0; i < planning->running->count; i++) {
+        const struct dmc_batch_slot *slot = planning->running->slots[i];
+        uint32_t chunk = dmc_host_find(&slot->hosts, array, index, offset, stored_bytes);
+        if (chunk != DMC_HOST_NONE && dmc_host_open(&slot->run.hosts[chunk]))
+            return &slot->run.hosts[chunk];
+    }
+    return NULL;
+}
+
 static void fail_region(void *user, uint32_t row, uint32_t field, const struct damacy_error *error)
 {
     struct planning *planning = user;
@@ -312,7 +327,7 @@ static bool plan_all(struct planning *planning, const struct dmc_closed_batch *c
             return false;
     }
 
-    struct dmc_plan_lookup lookup = {planning, lookup_shard};
+    struct dmc_plan_lookup lookup = {planning, lookup_shard, planning->running ? find_host : NULL};
     struct dmc_plan_failure failure = {planning, fail_region};
     uint64_t gap = pipeline->config.tuning.coalesce_gap_bytes;
     struct dmc_plan_options options = {
@@ -337,17 +352,64 @@ static void drop_arrays(struct dmc_batch_slot *slot)
     slot->array_count = 0;
 }
 
-enum damacy_status dmc_plan_run(struct damacy *pipeline, struct dmc_batch_slot *slot, uint64_t batch_id,
-                                const struct dmc_closed_batch *closed, struct damacy_error *error)
+static void forget_hosts(struct dmc_batch_slot *slot)
 {
-    struct planning planning = {
-        .pipeline = pipeline, .batch = slot->batch, .slot = slot, .arena = &slot->arena, .closed = closed};
+    slot->hosts = (struct dmc_host_table){0};
+    slot->run.hosts = NULL;
+    slot->run.guests = NULL;
+}
+
+/* Room for the batch's guests. */
+static bool make_guests(struct dmc_batch_slot *slot)
+{
+    uint32_t count = slot->run.plan.read_count - slot->run.plan.guest_begin;
+    if (count)
+        slot->run.guests = dmc_arena_array(&slot->arena, struct dmc_guest, count);
+    return count == 0 || slot->run.guests;
+}
+
+/* Later batches may have guests in this one, if memory is left for that. */
+static void make_hosts(struct dmc_batch_slot *slot)
+{
+    const struct dmc_plan *plan = &slot->run.plan;
+    dmc_host_table_init(&slot->hosts, plan, &slot->arena);
+    if (!slot->hosts.plan)
+        return;
+    uint32_t count = dmc_host_count(plan);
+    struct dmc_host *hosts = dmc_arena_array(&slot->arena, struct dmc_host, count);
+    for (uint32_t i = 0; hosts && i < count; i++)
+        atomic_init(&hosts[i].guests, NULL);
+    slot->run.hosts = hosts;
+    if (!hosts)
+        forget_hosts(slot);
+}
+
+enum damacy_status dmc_plan_run(struct damacy *pipeline, struct dmc_batch_slot *slot, uint64_t batch_id,
+                                const struct dmc_closed_batch *closed, const struct dmc_running *running,
+                                struct damacy_error *error)
+{
+    struct planning planning = {.pipeline = pipeline,
+                                .batch = slot->batch,
+                                .slot = slot,
+                                .arena = &slot->arena,
+                                .closed = closed,
+                                .running = running->count ? running : NULL};
     dmc_arena_reset(&slot->arena);
     slot->array_count = 0;
     slot->planned_ns = dmc_clock_ns();
+    forget_hosts(slot);
     begin_batch(&planning, batch_id, closed);
     error->status = DAMACY_OK;
-    if (!plan_all(&planning, closed, error)) {
+    bool planned = plan_all(&planning, closed, error) && make_guests(slot);
+    if (!planned && planning.running) {
+        /* Guests take some memory. Whether a batch has enough must not depend on which others are under way. */
+        drop_arrays(slot);
+        dmc_arena_deinit(&slot->arena);
+        planning.running = NULL;
+        error->status = DAMACY_OK;
+        planned = plan_all(&planning, closed, error);
+    }
+    if (!planned) {
         drop_arrays(slot);
         if (error->status == DAMACY_OK)
             dmc_error_set(error, DAMACY_BUDGET, "plan", "no room for the plan of batch %llu", (unsigned long long)batch_id);
@@ -355,6 +417,8 @@ enum damacy_status dmc_plan_run(struct damacy *pipeline, struct dmc_batch_slot *
         return error->status;
     }
     take_errors(&planning, closed);
+    if (pipeline->backend->ops->hosts && !pipeline->config.tuning.bypass_decode)
+        make_hosts(slot);
     return DAMACY_OK;
 }
 
@@ -399,6 +463,7 @@ void dmc_plan_nothing(struct damacy *pipeline, struct dmc_batch_slot *slot, uint
         .pipeline = pipeline, .batch = slot->batch, .slot = slot, .arena = &slot->arena, .closed = closed};
     slot->array_count = 0;
     slot->run.plan = (struct dmc_plan){0};
+    forget_hosts(slot);
     slot->run.user = slot;
     slot->run.batch_id = batch_id;
     begin_batch(&planning, batch_id, closed);

@@ -30,7 +30,7 @@
 #include "base/arena.h"
 #include "base/thread.h"
 #include "damacy/damacy.h"
-#include "plan/plan.h"
+#include "plan/host_table.h"
 #include "prefetch/prefetcher.h"
 
 /* What batches and the pipeline share, so that a batch may outlive its pipeline. Counted: the pipeline, and each batch. */
@@ -100,7 +100,8 @@ struct dmc_batch_slot {
     /* the planner's while PLANNING, constant while RUNNING */
     struct dmc_arena arena;
     struct dmc_backend_batch run;
-    struct dmc_array **arrays; /* retained for the run; in the arena */
+    struct dmc_host_table hosts; /* which of run.hosts is which chunk; the planner's, also while RUNNING */
+    struct dmc_array **arrays;   /* retained for the run; in the arena */
     uint32_t array_count;
     uint64_t planned_ns;
     uint64_t range; /* of NVTX, from then until it is ready */
@@ -264,10 +265,19 @@ void dmc_scheduler_fail(void *pipeline, struct dmc_backend_batch *run, uint32_t 
 void dmc_scheduler_broken(void *pipeline, const struct damacy_error *error); /* backend hook */
 void dmc_scheduler_unfenced(void *pipeline, void *slot);                     /* backend hook */
 
+/* Slots RUNNING when a batch begins to be planned, the newest first: where its chunks look for hosts. Their tables and plans
+ * stay as they are while it is planned and submitted, since only the planner writes them, one batch at a time. */
+#define DMC_RUNNING_MAX 8u
+struct dmc_running {
+    const struct dmc_batch_slot *slots[DMC_RUNNING_MAX];
+    uint32_t count;
+};
+
 /* batch_plan.c: fill slot->run and the batch's rows from the closed batch's samples. Failures become row errors; a status other
  * than OK means that nothing could be planned for want of memory (BUDGET or OOM), with the samples untouched. */
 enum damacy_status dmc_plan_run(struct damacy *pipeline, struct dmc_batch_slot *slot, uint64_t batch_id,
-                                const struct dmc_closed_batch *closed, struct damacy_error *error);
+                                const struct dmc_closed_batch *closed, const struct dmc_running *running,
+                                struct damacy_error *error);
 /* What a batch that cannot be planned yet will read, if that is of interest to one of its stores: slot->run has reads and
  * objects until dmc_plan_preview_end(). The slot is one that is being planned, for another batch. false: there is nothing to
  * know, or no memory. Neither the samples nor any batch change. */

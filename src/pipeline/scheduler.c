@@ -74,7 +74,7 @@ static void plan_commit(struct damacy *pipeline, struct dmc_batch_slot *slot, ui
 /* Tell networks what will be asked for, so that bytes which come for an earlier batch need not come again. */
 static void announce_reads(const struct dmc_backend_batch *run)
 {
-    for (uint32_t i = 0; i < run->plan.read_count; i++) {
+    for (uint32_t i = 0; i < run->plan.guest_begin; i++) {
         const struct dmc_read *read = &run->plan.reads[i];
         const struct dmc_backend_object *object = &run->objects[read->object];
         const struct dmc_backend_array *array = run->plan.objects[read->object].array->user;
@@ -102,6 +102,16 @@ static uint32_t take_previews_locked(struct damacy *pipeline, struct dmc_closed_
     return count;
 }
 
+static void take_running_locked(const struct damacy *pipeline, struct dmc_running *running)
+{
+    running->count = 0;
+    for (uint64_t id = pipeline->planned_count; id > pipeline->popped_count && running->count < DMC_RUNNING_MAX; id--) {
+        uint32_t slot = pipeline->in_order[(id - 1) % pipeline->config.tuning.batch_slots];
+        if (pipeline->slots[slot].state == DMC_SLOT_RUNNING)
+            running->slots[running->count++] = &pipeline->slots[slot];
+    }
+}
+
 void dmc_scheduler_step_locked(struct damacy *pipeline)
 {
     while (!pipeline->planning && !pipeline->shutting_down && dmc_scheduler_batch_full_ready(pipeline)) {
@@ -114,6 +124,8 @@ void dmc_scheduler_step_locked(struct damacy *pipeline)
         bool announced = batch_id < pipeline->previewed_count;
         struct dmc_closed_batch previews[PREVIEWS_AT_ONCE];
         uint32_t preview_count = take_previews_locked(pipeline, previews);
+        struct dmc_running running;
+        take_running_locked(pipeline, &running);
         pipeline->planning = true;
         dmc_mutex_unlock(&pipeline->home->lock);
 
@@ -124,7 +136,7 @@ void dmc_scheduler_step_locked(struct damacy *pipeline)
             }
         dmc_nvtx_push("plan", batch_id);
         uint64_t begin_ns = dmc_clock_ns();
-        enum damacy_status status = dmc_plan_run(pipeline, slot, batch_id, &closed, &error);
+        enum damacy_status status = dmc_plan_run(pipeline, slot, batch_id, &closed, &running, &error);
         uint64_t end_ns = dmc_clock_ns();
         dmc_nvtx_pop();
         dmc_trace_span("plan", begin_ns, end_ns, batch_id);

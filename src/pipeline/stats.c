@@ -17,6 +17,7 @@ static void collect(struct damacy *pipeline, struct damacy_stats *stats)
     stats->read = backend.read;
     stats->read_wait = backend.read_wait;
     stats->decode = backend.decode;
+    stats->decode_shared = backend.shared;
     stats->assemble = backend.assemble;
     stats->fill = backend.fill;
     stats->worker_idle = backend.worker_idle;
@@ -78,6 +79,7 @@ static void subtract(struct damacy_stats *stats, const struct damacy_stats *base
     subtract_metric(&stats->gpu_direct_read, &base->gpu_direct_read);
     subtract_metric(&stats->gpu_direct_fallback, &base->gpu_direct_fallback);
     subtract_metric(&stats->bind_wait, &base->bind_wait);
+    subtract_metric(&stats->decode_shared, &base->decode_shared);
     stats->gpu_decode_busy_ns -= base->gpu_decode_busy_ns;
     stats->bytes_needed -= base->bytes_needed;
     stats->array_meta_hits -= base->array_meta_hits;

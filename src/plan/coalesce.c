@@ -54,6 +54,17 @@ void dmc_plan_keys_sort(struct dmc_plan_key *keys, struct dmc_plan_key *scratch,
     }
 }
 
+struct dmc_read dmc_read_of(const struct dmc_plan_work *work, const struct dmc_plan_key *keys, uint32_t at)
+{
+    const struct dmc_plan_unit *unit = &work->units[keys[at].id];
+    return (struct dmc_read){.object = keys[at].object,
+                             .chunk_begin = at,
+                             .chunk_end = at + 1,
+                             .whole = unit->whole,
+                             .offset = unit->offset,
+                             .length = unit->length};
+}
+
 uint32_t dmc_coalesce(const struct dmc_plan_work *work, const struct dmc_plan_key *keys, uint32_t count, struct dmc_read *reads)
 {
     uint32_t read_count = 0;
@@ -73,12 +84,7 @@ uint32_t dmc_coalesce(const struct dmc_plan_work *work, const struct dmc_plan_ke
         } else {
             limits = &work->table.objects[keys[i].object].array->limits;
         }
-        reads[read_count++] = (struct dmc_read){.object = keys[i].object,
-                                                .chunk_begin = i,
-                                                .chunk_end = i + 1,
-                                                .whole = unit->whole,
-                                                .offset = unit->offset,
-                                                .length = unit->length};
+        reads[read_count++] = dmc_read_of(work, keys, i);
     }
     return read_count;
 }

@@ -14,6 +14,9 @@ struct dmc_plan_key {
 /* Sort by (object, offset); equals keep their order. `scratch` has room for `count`. */
 void dmc_plan_keys_sort(struct dmc_plan_key *keys, struct dmc_plan_key *scratch, uint32_t count);
 
+/* The read of the unit at place `at` of the keys alone. */
+struct dmc_read dmc_read_of(const struct dmc_plan_work *work, const struct dmc_plan_key *keys, uint32_t at);
+
 /* Join sorted units into reads: neighbours in the same object whose gap is small (dmc_plan_gap_small) and which are together no
  * longer than a read may be, by the limits of their array, or which lie inside the read anyway.
  *

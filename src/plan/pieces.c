@@ -130,7 +130,7 @@ static inline uint32_t chunk_find(struct dmc_plan_work *work, uint32_t object_id
     for (uint32_t a = 0; a < inner->rank; a++)
         found.index += inner->at[a] * object->array->index_steps[a];
     if (!object->array->numbered)
-        found.index = UINT64_MAX;
+        found.index = DMC_CHUNK_INDEX_NONE;
     *dmc_chunk_table_enter(&work->table, slot) = found;
     return work->table.chunk_count - 1;
 }

@@ -7,6 +7,10 @@
  * Each chunk appears once however many samples share it, and so is read and decoded once. Order is deterministic: reads are
  * sorted by (object, offset), chunks by their place in the reads, pieces of a chunk by (row, field).
  *
+ * A chunk which a batch under way is going to decode anyway (its *host*) is a *guest*: it has a read of its own, at the end of
+ * the reads, which is started only if the host cannot be had. The other reads are the same as without hosts, but for those that
+ * would hold nothing but guests.
+ *
  * Raw chunks (nothing to decode or check) are cut: only the spans of rows that a sample needs are read; each span is a chunk
  * entry of its own with part_begin > 0 possible. */
 #ifndef DMC_PLAN_H
@@ -56,6 +60,10 @@ struct dmc_plan_lookup {
      * owner knows why). */
     const struct dmc_shard_entry *(*shard)(void *user, const struct dmc_plan_array *array, const uint64_t *coordinates,
                                            bool *failed);
+    /* Who decodes this chunk for another batch, in plan.hosts where the chunk is a guest; NULL: nobody. Asked once for every
+     * chunk that must be decoded and has an index; offset and stored_bytes as in struct dmc_chunk, but of the object. A NULL
+     * function: there are no hosts. */
+    void *(*host)(void *user, const struct dmc_plan_array *array, uint64_t index, uint64_t offset, uint64_t stored_bytes);
 };
 
 struct dmc_plan_options {
@@ -86,6 +94,7 @@ struct dmc_read {
 };
 
 #define DMC_READ_NONE UINT32_MAX
+#define DMC_CHUNK_INDEX_NONE UINT64_MAX
 
 /* One chunk, or one span of a raw chunk. */
 struct dmc_chunk {
@@ -100,7 +109,7 @@ struct dmc_chunk {
     uint64_t need_begin;    /* decoded bytes of the chunk that pieces use, hull */
     uint64_t need_end;
     uint64_t index; /* linear number of the chunk in its array, C order of chunk coordinates: for messages.
-                     * UINT64_MAX where an array has more chunks than that. */
+                     * DMC_CHUNK_INDEX_NONE where an array has more chunks than that. */
 };
 
 /* Intersection of one chunk with one sample's box. Axes that are contiguous on both sides are merged, axes of extent 1 dropped.
@@ -124,12 +133,14 @@ struct dmc_plan {
     uint32_t object_count, read_count, chunk_count, piece_count, dim_count;
     struct dmc_plan_object *objects;
     struct dmc_read *reads;
+    uint32_t guest_begin;     /* reads from here on are of one chunk each, which has a host */
+    void **hosts;             /* of these reads: what dmc_plan_lookup.host said */
     struct dmc_chunk *chunks; /* those with a read first, in order of reads; then the absent ones */
     uint32_t absent_begin;    /* chunks from here on are absent */
     struct dmc_piece *pieces;
     struct dmc_piece_dim *dims;
     uint64_t bytes_needed; /* stored bytes of the chunks or spans that are needed, without gaps (whole reads count when read) */
-    uint64_t bytes_read;   /* sum of read lengths without whole reads */
+    uint64_t bytes_read;   /* sum of read lengths without whole reads and guests */
     uint64_t decoded_bytes_max; /* largest decoded chunk among those that are not raw */
     uint64_t read_bytes_max;    /* longest read, whole ones by their bound */
 };

@@ -127,6 +127,58 @@ static struct dmc_plan_key *units_order(struct dmc_plan_work *work, uint32_t *ab
     return keys;
 }
 
+/* Who will decode this unit for another batch; NULL: nobody. */
+static void *host_of(const struct dmc_plan_work *work, const struct dmc_plan_unit *unit)
+{
+    const struct dmc_grid_chunk *chunk = &work->table.chunks[unit->chunk];
+    const struct dmc_plan_array *array = work->table.objects[chunk->object].array->array;
+    if (array->raw || chunk->index == DMC_CHUNK_INDEX_NONE)
+        return NULL;
+    return work->lookup->host(work->lookup->user, array, chunk->index, unit->offset, unit->whole ? 0 : unit->length);
+}
+
+/* Guests leave the reads that were planned with them, to which no other chunk may be left; then nothing is read. The others
+ * stay as they are: a network was told of them before anybody knew of hosts. */
+static bool guests_part(struct dmc_plan_work *work, struct dmc_plan_key *keys, struct dmc_plan *plan)
+{
+    uint32_t guests = 0, own = 0, reads = 0;
+    for (uint32_t c = 0; work->lookup->host && c < plan->absent_begin; c++) {
+        struct dmc_plan_unit *unit = &work->units[keys[c].id];
+        unit->host = host_of(work, unit);
+        guests += unit->host != NULL;
+    }
+    plan->guest_begin = plan->read_count;
+    if (guests == 0)
+        return true;
+    struct dmc_plan_key *parted = dmc_plan_alloc(&work->memory, struct dmc_plan_key, guests);
+    plan->hosts = dmc_plan_alloc(&work->memory, void *, guests);
+    if (!parted || !plan->hosts)
+        return false;
+    guests = 0;
+    for (uint32_t r = 0; r < plan->read_count; r++) {
+        struct dmc_read read = plan->reads[r];
+        uint32_t begin = own;
+        for (uint32_t c = read.chunk_begin; c < read.chunk_end; c++) {
+            if (work->units[keys[c].id].host)
+                parted[guests++] = keys[c];
+            else
+                keys[own++] = keys[c];
+        }
+        read.chunk_begin = begin;
+        read.chunk_end = own;
+        if (own > begin)
+            plan->reads[reads++] = read;
+    }
+    plan->guest_begin = reads;
+    for (uint32_t g = 0; g < guests; g++) {
+        keys[own + g] = parted[g];
+        plan->hosts[g] = work->units[parted[g].id].host;
+        plan->reads[reads++] = dmc_read_of(work, keys, own + g);
+    }
+    plan->read_count = reads;
+    return true;
+}
+
 /* Name the objects of the reads. */
 static bool objects_write(struct dmc_plan_work *work, struct dmc_plan *plan)
 {
@@ -198,7 +250,7 @@ static void chunk_write(struct dmc_plan_work *work, const struct dmc_plan_unit *
 
 static bool plan_write(struct dmc_plan_work *work, struct dmc_plan *plan)
 {
-    const struct dmc_plan_key *keys = units_order(work, &plan->absent_begin);
+    struct dmc_plan_key *keys = units_order(work, &plan->absent_begin);
     uint64_t piece_count = 0;
     for (uint32_t u = 0; u < work->unit_count; u++)
         piece_count += work->units[u].touch_count;
@@ -210,12 +262,14 @@ static bool plan_write(struct dmc_plan_work *work, struct dmc_plan *plan)
     plan->dims = work->dims;
     plan->dim_count = work->dim_count;
     plan->chunk_count = work->unit_count;
+    plan->read_count = dmc_coalesce(work, keys, plan->absent_begin, plan->reads);
+    if (!guests_part(work, keys, plan))
+        return false;
     for (uint32_t c = 0; c < plan->chunk_count; c++)
         chunk_write(work, &work->units[keys[c].id], plan, &plan->chunks[c]);
-    plan->read_count = dmc_coalesce(work, keys, plan->absent_begin, plan->reads);
     for (uint32_t r = 0; r < plan->read_count; r++) {
         const struct dmc_read *read = &plan->reads[r];
-        plan->bytes_read += read->whole ? 0 : read->length;
+        plan->bytes_read += read->whole || r >= plan->guest_begin ? 0 : read->length;
         plan->read_bytes_max = dmc_max_u64(plan->read_bytes_max, read->length);
         for (uint32_t c = read->chunk_begin; c < read->chunk_end; c++) {
             plan->chunks[c].read = r;

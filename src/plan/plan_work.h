@@ -27,6 +27,7 @@ struct dmc_plan_unit {
     uint64_t length;                 /* whole: the buffer's bound */
     uint64_t part_begin;
     uint64_t needed_bytes; /* of `length` */
+    void *host;            /* what dmc_plan_lookup.host said */
 };
 
 /* A field, with the strides of its tensor. */

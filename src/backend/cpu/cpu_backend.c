@@ -52,17 +52,32 @@ static struct dmc_cpu_backend *cpu_of(struct dmc_backend *backend)
     return (struct dmc_cpu_backend *)backend;
 }
 
+void dmc_cpu_wake(struct dmc_cpu_backend *backend)
+{
+    for (uint32_t i = 0; i < backend->started; i++)
+        dmc_io_wake(backend->workers[i].io);
+}
+
 static void cpu_submit(struct dmc_backend *base, struct dmc_backend_batch *batch)
 {
     struct dmc_cpu_backend *backend = cpu_of(base);
-    uint32_t tasks = dmc_claim_tasks(&batch->plan);
-    if (tasks == 0) {
+    const struct dmc_plan *plan = &batch->plan;
+    uint32_t tasks = dmc_claim_tasks(plan), guests = plan->read_count - plan->guest_begin;
+    if (tasks + guests == 0) {
         backend->hooks.done(backend->hooks.user, batch);
         return;
     }
-    dmc_claim_publish(&backend->ring, batch, tasks);
-    for (uint32_t i = 0; i < backend->started; i++) /* all: which of them are busy with a long decode cannot be told cheaply */
-        dmc_io_wake(backend->workers[i].io);
+    dmc_claim_begin(batch, tasks, guests);
+    if (tasks)
+        dmc_claim_publish(&backend->ring, batch);
+    /* The batch may be done as soon as the last guest has found a place: nothing of it is looked at afterwards but this. */
+    for (uint32_t i = 0; i < guests; i++) {
+        struct dmc_guest *guest = &batch->guests[i];
+        *guest = (struct dmc_guest){NULL, batch, plan->guest_begin + i};
+        if (!dmc_host_enter(plan->hosts[i], guest))
+            dmc_stray_add(&backend->strays, guest);
+    }
+    dmc_cpu_wake(backend);
 }
 
 static void cpu_stop(struct dmc_backend *base)
@@ -72,8 +87,7 @@ static void cpu_stop(struct dmc_backend *base)
     dmc_mutex_lock(&backend->token_lock);
     dmc_cond_broadcast(&backend->token_free);
     dmc_mutex_unlock(&backend->token_lock);
-    for (uint32_t i = 0; i < backend->started; i++)
-        dmc_io_wake(backend->workers[i].io);
+    dmc_cpu_wake(backend);
 }
 
 static bool cpu_destroy(struct dmc_backend *base, uint64_t deadline_ns)
@@ -104,6 +118,7 @@ static bool cpu_destroy(struct dmc_backend *base, uint64_t deadline_ns)
             worker_deinit(&backend->workers[i]);
     dmc_cond_deinit(&backend->token_free);
     dmc_mutex_deinit(&backend->token_lock);
+    dmc_mutex_deinit(&backend->strays.lock);
     dmc_free(backend->workers);
     dmc_free((void *)backend->ring.batches);
     dmc_free(backend);
@@ -119,6 +134,7 @@ static void cpu_stats(const struct dmc_backend *base, struct dmc_backend_stats *
         dmc_counter_sum(&stats->read, &worker->read);
         dmc_counter_sum(&stats->read_wait, &worker->read_wait);
         dmc_counter_sum(&stats->decode, &worker->decode);
+        dmc_counter_sum(&stats->shared, &worker->shared);
         dmc_counter_sum(&stats->assemble, &worker->assemble);
         dmc_counter_sum(&stats->fill, &worker->fill);
         dmc_counter_sum(&stats->worker_idle, &worker->idle);
@@ -170,6 +186,7 @@ static bool cpu_row_move(struct dmc_backend *backend, void *to, const void *from
 static const struct dmc_backend_ops cpu_ops = {
     .device = DAMACY_CPU,
     .binds = true,
+    .hosts = true,
     .submit = cpu_submit,
     .stop = cpu_stop,
     .destroy = cpu_destroy,
@@ -191,6 +208,7 @@ enum damacy_status dmc_cpu_create(const struct dmc_cpu_options *options, const s
     backend->options = *options;
     backend->hooks = *hooks;
     dmc_mutex_init(&backend->token_lock);
+    dmc_mutex_init(&backend->strays.lock);
     dmc_cond_init(&backend->token_free);
     backend->workers = dmc_calloc(options->worker_count, sizeof *backend->workers);
     backend->ring.batches = dmc_calloc(options->batches_max, sizeof *backend->ring.batches);

@@ -58,44 +58,153 @@ static void scatter_chunk(struct dmc_cpu_worker *worker, struct dmc_backend_batc
     dmc_counter_add(&worker->assemble, pieces, bytes, 0); /* the caller adds the time */
 }
 
-static void execute_chunk(struct dmc_cpu_worker *worker, struct dmc_backend_batch *batch, const struct dmc_read *read,
-                          const struct dmc_chunk *chunk, const struct dmc_request *request, const uint8_t *data)
+/* What a thread has taken off the hosts of one read. */
+struct guests {
+    struct dmc_guest *served, *strays;
+};
+
+static void keep(struct dmc_guest **list, struct dmc_guest *guest)
 {
-    const struct dmc_codec_chain *chain = array_of(chunk)->chain;
+    guest->next = *list;
+    *list = guest;
+}
+
+static void keep_all(struct dmc_guest **list, struct dmc_guest *guests)
+{
+    for (struct dmc_guest *guest = guests, *next; guest; guest = next) {
+        next = guest->next;
+        keep(list, guest);
+    }
+}
+
+static const struct dmc_chunk *chunk_of(const struct dmc_guest *guest)
+{
+    const struct dmc_plan *plan = &guest->batch->plan;
+    return &plan->chunks[plan->reads[guest->read].chunk_begin];
+}
+
+/* Decode [begin, end) of the chunk into the worker's memory. */
+static bool decode_chunk(struct dmc_cpu_worker *worker, const struct dmc_chunk *chunk, const uint8_t *stored,
+                         uint64_t stored_bytes, uint64_t begin, uint64_t end)
+{
+    struct dmc_decode decode = {
+        .source = stored,
+        .source_bytes = stored_bytes,
+        .target = worker->decoded, /* dmc_worker_make_space saw to it: whoever wants the chunk, it is the same */
+        .chunk_bytes = chunk->chunk_bytes,
+        .need_begin = begin,
+        .need_end = end,
+        .verify_full = worker->backend->options.verify_full,
+    };
+    uint64_t begin_ns = dmc_clock_ns();
+    if (dmc_codec_decode(array_of(chunk)->chain, worker->codec, &decode, &worker->error) != DAMACY_OK)
+        return false;
+    dmc_counter_add(&worker->decode, 1, end - begin, dmc_clock_ns() - begin_ns);
+    return true;
+}
+
+/* Take out of `waiting` the guests that are best decoded together with [*begin, *end), which is widened. A decoder that begins
+ * at the beginning has them on the way, or makes the way for them; one that picks blocks would have to decode what lies
+ * between. */
+static struct dmc_guest *join_guests(const struct dmc_codec_chain *chain, struct dmc_guest **waiting, uint64_t *begin,
+                                     uint64_t *end)
+{
+    struct dmc_guest *joined = NULL, *apart = NULL;
+    for (struct dmc_guest *guest = *waiting, *next; guest; guest = next) {
+        const struct dmc_chunk *chunk = chunk_of(guest);
+        uint64_t both_begin = dmc_min_u64(*begin, chunk->need_begin), both_end = dmc_max_u64(*end, chunk->need_end);
+        uint64_t sum = *end - *begin + chunk->need_end - chunk->need_begin;
+        next = guest->next;
+        if (chain->picks && both_end - both_begin > sum) {
+            keep(&apart, guest);
+            continue;
+        }
+        keep(&joined, guest);
+        *begin = both_begin;
+        *end = both_end;
+    }
+    *waiting = apart;
+    return joined;
+}
+
+/* Write what is decoded into the guest's batch. `saved`: what decoding for it alone would have cost. */
+static void scatter_guest(struct dmc_cpu_worker *worker, struct dmc_guest *guest, uint64_t saved, struct guests *guests)
+{
+    scatter_chunk(worker, guest->batch, chunk_of(guest), worker->decoded);
+    dmc_counter_add(&worker->shared, 1, saved, 0);
+    keep(&guests->served, guest);
+}
+
+/* Decode a chunk for its own batch and for the guests that wait for it. What cannot be decoded for all of them together may be
+ * right as far as the batch itself needs it, and that counts; its guests get no error that they might not meet by themselves.
+ * false: worker->error says what is wrong with the batch's own part. */
+static bool decode_and_scatter(struct dmc_cpu_worker *worker, struct dmc_backend_batch *batch, const struct dmc_chunk *chunk,
+                               const uint8_t *stored, uint64_t stored_bytes, struct dmc_guest *waiting, struct guests *guests)
+{
+    uint64_t begin = chunk->need_begin, end = chunk->need_end;
+    struct dmc_guest *joined = join_guests(array_of(chunk)->chain, &waiting, &begin, &end), *next;
+    bool wider = begin < chunk->need_begin || end > chunk->need_end;
+    if (!decode_chunk(worker, chunk, stored, stored_bytes, begin, end)) {
+        keep_all(&guests->strays, joined);
+        keep_all(&guests->strays, waiting);
+        joined = waiting = NULL;
+        if (!wider || !decode_chunk(worker, chunk, stored, stored_bytes, chunk->need_begin, chunk->need_end))
+            return false;
+    }
+    uint64_t begin_ns = dmc_clock_ns();
+    scatter_chunk(worker, batch, chunk, worker->decoded);
+    for (struct dmc_guest *guest = joined; guest; guest = next) {
+        next = guest->next;
+        scatter_guest(worker, guest, chunk_of(guest)->need_end - chunk_of(guest)->need_begin, guests);
+    }
+    dmc_counter_add(&worker->assemble, 0, 0, dmc_clock_ns() - begin_ns);
+    for (struct dmc_guest *guest = waiting; guest; guest = next) { /* of the same bytes, but by themselves */
+        const struct dmc_chunk *own = chunk_of(guest);
+        next = guest->next;
+        if (!decode_chunk(worker, own, stored, stored_bytes, own->need_begin, own->need_end)) {
+            keep(&guests->strays, guest);
+            continue;
+        }
+        begin_ns = dmc_clock_ns();
+        scatter_guest(worker, guest, 0, guests);
+        dmc_counter_add(&worker->assemble, 0, 0, dmc_clock_ns() - begin_ns);
+    }
+    return true;
+}
+
+/* The bytes of a chunk are there. */
+static void execute_chunk(struct dmc_cpu_worker *worker, struct dmc_backend_batch *batch, const struct dmc_read *read,
+                          const struct dmc_chunk *chunk, const struct dmc_request *request, const uint8_t *data,
+                          struct dmc_guest *waiting, struct guests *guests)
+{
     uint64_t stored_bytes = dmc_chunk_stored_bytes(read, chunk, request);
     uint64_t begin_ns = dmc_clock_ns();
-    const uint8_t *decoded;
     if (worker->backend->options.bypass_decode) { /* counted as assembled: nothing is absent */
         uint64_t bytes = fill_pieces(worker, batch, chunk);
         dmc_counter_add(&worker->assemble, chunk->piece_end - chunk->piece_begin, bytes, dmc_clock_ns() - begin_ns);
-        return;
-    }
-    if (chain->raw) {
+        keep_all(&guests->strays, waiting);
+    } else if (array_of(chunk)->chain->raw) {
         /* The bytes lie where the whole chunk would have them, part_begin bytes in: only an address, never dereferenced before
          * it. */
-        decoded = (const uint8_t *)((uintptr_t)data + chunk->stored_offset - chunk->part_begin);
-    } else {
-        struct dmc_decode decode = {
-            .source = data + chunk->stored_offset,
-            .source_bytes = stored_bytes,
-            .target = worker->decoded, /* dmc_worker_make_space saw to it */
-            .chunk_bytes = chunk->chunk_bytes,
-            .need_begin = chunk->need_begin,
-            .need_end = chunk->need_end,
-            .verify_full = worker->backend->options.verify_full,
-        };
-        if (dmc_codec_decode(chain, worker->codec, &decode, &worker->error) != DAMACY_OK) {
-            dmc_chunk_where(batch, read, chunk, stored_bytes, &worker->error);
-            fail_chunk(worker, batch, chunk);
-            return;
-        }
-        decoded = worker->decoded;
-        uint64_t decoded_ns = dmc_clock_ns();
-        dmc_counter_add(&worker->decode, 1, chunk->need_end - chunk->need_begin, decoded_ns - begin_ns);
-        begin_ns = decoded_ns;
+        scatter_chunk(worker, batch, chunk, (const uint8_t *)((uintptr_t)data + chunk->stored_offset - chunk->part_begin));
+        dmc_counter_add(&worker->assemble, 0, 0, dmc_clock_ns() - begin_ns);
+    } else if (!decode_and_scatter(worker, batch, chunk, data + chunk->stored_offset, stored_bytes, waiting, guests)) {
+        dmc_chunk_where(batch, read, chunk, stored_bytes, &worker->error);
+        fail_chunk(worker, batch, chunk);
     }
-    scatter_chunk(worker, batch, chunk, decoded);
-    dmc_counter_add(&worker->assemble, 0, 0, dmc_clock_ns() - begin_ns);
+}
+
+/* The chunk's object is absent: for its guests, too. */
+static void fill_chunk_and_guests(struct dmc_cpu_worker *worker, struct dmc_backend_batch *batch, const struct dmc_chunk *chunk,
+                                  struct dmc_guest *waiting, struct guests *guests)
+{
+    fill_chunk(worker, batch, chunk);
+    for (struct dmc_guest *guest = waiting, *next; guest; guest = next) {
+        next = guest->next;
+        fill_chunk(worker, guest->batch, chunk_of(guest));
+        dmc_counter_add(&worker->shared, 1, 0, 0);
+        keep(&guests->served, guest);
+    }
 }
 
 /* One task of the batch is over. */
@@ -106,16 +215,35 @@ static void finish_task(struct dmc_cpu_worker *worker, struct dmc_backend_batch 
         worker->backend->hooks.done(worker->backend->hooks.user, batch);
 }
 
+/* Guests that were served are finished, the others are given up. Both may be the last that their batch waited for, and then it
+ * is looked at no more. */
+static void finish_guests(struct dmc_cpu_worker *worker, const struct guests *guests)
+{
+    for (struct dmc_guest *guest = guests->served, *next; guest; guest = next) {
+        next = guest->next;
+        finish_task(worker, guest->batch);
+    }
+    for (struct dmc_guest *guest = guests->strays, *next; guest; guest = next) {
+        next = guest->next;
+        dmc_stray_add(&worker->backend->strays, guest);
+    }
+    if (guests->strays) /* this worker may have its hands full for long, with reads that hang as the one that failed */
+        dmc_cpu_wake(worker->backend);
+}
+
 void dmc_cpu_execute_failure(struct dmc_cpu_worker *worker, struct dmc_backend_batch *batch, uint32_t read_index,
                              struct damacy_error *error)
 {
     const struct dmc_read *read = &batch->plan.reads[read_index];
+    struct guests guests = {0};
     for (uint32_t i = read->chunk_begin; i < read->chunk_end; i++) {
         const struct dmc_chunk *chunk = &batch->plan.chunks[i];
         worker->error = *error;
         dmc_chunk_where(batch, read, chunk, read->whole ? 0 : chunk->stored_bytes, &worker->error);
         fail_chunk(worker, batch, chunk);
+        keep_all(&guests.strays, dmc_host_close(batch, chunk));
     }
+    finish_guests(worker, &guests);
     finish_task(worker, batch);
 }
 
@@ -123,27 +251,31 @@ void dmc_cpu_execute_read(struct dmc_cpu_worker *worker, struct dmc_backend_batc
                           const struct dmc_request *request, const struct damacy_error *request_error, const uint8_t *data)
 {
     const struct dmc_read *read = &batch->plan.reads[read_index];
+    struct guests guests = {0};
     dmc_nvtx_push("chunks", batch->batch_id);
     atomic_store_explicit(&worker->computing, true, memory_order_relaxed);
     for (uint32_t i = read->chunk_begin; i < read->chunk_end; i++) {
         const struct dmc_chunk *chunk = &batch->plan.chunks[i];
         if (atomic_load_explicit(&worker->backend->stop, memory_order_relaxed))
             break; /* the batch never ends; destroy is waiting */
+        struct dmc_guest *waiting = dmc_host_close(batch, chunk);
         switch (dmc_chunk_check(batch, read, chunk, request, request_error, &worker->error)) {
         case DMC_CHUNK_USE:
-            execute_chunk(worker, batch, read, chunk, request, data);
+            execute_chunk(worker, batch, read, chunk, request, data, waiting, &guests);
             break;
         case DMC_CHUNK_FILL:
-            fill_chunk(worker, batch, chunk);
+            fill_chunk_and_guests(worker, batch, chunk, waiting, &guests);
             break;
         case DMC_CHUNK_FAIL:
             fail_chunk(worker, batch, chunk);
+            keep_all(&guests.strays, waiting);
             break;
         }
     }
     dmc_scatter_streamed_end(); /* a few nanoseconds a read, whether or not anything was streamed */
     atomic_store_explicit(&worker->computing, false, memory_order_relaxed);
     dmc_nvtx_pop();
+    finish_guests(worker, &guests);
     finish_task(worker, batch);
 }
 

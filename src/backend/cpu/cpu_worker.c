@@ -122,12 +122,18 @@ static bool start_next(struct dmc_cpu_worker *worker)
     }
     struct dmc_backend_batch *batch;
     uint32_t task;
-    if (!dmc_claim_task(&worker->backend->ring, &worker->claimant, worker->backend->options.worker_count, &batch, &task))
+    const struct dmc_guest *stray = dmc_stray_take(&worker->backend->strays); /* first: its batch is late already */
+    if (stray) {
+        batch = stray->batch;
+        task = stray->read;
+    } else if (!dmc_claim_task(&worker->backend->ring, &worker->claimant, worker->backend->options.worker_count, &batch,
+                               &task)) {
         return false;
-    if (task < batch->plan.read_count)
+    }
+    if (stray || task < batch->plan.guest_begin)
         start_read(worker, batch, task, dmc_read_first_guess(batch, &batch->plan.reads[task]));
     else
-        dmc_cpu_execute_fill(worker, batch, task - batch->plan.read_count);
+        dmc_cpu_execute_fill(worker, batch, task - batch->plan.guest_begin);
     return worker->waiting_count == 0 || worker->buffer.outstanding == 0;
 }
 

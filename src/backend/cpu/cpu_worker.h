@@ -5,6 +5,7 @@
 #include "backend/claim.h"
 #include "backend/counter.h"
 #include "backend/cpu/cpu_backend.h"
+#include "backend/host.h"
 #include "base/bytes.h"
 
 /* Buffer space for reads, given out in order and taken back in any order. One mapping; when nothing is outstanding the next
@@ -66,7 +67,7 @@ struct dmc_cpu_worker {
     struct damacy_error read_error; /* of the read that is being started */
     _Atomic bool computing;         /* for destroy: decoding or assembling, not in a call that may hang */
     /* counters */
-    struct dmc_counter read, read_wait, decode, assemble, fill, idle;
+    struct dmc_counter read, read_wait, decode, shared, assemble, fill, idle;
     _Atomic uint64_t whole_bytes;
 };
 
@@ -79,6 +80,7 @@ struct dmc_cpu_backend {
     uint32_t started; /* workers whose thread runs */
     /* shared by submit and the workers */
     struct dmc_claim_ring ring;
+    struct dmc_strays strays;
     _Atomic bool stop;
     struct dmc_mutex token_lock; /* the token for reads that exceed a worker's share: see cpu_memory.c */
     struct dmc_cond token_free;
@@ -92,6 +94,9 @@ static inline uint32_t dmc_cpu_ring(const struct dmc_cpu_options *options)
 }
 
 void *dmc_cpu_worker_run(void *worker);
+
+/* There is something to start. All are woken: which of them are busy with a long decode cannot be told cheaply. */
+void dmc_cpu_wake(struct dmc_cpu_backend *backend);
 
 /* cpu_execute.c: all chunks of a read whose request is done. */
 void dmc_cpu_execute_read(struct dmc_cpu_worker *worker, struct dmc_backend_batch *batch, uint32_t read_index,

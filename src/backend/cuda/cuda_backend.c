@@ -308,7 +308,8 @@ static void cuda_submit(struct dmc_backend *backend, struct dmc_backend_batch *b
         engine->hooks.done(engine->hooks.user, batch);
         return;
     }
-    dmc_claim_publish(&engine->ring, batch, tasks);
+    dmc_claim_begin(batch, tasks, 0);
+    dmc_claim_publish(&engine->ring, batch);
     wake_readers(engine);
 }
 

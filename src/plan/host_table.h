@@ -1,0 +1,54 @@
+/* Which chunks a batch decodes: so the plan of a later batch finds those that it need not decode itself. Made with the plan, in
+ * its arena, and not changed afterwards; a hash table with open addressing.
+ *
+ * A chunk is the same chunk where the array's metadata are the same object in memory, and its place in the array and that of
+ * its bytes are the same: an array that was described anew, or an index that tells another place, makes it another one. */
+#ifndef DMC_HOST_TABLE_H
+#define DMC_HOST_TABLE_H
+
+#include "base/hash.h"
+#include "plan/plan.h"
+
+struct dmc_host_table {
+    const struct dmc_plan *plan; /* NULL: there is nothing in it */
+    uint64_t *entries;           /* upper half of the hash << 32 | chunk + 1; 0: empty */
+    uint64_t mask;
+};
+
+/* List the chunks of a plan that are read by itself and decoded. Where there are none, or the arena is short, the table is
+ * empty. */
+void dmc_host_table_init(struct dmc_host_table *table, const struct dmc_plan *plan, struct dmc_arena *arena);
+
+/* The chunks of a plan that may be listed are those before this. */
+static inline uint32_t dmc_host_count(const struct dmc_plan *plan)
+{
+    return plan->guest_begin < plan->read_count ? plan->reads[plan->guest_begin].chunk_begin : plan->absent_begin;
+}
+
+static inline uint64_t dmc_host_hash(const struct dmc_plan_array *array, uint64_t index)
+{
+    return dmc_hash_u64(index, (uintptr_t)array->zarr);
+}
+
+#define DMC_HOST_NONE UINT32_MAX
+
+/* Number of the chunk in the plan; DMC_HOST_NONE: it is not listed. The arguments are those of dmc_plan_lookup.host. */
+static inline uint32_t dmc_host_find(const struct dmc_host_table *table, const struct dmc_plan_array *array, uint64_t index,
+                                     uint64_t offset, uint64_t stored_bytes)
+{
+    if (!table->plan)
+        return DMC_HOST_NONE;
+    uint64_t hash = dmc_host_hash(array, index);
+    for (uint64_t i = hash & table->mask; table->entries[i] != 0; i = (i + 1) & table->mask) {
+        if (table->entries[i] >> 32 != hash >> 32)
+            continue;
+        uint32_t number = (uint32_t)table->entries[i] - 1;
+        const struct dmc_chunk *chunk = &table->plan->chunks[number];
+        if (chunk->array->zarr == array->zarr && chunk->index == index && chunk->stored_bytes == stored_bytes &&
+            table->plan->reads[chunk->read].offset + chunk->stored_offset == offset)
+            return number;
+    }
+    return DMC_HOST_NONE;
+}
+
+#endif
