@@ -48,12 +48,12 @@ struct dmc_backend_batch {
     const struct dmc_backend_tensor *tensors;
     uint64_t batch_id; /* for the trace */
     void *user;
-    /* The batch's buffer, on the backend's device; NULL: it has none yet. Stored with release by hooks->bind, whoever calls it;
-     * partner: dmc_batch_memory() */
-    uint8_t *_Atomic memory;
     struct dmc_host *hosts;   /* parallel to plan.chunks, as far as guests may have any of them (dmc_host_count); NULL: none */
     struct dmc_guest *guests; /* parallel to plan.reads from plan.guest_begin on; filled by submit. Their plan.hosts are hosts
                                * of other batches */
+    /* The batch's buffer, on the backend's device; NULL: it has none yet. Stored with release by hooks->bind, whoever calls it;
+     * partner: dmc_batch_memory() */
+    uint8_t *_Atomic memory;
     /* shared by the backend's threads */
     _Atomic uint64_t claim;     /* tasks << 32 | next task to claim; published by submit (release), claimed with acquire */
     _Atomic uint32_t remaining; /* tasks not finished; the thread that makes it 0 (acq_rel) sees all others' writes */
