@@ -231,10 +231,11 @@ static uint32_t gate_started(struct gate *gate)
     return started;
 }
 
-static uint32_t ready_count(struct damacy *pipeline)
+/* Batches that are ready, or were. */
+static uint64_t done_count(struct damacy *pipeline)
 {
     dmc_mutex_lock(&pipeline->home->lock);
-    uint32_t count = pipeline->ready_count;
+    uint64_t count = pipeline->ready_count + pipeline->popped_count;
     dmc_mutex_unlock(&pipeline->home->lock);
     return count;
 }
@@ -247,7 +248,7 @@ static void gate_expect(struct dmc_store *store, const char *key, uint64_t key_h
     if (!gate->late || gate->expected++ == 0)
         return;
     gate_let_go(gate, ANSWER_BYTES, true);
-    while (ready_count(gate->pipeline) == 0)
+    while (done_count(gate->pipeline) == 0)
         pw_nap(1000000);
 }
 

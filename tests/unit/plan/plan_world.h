@@ -87,6 +87,7 @@ struct world {
     uint32_t region_count;
     uint32_t row_count;
     struct dmc_plan_options options;
+    uint32_t hosts_percent; /* of the chunks that must be decoded */
 };
 
 /* Fill in everything that follows from rank, shape, chunk, grid, dtype size and the flags. `order[a]`: place of axis a in
@@ -359,10 +360,21 @@ static inline void world_fail(void *user, uint32_t row, uint32_t field, const st
     fail_msg("no region of row %u, field %u", row, field);
 }
 
+/* Some chunks have a host: by their name, so that it is known afterwards which. */
+static inline void *world_host(void *user, const struct dmc_plan_array *array, uint64_t index, uint64_t offset,
+                               uint64_t stored_bytes)
+{
+    struct world *world = user;
+    const struct world_array *of = array->user;
+    assert_false(array->raw);
+    (void)offset, (void)stored_bytes;
+    return dmc_hash_u64(index, of->id) % 100 < world->hosts_percent ? world : NULL;
+}
+
 static inline enum damacy_status world_plan(struct world *world, struct dmc_arena *arena, struct dmc_plan *plan,
                                             struct damacy_error *error)
 {
-    struct dmc_plan_lookup lookup = {.shard = world_lookup};
+    struct dmc_plan_lookup lookup = {world, world_lookup, world->hosts_percent ? world_host : NULL};
     struct dmc_plan_failure failure = {.user = world, .fail_region = world_fail};
     memset(world->reported, 0, sizeof world->reported);
     for (uint32_t i = 0; i < world->array_count; i++)

@@ -2,10 +2,12 @@
  * form.
  *
  * Method: every small geometry of rank 1 and 2, and thousands of random ones of rank 1 to 5 (ragged edges, shards, transposed
- * chunks, raw and encoded ones, gaps, absent and damaged things, samples that share chunks, two fields), each followed
+ * chunks, raw and encoded ones, gaps, absent and damaged things, samples that share chunks, hosts, two fields), each followed
  * literally by the interpreter of plan_world.h and compared with a reader of single elements. DAMACY_TEST_SEED repeats a run.
  */
 #include "plan_world.h"
+
+#include "plan/host_table.h"
 
 #include <inttypes.h>
 
@@ -98,6 +100,58 @@ static void check_read(const struct world *world, const struct dmc_plan *plan, u
     assert_int_equal(end, read->length); /* begins and ends with something needed */
     assert_int_equal(plan->chunks[read->chunk_begin].stored_offset, 0);
     assert_true(read->length <= read_max_of(world, plan->objects[read->object].array) || read->length == chunk_max);
+}
+
+/* Guests stand alone behind the other reads, and every chunk with a host is one; hosts can be found by what they are. */
+static void check_guests(struct world *world, const struct dmc_plan *plan)
+{
+    struct dmc_host_table table;
+    dmc_host_table_init(&table, plan, &arena);
+    uint32_t host_count = dmc_host_count(plan);
+    assert_int_equal(host_count, plan->absent_begin - (plan->read_count - plan->guest_begin));
+    for (uint32_t c = 0; c < plan->absent_begin; c++) {
+        const struct dmc_chunk *chunk = &plan->chunks[c];
+        const struct dmc_read *read = &plan->reads[chunk->read];
+        uint64_t offset = read->offset + chunk->stored_offset;
+        bool guest = !chunk->array->raw && world->hosts_percent &&
+                     world_host(world, chunk->array, chunk->index, offset, chunk->stored_bytes);
+        assert_int_equal(guest, chunk->read >= plan->guest_begin);
+        if (guest) {
+            assert_ptr_equal(plan->hosts[chunk->read - plan->guest_begin], world);
+            assert_int_equal(read->chunk_end - read->chunk_begin, 1);
+            assert_int_equal(chunk->stored_offset, 0);
+        }
+        uint32_t found = dmc_host_find(&table, chunk->array, chunk->index, offset, chunk->stored_bytes);
+        assert_int_equal(found, guest || chunk->array->raw ? DMC_HOST_NONE : c);
+        found = dmc_host_find(&table, chunk->array, chunk->index, offset + 1, chunk->stored_bytes);
+        assert_int_equal(found, DMC_HOST_NONE);
+    }
+}
+
+/* Reads are what they would be without hosts, but for those without a chunk of their own. */
+static void check_same_reads(struct world *world, const struct dmc_plan *plan)
+{
+    struct dmc_plan all;
+    struct damacy_error error;
+    uint32_t percent = world->hosts_percent, r = 0;
+    world->hosts_percent = 0;
+    assert_int_equal(world_plan(world, &arena, &all, &error), DAMACY_OK);
+    world->hosts_percent = percent;
+    for (uint32_t i = 0; i < all.read_count; i++) {
+        const struct dmc_read *wanted = &all.reads[i];
+        bool own = false;
+        for (uint32_t c = wanted->chunk_begin; c < wanted->chunk_end; c++) {
+            const struct dmc_chunk *chunk = &all.chunks[c];
+            own |= chunk->array->raw || !world_host(world, chunk->array, chunk->index, 0, 0);
+        }
+        if (!own)
+            continue;
+        const struct dmc_read *read = &plan->reads[r++];
+        assert_string_equal(plan->objects[read->object].key, all.objects[wanted->object].key);
+        assert_ptr_equal(plan->objects[read->object].array, all.objects[wanted->object].array);
+        assert_true(read->offset == wanted->offset && read->length == wanted->length && read->whole == wanted->whole);
+    }
+    assert_int_equal(r, plan->guest_begin);
 }
 
 static void check_reads(const struct world *world, const struct dmc_plan *plan)
@@ -201,6 +255,7 @@ static void run_case(struct world *world)
     world_check(world, &plan);
     uint64_t needed = bytes_needed(world);
     assert_true(plan.bytes_read >= needed);
+    check_guests(world, &plan);
     bool exact = true; /* nothing but what is needed may be read */
     for (uint32_t i = 0; i < world->array_count; i++) {
         const struct dmc_plan_array *array = &world->arrays[i].plan;
@@ -210,6 +265,21 @@ static void run_case(struct world *world)
         assert_int_equal(plan.bytes_read, needed);
         assert_int_equal(plan.bytes_needed, needed);
     }
+}
+
+/* The same batch, while others under way decode some of its chunks. */
+static void run_guests(struct world *world)
+{
+    struct dmc_plan plan;
+    struct damacy_error error;
+    world->hosts_percent = world_chance(20) ? 100 : 40;
+    dmc_arena_reset(&arena);
+    assert_int_equal(world_plan(world, &arena, &plan, &error), DAMACY_OK);
+    check_pieces(world, &plan);
+    check_once(world, &plan);
+    check_guests(world, &plan);
+    world_check(world, &plan);
+    check_same_reads(world, &plan);
 }
 
 /* --- geometries --- */
@@ -337,6 +407,7 @@ static void test_random_geometries(void **state)
         world_seed = dmc_hash_u64(seed, n);
         struct world *world = random_world();
         run_case(world);
+        run_guests(world);
         world_free(world);
     }
 }
