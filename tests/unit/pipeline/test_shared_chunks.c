@@ -138,8 +138,7 @@ static void test_same_as_alone(void **state)
         run_round(zw_hash(seed, i));
 }
 
-/* --- what must be shared; the CUDA backend shares nothing --- */
-#if !defined(PW_CUDA) && !defined(PW_GPU)
+/* --- what must be shared --- */
 
 #define ELEMENTS 16
 #define CHUNKS 4
@@ -515,21 +514,13 @@ static void test_destroy(void **state)
     }
 }
 
-#endif
-
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_same_as_alone),
-#if !defined(PW_CUDA) && !defined(PW_GPU)
-        cmocka_unit_test(test_decoded_once),
-        cmocka_unit_test(test_chain_of_hosts),
-        cmocka_unit_test(test_host_cannot_be_read),
-        cmocka_unit_test(test_host_cannot_be_decoded),
-        cmocka_unit_test(test_host_is_absent),
-        cmocka_unit_test(test_host_is_gone),
-        cmocka_unit_test(test_destroy),
-#endif
+        cmocka_unit_test(test_same_as_alone),          cmocka_unit_test(test_decoded_once),
+        cmocka_unit_test(test_chain_of_hosts),         cmocka_unit_test(test_host_cannot_be_read),
+        cmocka_unit_test(test_host_cannot_be_decoded), cmocka_unit_test(test_host_is_absent),
+        cmocka_unit_test(test_host_is_gone),           cmocka_unit_test(test_destroy),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
