@@ -11,11 +11,28 @@
 #include <poll.h>
 #include <pthread.h>
 #include <stdatomic.h>
+#include <sys/resource.h>
 #include <sys/socket.h>
 
 /* More than any test can open, however slow it is: whoever gives an attempt up closes its connection and opens another one. */
 #define SERVER_CONNECTIONS 1024
 #define SERVER_STACK_BYTES (4u << 20) /* what is each thread's own of a test lies there, too */
+
+/* Whatever the machine's own network and limits are: no proxy stands before 127.0.0.1, and both ends of all connections have
+ * descriptors in this process. */
+__attribute__((constructor)) static void server_environment(void)
+{
+    static const char *const proxies[] = {"http_proxy", "https_proxy", "HTTPS_PROXY", "all_proxy",
+                                          "ALL_PROXY",  "no_proxy",    "NO_PROXY"};
+    struct rlimit limit;
+    for (size_t i = 0; i < sizeof proxies / sizeof proxies[0]; i++)
+        unsetenv(proxies[i]);
+    const rlim_t wanted = 3 * SERVER_CONNECTIONS;
+    if (getrlimit(RLIMIT_NOFILE, &limit) == 0 && limit.rlim_cur < wanted) {
+        limit.rlim_cur = limit.rlim_max < wanted ? limit.rlim_max : wanted;
+        setrlimit(RLIMIT_NOFILE, &limit);
+    }
+}
 
 struct question {
     char method[8];
