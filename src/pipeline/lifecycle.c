@@ -11,8 +11,9 @@
 
 #include <string.h>
 
-/* How long destroy waits for a thread or a read that does not answer; then it is left behind. */
-#define STUCK_NS 2000000000ull
+/* How long destroy waits for a thread or a read that does not answer; then it is left behind. Longer than a busy machine makes
+ * a thread wait for its turn. */
+#define STUCK_NS 10000000000ull
 
 /* Batch buffers that together exceed this, which is what a core has to itself, are written around the cache. Further out it is
  * up to the neighbours what remains of them: converting u16 to 256 KiB of f32 takes 8 microseconds around the cache at any

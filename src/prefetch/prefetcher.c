@@ -15,8 +15,8 @@
 #define SAMPLES_DEFAULT 256u
 #define SAMPLES_MAX 1024u /* more would not read any faster, and each fetch looks through a bit for each when it ends */
 
-/* How long a stop without a destroy waits for reads that hang. */
-#define STOP_NS UINT64_C(1000000000)
+/* How long a stop waits for reads that hang, where destroy does not give another deadline in time. */
+#define STOP_NS UINT64_C(5000000000)
 /* What the thread may take beyond its reads' deadline to come to an end. */
 #define JOIN_NS UINT64_C(250000000)
 /* Pause before memory that was short is asked for again. */

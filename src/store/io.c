@@ -347,7 +347,7 @@ bool dmc_io_destroy(struct dmc_io *io, uint64_t deadline_ns)
             break;
     }
     /* Nothing in flight: the ring and idle threads only have to say good-bye, which may take longer than a deadline of now. */
-    uint64_t last_ns = dmc_clock_deadline(2000000000u);
+    uint64_t last_ns = dmc_clock_deadline(10000000000u);
     if (deadline_ns != UINT64_MAX && deadline_ns > last_ns)
         last_ns = deadline_ns;
     bool stuck = io->pending != 0;
