@@ -139,6 +139,9 @@ struct dmc_backend_ops {
      * to must be left behind, too. */
     bool (*destroy)(struct dmc_backend *backend, uint64_t deadline_ns);
     void (*stats)(const struct dmc_backend *backend, struct dmc_backend_stats *stats);
+    /* What the threads that write batches have done since create: their processor time, and the bytes they wrote. Cost: a
+     * system call a thread. NULL: there are no such threads. */
+    void (*work)(const struct dmc_backend *backend, uint64_t *cpu_ns, uint64_t *bytes);
     enum damacy_status (*memory_alloc)(struct dmc_backend *backend, uint64_t bytes, struct dmc_backend_memory *memory,
                                        struct damacy_error *error);
     /* Is memory still in use by what was fenced? true: hooks->unfenced(cookie) will be called once it is not. Any thread; NULL:

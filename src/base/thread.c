@@ -171,6 +171,16 @@ uint64_t dmc_memory_allowed(void)
     return dmc_min_u64(machine, dmc_cgroup_memory("/proc/self/cgroup", "/sys/fs/cgroup"));
 }
 
+uint64_t dmc_last_cache_bytes(void)
+{
+#ifdef _SC_LEVEL3_CACHE_SIZE
+    long bytes = sysconf(_SC_LEVEL3_CACHE_SIZE);
+    return bytes > 0 ? (uint64_t)bytes : 0;
+#else
+    return 0;
+#endif
+}
+
 static _Atomic uint64_t fork_generation;
 
 static void in_child(void)

@@ -54,6 +54,8 @@ bool dmc_thread_join_computing(pthread_t thread, uint64_t deadline_ns, const _At
 
 /* Cores this process may use: affinity, and the cgroup's CPU quota rounded up. At least 1. */
 uint32_t dmc_cores_allowed(void);
+/* The last level of the cache, which cores share; 0: nobody says. A virtual machine may say more than it gets. */
+uint64_t dmc_last_cache_bytes(void);
 /* Bytes of memory this process may use: the smaller of the machine's and the cgroup's (v1 and v2, all levels). */
 uint64_t dmc_memory_allowed(void);
 

@@ -29,6 +29,7 @@ struct planning {
     enum damacy_dtype *outputs;        /* per field */
     struct planned_array **table;      /* open addressing by array */
     uint64_t table_mask;
+    bool streamed; /* the batch is written around the cache */
 };
 
 /* The i-th sample of a closed batch. Not dmc_lookahead_slot(): without the lock its check of the cursors would race with push.
@@ -183,7 +184,7 @@ static bool plan_sample(struct planning *planning, struct dmc_sample_slot *sampl
         if (!entry)
             return false;
         if (!entry->rows[f])
-            entry->rows[f] = pipeline->streamed ? dmc_scatter_select_streamed(source, array->chain->swap, output)
+            entry->rows[f] = planning->streamed ? dmc_scatter_select_streamed(source, array->chain->swap, output)
                                                 : dmc_scatter_select(source, array->chain->swap, output);
         regions[count++] =
             (struct dmc_plan_region){.row = row, .field = f, .array = &entry->plan, .aabb = sample->regions[f].aabb};
@@ -352,6 +353,12 @@ static void drop_arrays(struct dmc_batch_slot *slot)
     slot->array_count = 0;
 }
 
+static void measure_work(void *user, struct dmc_write_work *work)
+{
+    const struct damacy *pipeline = user;
+    pipeline->backend->ops->work(pipeline->backend, &work->cpu_ns, &work->bytes);
+}
+
 static void forget_hosts(struct dmc_batch_slot *slot)
 {
     slot->hosts = (struct dmc_host_table){0};
@@ -400,6 +407,7 @@ enum damacy_status dmc_plan_run(struct damacy *pipeline, struct dmc_batch_slot *
     forget_hosts(slot);
     begin_batch(&planning, batch_id, closed);
     error->status = DAMACY_OK;
+    planning.streamed = dmc_write_choice_next(&pipeline->write_choice, measure_work, pipeline);
     bool planned = plan_all(&planning, closed, error) && make_guests(slot);
     if (!planned && planning.running) {
         /* Guests take some memory. Whether a batch has enough must not depend on which others are under way. */

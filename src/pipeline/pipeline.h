@@ -1,10 +1,11 @@
 /* The orchestrator's own header: what lifecycle, push, scheduler, batch_plan, pop, batch and stats share.
  *
- *     push.c       samples into the ring                          (any thread, lock)
- *     scheduler.c  the gate, plan_reserve / run / commit          (prefetcher's thread, a step at a time)
- *     batch_plan.c plan_run: resolved samples -> plan             (the same, without the lock)
- *     batch.c      a batch's buffer, rows and references          (see the struct)
- *     pop.c        ready batches out, in order; wait              (any thread, lock)
+ *     push.c           samples into the ring                          (any thread, lock)
+ *     scheduler.c      the gate, plan_reserve / run / commit          (prefetcher's thread, a step at a time)
+ *     batch_plan.c     plan_run: resolved samples -> plan             (the same, without the lock)
+ *     write_choice.c   around the cache or into it, by trying         (the same)
+ *     batch.c          a batch's buffer, rows and references          (see the struct)
+ *     pop.c            ready batches out, in order; wait              (any thread, lock)
  *
  * A batch slot goes round:
  *
@@ -30,6 +31,7 @@
 #include "base/arena.h"
 #include "base/thread.h"
 #include "damacy/damacy.h"
+#include "pipeline/write_choice.h"
 #include "plan/host_table.h"
 #include "prefetch/prefetcher.h"
 
@@ -143,7 +145,6 @@ struct damacy {
     const int64_t **sample_shapes;
     uint64_t *tensor_offsets; /* per field, in a batch's memory */
     struct dmc_config_layout layout;
-    bool streamed;            /* CPU: batches are written around the cache */
     struct dmc_budget budget; /* of what is allocated at create, and on CUDA of what readers and waves hold */
     struct dmc_budget metadata_budget;
     struct dmc_stores *stores;
@@ -151,6 +152,7 @@ struct damacy {
     struct dmc_backend *backend;
     /* the planner's: one at a time, see `planning` */
     enum damacy_dtype *native; /* per field: what NATIVE turned out to be; NATIVE until then */
+    struct dmc_write_choice write_choice;
     /* shared_ : home->lock */
     struct dmc_cond changed; /* a batch is ready, room in the lookahead, everything held, shutdown, the last caller left */
     struct dmc_lookahead lookahead;
@@ -195,7 +197,8 @@ struct dmc_pipeline_extras {
     const void *cuda_cufile; /* struct dmc_cufile_library instead of the machine's; not owned */
     const char *sysfs;       /* the files of another machine instead of /sys, for its NUMA nodes */
     bool want_layout;
-    bool streamed; /* write batches around the cache, however small */
+    bool streamed;   /* write batches around the cache, however small */
+    bool try_writes; /* try both ways of writing, however small, with windows as short as can be */
 };
 DAMACY_API enum damacy_status dmc_pipeline_create(const struct damacy_config *config, const struct dmc_pipeline_extras *extras,
                                                   struct damacy **pipeline, struct damacy_error *error);

@@ -143,6 +143,20 @@ static void cpu_stats(const struct dmc_backend *base, struct dmc_backend_stats *
     }
 }
 
+static void cpu_work(const struct dmc_backend *base, uint64_t *cpu_ns, uint64_t *bytes)
+{
+    const struct dmc_cpu_backend *backend = (const struct dmc_cpu_backend *)base;
+    *cpu_ns = *bytes = 0;
+    for (uint32_t i = 0; i < backend->started; i++) {
+        const struct dmc_cpu_worker *worker = &backend->workers[i];
+        struct timespec used = {0};
+        clock_gettime(worker->cpu_clock, &used);
+        *cpu_ns += (uint64_t)used.tv_sec * 1000000000u + (uint64_t)used.tv_nsec;
+        *bytes += atomic_load_explicit(&worker->assemble.bytes, memory_order_relaxed) +
+                  atomic_load_explicit(&worker->fill.bytes, memory_order_relaxed);
+    }
+}
+
 /* --- memory of batches --- */
 
 static void memory_free(struct dmc_backend_memory *memory)
@@ -191,6 +205,7 @@ static const struct dmc_backend_ops cpu_ops = {
     .stop = cpu_stop,
     .destroy = cpu_destroy,
     .stats = cpu_stats,
+    .work = cpu_work,
     .memory_alloc = cpu_memory_alloc,
     .row_fill = cpu_row_fill,
     .row_move = cpu_row_move,
@@ -225,8 +240,9 @@ enum damacy_status dmc_cpu_create(const struct dmc_cpu_options *options, const s
         if (failed)
             status = dmc_error_set_os(error, DAMACY_IO, "config", failed, "cannot start worker %u of %u", i + 1,
                                       options->worker_count);
-        else
-            backend->started++;
+        else if ((failed = pthread_getcpuclockid(backend->workers[backend->started++].thread, &backend->workers[i].cpu_clock)))
+            status = dmc_error_set_os(error, DAMACY_IO, "config", failed, "cannot read the processor time of worker %u of %u",
+                                      i + 1, options->worker_count);
     }
     if (status != DAMACY_OK) {
         cpu_destroy(&backend->base, UINT64_MAX);

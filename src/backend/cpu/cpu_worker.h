@@ -46,6 +46,7 @@ struct dmc_cpu_worker {
     struct dmc_cpu_backend *backend;
     uint32_t index;
     pthread_t thread;
+    clockid_t cpu_clock; /* of the thread's processor time */
     struct dmc_io *io;
     /* the worker's own */
     struct dmc_budget
