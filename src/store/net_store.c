@@ -14,8 +14,8 @@
 
 #define STORES_MAX 4096u
 #define CACHE_QUEUE_MAX (16ull << 20)
-#define ENTRY_BYTES 512u /* what lists a store, the disk cache's own one over it, and the allocator's own */
-#define DESTROY_WAIT_NS 3000000000ull
+#define ENTRY_BYTES 512u               /* what lists a store, the disk cache's own one over it, and the allocator's own */
+#define DESTROY_WAIT_NS 10000000000ull /* longer than a busy machine makes a thread wait for its turn */
 
 struct http_store {
     struct dmc_net_store net;
