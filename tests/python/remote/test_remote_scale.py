@@ -58,16 +58,16 @@ import json, resource, sys
 import numpy as np
 import damacy
 
-def resident():
-    with open("/proc/self/status") as status:
-        return next(int(line.split()[1]) for line in status if line.startswith("VmHWM")) * 1024
+def status(what):
+    with open("/proc/self/status") as lines:
+        return next(int(line.split()[1]) for line in lines if line.startswith(what)) * 1024
 
 uri, limit, data_limit = sys.argv[1], int(sys.argv[2]), int(sys.argv[3])
 # However many cores there are: each thread has a stack, which counts as data.
 config = damacy.Config(samples_per_batch=4, sample_shape=(8, 128, 128), dtype="native", max_host_memory_bytes=limit, worker_count=2)
-before = resident()
-if data_limit:
-    resource.setrlimit(resource.RLIMIT_DATA, (before + data_limit,) * 2)
+before = status("VmHWM")
+if data_limit:  # beyond what there is already: NumPy may have a thread, with its stack, for each core
+    resource.setrlimit(resource.RLIMIT_DATA, (status("VmData") + data_limit,) * 2)
 sums = []
 with damacy.Pipeline(config) as pipeline:
     begins = np.random.default_rng(1).integers(0, 33, (200, 3))
@@ -77,7 +77,7 @@ with damacy.Pipeline(config) as pipeline:
     for batch in pipeline.batches():
         with batch as tensor:
             sums += [int(values.astype("u8").sum()) for values in np.asarray(tensor)]
-print(json.dumps({"sums": sums, "growth": resident() - before, "described": config.describe()}))
+print(json.dumps({"sums": sums, "growth": status("VmHWM") - before, "described": config.describe()}))
 """
 
 
