@@ -210,9 +210,10 @@ static const struct dmc_shard_entry *lookup_shard(void *user, const struct dmc_p
 static void *find_host(void *user, const struct dmc_plan_array *array, uint64_t index, uint64_t offset, uint64_t stored_bytes)
 {
     const struct planning *planning = user;
+    uint64_t hash = dmc_host_hash(array, index);
     for (uint32_t i = 0; i < planning->running->count; i++) {
         const struct dmc_batch_slot *slot = planning->running->slots[i];
-        uint32_t chunk = dmc_host_find(&slot->hosts, array, index, offset, stored_bytes);
+        uint32_t chunk = dmc_host_find(&slot->hosts, hash, array, index, offset, stored_bytes);
         if (chunk != DMC_HOST_NONE && dmc_host_open(&slot->run.hosts[chunk]))
             return &slot->run.hosts[chunk];
     }

@@ -16,7 +16,7 @@ void dmc_host_table_init(struct dmc_host_table *table, const struct dmc_plan *pl
     if (count == 0)
         return;
     uint64_t size = 16;
-    while (size < 2 * (uint64_t)count)
+    while (size < 4 * (uint64_t)count) /* nearly all that are looked up are not here: that should be seen at once */
         size *= 2;
     table->entries = dmc_arena_array(arena, uint64_t, size);
     if (!table->entries)

@@ -32,13 +32,13 @@ static inline uint64_t dmc_host_hash(const struct dmc_plan_array *array, uint64_
 
 #define DMC_HOST_NONE UINT32_MAX
 
-/* Number of the chunk in the plan; DMC_HOST_NONE: it is not listed. The arguments are those of dmc_plan_lookup.host. */
-static inline uint32_t dmc_host_find(const struct dmc_host_table *table, const struct dmc_plan_array *array, uint64_t index,
-                                     uint64_t offset, uint64_t stored_bytes)
+/* Number of the chunk in the plan; DMC_HOST_NONE: it is not listed. The arguments are those of dmc_plan_lookup.host, and `hash`
+ * the chunk's, since mostly several tables are asked. */
+static inline uint32_t dmc_host_find(const struct dmc_host_table *table, uint64_t hash, const struct dmc_plan_array *array,
+                                     uint64_t index, uint64_t offset, uint64_t stored_bytes)
 {
     if (!table->plan)
         return DMC_HOST_NONE;
-    uint64_t hash = dmc_host_hash(array, index);
     for (uint64_t i = hash & table->mask; table->entries[i] != 0; i = (i + 1) & table->mask) {
         if (table->entries[i] >> 32 != hash >> 32)
             continue;

@@ -121,9 +121,11 @@ static void check_guests(struct world *world, const struct dmc_plan *plan)
             assert_int_equal(read->chunk_end - read->chunk_begin, 1);
             assert_int_equal(chunk->stored_offset, 0);
         }
-        uint32_t found = dmc_host_find(&table, chunk->array, chunk->index, offset, chunk->stored_bytes);
+        uint32_t found = dmc_host_find(&table, dmc_host_hash(chunk->array, chunk->index), chunk->array, chunk->index, offset,
+                                       chunk->stored_bytes);
         assert_int_equal(found, guest || chunk->array->raw ? DMC_HOST_NONE : c);
-        found = dmc_host_find(&table, chunk->array, chunk->index, offset + 1, chunk->stored_bytes);
+        found = dmc_host_find(&table, dmc_host_hash(chunk->array, chunk->index), chunk->array, chunk->index, offset + 1,
+                              chunk->stored_bytes);
         assert_int_equal(found, DMC_HOST_NONE);
     }
 }
