@@ -19,6 +19,8 @@ FUZZ_SECONDS ?= 60
 FORMAT_ENFORCED ?= 1
 JOBS ?= $(shell scripts/jobs.sh)
 
+# Random tests draw the same cases in each run; `make test DAMACY_TEST_SEED=7` draws others.
+
 export COVERAGE_LINES_MIN FUZZ_SECONDS FORMAT_ENFORCED JOBS
 
 .PHONY: build test demo bench bench-remote lint format formats fuzz setup clean
