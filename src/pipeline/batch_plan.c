@@ -388,8 +388,8 @@ static void make_hosts(struct dmc_batch_slot *slot)
     for (uint32_t i = 0; hosts && i < count; i++)
         atomic_init(&hosts[i].guests, NULL);
     slot->run.hosts = hosts;
-    if (!hosts)
-        forget_hosts(slot);
+    if (!hosts) /* its own guests stay */
+        slot->hosts = (struct dmc_host_table){0};
 }
 
 enum damacy_status dmc_plan_run(struct damacy *pipeline, struct dmc_batch_slot *slot, uint64_t batch_id,

@@ -4,6 +4,7 @@
  * Method: a store that keeps back the reads of chunks until all batches are submitted, and a codec that counts: so it is known
  * what must be shared. And random crops under faults that depend on the object only, once with many batches under way and once
  * with one at a time, compared bit by bit and word by word. */
+#include "base/bytes.h"
 #include "store/io_internal.h"
 #include "support/pipeline_world.h"
 
@@ -498,6 +499,64 @@ static void test_host_is_gone(void **state)
     end(&shared);
 }
 
+/* With little memory for the plan of a batch that has guests, they are not lost with what only later batches would have use
+ * for.
+ *
+ * Method: the bound of its slot goes down step by step, by less than its hosts take, until nothing fits any more. */
+#define WIDE_CHUNKS 256u
+#define WIDE_ELEMENTS 2048
+static void test_little_memory(void **state)
+{
+    (void)state;
+    static const char metadata[] =
+        "{\"zarr_format\":3,\"node_type\":\"array\",\"shape\":[4096],\"data_type\":\"uint8\",\"fill_value\":77,"
+        "\"chunk_grid\":{\"name\":\"regular\",\"configuration\":{\"chunk_shape\":[4096]}},"
+        "\"chunk_key_encoding\":{\"name\":\"default\"},\"codecs\":[{\"name\":\"sharding_indexed\",\"configuration\":{"
+        "\"chunk_shape\":[16],\"codecs\":[{\"name\":\"bytes\"},{\"name\":\"test.counting\"}],\"index_location\":\"end\","
+        "\"index_codecs\":[{\"name\":\"bytes\",\"configuration\":{\"endian\":\"little\"}}]}}]}";
+    static uint8_t shard[WIDE_CHUNKS * (ELEMENTS + 16)];
+    for (uint32_t i = 0; i < WIDE_CHUNKS * ELEMENTS; i++)
+        shard[i] = (uint8_t)i;
+    for (uint64_t c = 0; c < WIDE_CHUNKS; c++) {
+        uint64_t entry[] = {c * ELEMENTS, ELEMENTS};
+        memcpy(shard + WIDE_CHUNKS * ELEMENTS + c * sizeof entry, entry, sizeof entry);
+    }
+    static const int64_t at[] = {0, 1600}; /* 28 guests, and 100 chunks of its own */
+    uint64_t limit_bytes = UINT64_MAX;
+    bool fits = true;
+    for (uint32_t tries = 0; fits; tries++) {
+        struct shared shared;
+        struct damacy_error error;
+        assert_true(tries < 1000);
+        begin(&shared, 2, WIDE_ELEMENTS);
+        pw_ok(dmc_store_memory_put(shared.memory, "a/zarr.json", metadata, sizeof metadata - 1, &error), &error);
+        pw_ok(dmc_store_memory_put(shared.memory, "a/c/0", shard, sizeof shard, &error), &error);
+        push(&shared, at[0]);
+        wait_submitted(&shared, 1);
+        struct dmc_budget *budget = &shared.pipeline->slots[1].plan_budget;
+        if (limit_bytes != UINT64_MAX)
+            dmc_budget_init(budget, limit_bytes);
+        push(&shared, at[1]);
+        wait_submitted(&shared, 2);
+        if (limit_bytes == UINT64_MAX)
+            limit_bytes = dmc_budget_used(budget);
+        gate_let_go(&shared.gate, ANSWER_BYTES, true);
+        for (uint32_t b = 0; b < 2; b++) {
+            struct damacy_batch *batch = pw_pop(shared.pipeline);
+            struct damacy_batch_info info = pw_info(batch);
+            const uint8_t *data = info.tensors[0].data;
+            fits = info.rows[0].status == DAMACY_OK;
+            assert_int_equal(info.rows[0].status, fits || b == 0 ? DAMACY_OK : DAMACY_BUDGET);
+            for (int64_t i = 0; i < WIDE_ELEMENTS && fits; i++)
+                assert_int_equal(data[i], (uint8_t)(at[b] + i));
+            damacy_release(batch);
+        }
+        assert_true(tries > 0 || pw_stats(shared.pipeline).decode_shared.count == 28);
+        end(&shared);
+        limit_bytes -= dmc_min_u64(limit_bytes, 512);
+    }
+}
+
 /* Destroyed while guests wait, and while those are under way that lost their hosts. */
 static void test_destroy(void **state)
 {
@@ -517,10 +576,15 @@ static void test_destroy(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_same_as_alone),          cmocka_unit_test(test_decoded_once),
-        cmocka_unit_test(test_chain_of_hosts),         cmocka_unit_test(test_host_cannot_be_read),
-        cmocka_unit_test(test_host_cannot_be_decoded), cmocka_unit_test(test_host_is_absent),
-        cmocka_unit_test(test_host_is_gone),           cmocka_unit_test(test_destroy),
+        cmocka_unit_test(test_same_as_alone),
+        cmocka_unit_test(test_decoded_once),
+        cmocka_unit_test(test_chain_of_hosts),
+        cmocka_unit_test(test_host_cannot_be_read),
+        cmocka_unit_test(test_host_cannot_be_decoded),
+        cmocka_unit_test(test_host_is_absent),
+        cmocka_unit_test(test_host_is_gone),
+        cmocka_unit_test(test_little_memory),
+        cmocka_unit_test(test_destroy),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
