@@ -24,7 +24,7 @@
 /* Buffers that go round where the caller keeps up: one being written, one being read, one between them. */
 #define BUFFERS_IN_USE 3u
 /* Less processor time than this is no measurement: the scheduler's ticks and the caches' ups and downs are milliseconds. */
-#define WRITE_WINDOW_NS 30000000u
+#define WRITE_WINDOW_NS 20000000u
 
 /* --- home --- */
 

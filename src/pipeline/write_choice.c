@@ -4,7 +4,9 @@
 
 /* A trial is better when it takes less than this part of the time; what is less than that is not worth the change. */
 #define BETTER 0.97
+/* Trials in a row that must be better; fewer where what they gained adds up to this, which no noise does. */
 #define BETTER_TRIALS 3u
+#define SURE_GAIN 0.2
 /* Rests, as multiples of the trial before. */
 #define REST_FIRST 16u
 #define REST_MOST 256u
@@ -13,7 +15,7 @@ void dmc_write_choice_init(struct dmc_write_choice *choice, bool streamed, bool 
 {
     *choice = (struct dmc_write_choice){
         .tries = tries, .window_ns = window_ns, .batches = 2 * slots, .streamed = streamed, .rest_factor = REST_FIRST};
-    choice->left = 4 * choice->batches; /* the first batches find nothing as it will be */
+    choice->left = 2 * choice->batches; /* the first batches find nothing as it will be */
 }
 
 static void enter(struct dmc_write_choice *choice, enum dmc_write_phase phase, uint64_t batches)
@@ -39,15 +41,18 @@ static void judge(struct dmc_write_choice *choice, double after)
     const char *way = choice->streamed ? "into" : "around";
     dmc_log(DMC_PIPELINE, DAMACY_LOG_DEBUG, "writing batches %s the cache: %.3f ns a byte, before %.3f, after %.3f", way,
             choice->trial, choice->before, after);
-    if (choice->trial >= BETTER * (choice->before + after) / 2) {
+    double part = choice->trial / ((choice->before + after) / 2);
+    if (part >= BETTER) {
         choice->better = 0;
+        choice->gain = 0;
         enter(choice, DMC_WRITE_REST, choice->rest_factor * choice->trial_length);
         choice->rest_factor = choice->rest_factor < REST_MOST ? 2 * choice->rest_factor : REST_MOST;
-    } else if (++choice->better < BETTER_TRIALS) {
+    } else if (++choice->better < BETTER_TRIALS && (choice->gain += 1 - part) < SURE_GAIN) {
         choice->before = after;
         enter(choice, DMC_WRITE_TURN, choice->batches);
     } else {
         choice->better = 0;
+        choice->gain = 0;
         choice->streamed = !choice->streamed;
         dmc_log(DMC_PIPELINE, DAMACY_LOG_INFO, "batches are written %s the cache from now on", way);
         choice->rest_factor = REST_FIRST;

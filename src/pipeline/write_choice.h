@@ -6,9 +6,9 @@
  * that they wrote. It contains what the way of writing does to reading and decoding, waiting does not disturb it, and it costs
  * nothing until somebody looks.
  *
- *     REST --> BEFORE --> TURN --> TRIAL --> RETURN --> AFTER --+--> TURN     better, but not yet often enough to be believed
+ *     REST --> BEFORE --> TURN --> TRIAL --> RETURN --> AFTER --+--> TURN     better, but not yet enough to be believed
  *      ^       used       tried    tried     used       used    |
- *      +--------------------------------------------------------+    not better, or often enough: then the ways change places
+ *      +--------------------------------------------------------+    not better, or enough: then the ways change places
  *
  * A trial is compared with what was measured before and after it, since data change. In TURN and RETURN nothing is measured:
  * batches that were planned before are still being written, and buffers are where the other way left them. A trial that fails
@@ -40,6 +40,7 @@ struct dmc_write_choice {
     uint64_t trial_length; /* batches of the trial, as far as it got */
     uint32_t rest_factor;
     uint32_t better; /* trials one after the other */
+    double gain;     /* of them together */
     struct dmc_write_work begin;
     double before, trial; /* nanoseconds a byte */
 };

@@ -86,6 +86,15 @@ static void test_better_way_is_found(void **state)
     }
 }
 
+/* What gains a quarter is believed at once: for short runs. */
+static void test_much_better_way_is_found_soon(void **state)
+{
+    (void)state;
+    struct model model = begin(pw_seed("much_better"), true, 0.15, 0.2, 0.03);
+    run(&model, 2 * 2 * SLOTS + 5 * 2 * SLOTS + 1);
+    assert_false(model.choice.streamed);
+}
+
 static void test_what_changes_is_followed(void **state)
 {
     (void)state;
@@ -193,9 +202,10 @@ static void test_batches_are_right(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_better_way_is_found), cmocka_unit_test(test_what_changes_is_followed),
-        cmocka_unit_test(test_data_that_change),    cmocka_unit_test(test_small_gains_are_left),
-        cmocka_unit_test(test_nothing_to_try),      cmocka_unit_test(test_batches_are_right),
+        cmocka_unit_test(test_better_way_is_found),      cmocka_unit_test(test_much_better_way_is_found_soon),
+        cmocka_unit_test(test_what_changes_is_followed), cmocka_unit_test(test_data_that_change),
+        cmocka_unit_test(test_small_gains_are_left),     cmocka_unit_test(test_nothing_to_try),
+        cmocka_unit_test(test_batches_are_right),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
