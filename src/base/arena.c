@@ -118,6 +118,14 @@ static bool grow(struct dmc_arena *arena, uint64_t bytes)
     return true;
 }
 
+void dmc_arena_reset_whole(struct dmc_arena *arena)
+{
+    dmc_arena_deinit(arena);
+    uint64_t left = arena->budget ? arena->budget->limit_bytes - dmc_budget_used(arena->budget) : 0;
+    if (left > BLOCK_OVERHEAD)
+        grow(arena, left - BLOCK_OVERHEAD);
+}
+
 void *dmc_arena_alloc(struct dmc_arena *arena, size_t bytes, size_t align)
 {
     assert(align > 0 && align <= BLOCK_ALIGN && (align & (align - 1)) == 0);

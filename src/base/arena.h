@@ -20,6 +20,9 @@ void dmc_arena_init(struct dmc_arena *arena, struct dmc_budget *budget);
 void dmc_arena_deinit(struct dmc_arena *arena);
 /* Forget everything, keep the blocks; several blocks are merged into one by the next allocation. */
 void dmc_arena_reset(struct dmc_arena *arena);
+/* Forget everything, and have all that the budget leaves as one block, if there is memory for that: then what fits does not
+ * depend on what was in the arena before, nor on what is lost at the ends of blocks. */
+void dmc_arena_reset_whole(struct dmc_arena *arena);
 /* `align` is a power of two, at most 64. NULL when memory or the budget is short. Not zeroed. `bytes` 0 gives a valid pointer.
  */
 void *dmc_arena_alloc(struct dmc_arena *arena, size_t bytes, size_t align);

@@ -410,10 +410,11 @@ enum damacy_status dmc_plan_run(struct damacy *pipeline, struct dmc_batch_slot *
     error->status = DAMACY_OK;
     planning.streamed = dmc_write_choice_next(&pipeline->write_choice, measure_work, pipeline);
     bool planned = plan_all(&planning, closed, error) && make_guests(slot);
-    if (!planned && planning.running) {
-        /* Guests take some memory. Whether a batch has enough must not depend on which others are under way. */
+    if (!planned) {
+        /* Guests take some memory, and so do the ends of blocks, as many as the slot's batches before have left. Whether a
+         * batch has enough must depend on nothing but the batch. */
         drop_arrays(slot);
-        dmc_arena_deinit(&slot->arena);
+        dmc_arena_reset_whole(&slot->arena);
         planning.running = NULL;
         error->status = DAMACY_OK;
         planned = plan_all(&planning, closed, error);

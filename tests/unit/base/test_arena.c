@@ -111,9 +111,33 @@ static void test_no_memory(void **state)
     assert_int_equal(dmc_budget_used(&budget), 0);
 }
 
+/* Whatever was there before, all that the budget leaves is one block; without memory for that it grows as usual. */
+static void test_reset_whole(void **state)
+{
+    (void)state;
+    struct dmc_budget budget;
+    struct dmc_arena arena;
+    dmc_budget_init(&budget, 100000);
+    dmc_arena_init(&arena, &budget);
+    while (dmc_arena_alloc(&arena, 7000, 1))
+        continue;
+    dmc_arena_reset_whole(&arena);
+    for (uint32_t i = 0; i < 14; i++)
+        assert_non_null(dmc_arena_alloc(&arena, 7000, 1));
+    assert_int_equal(dmc_budget_used(&budget), 100000);
+    dmc_mem_fail_at(1);
+    dmc_arena_reset_whole(&arena);
+    dmc_mem_fail_at(0);
+    assert_int_equal(dmc_budget_used(&budget), 0);
+    assert_non_null(dmc_arena_alloc(&arena, 10000, 1));
+    dmc_arena_deinit(&arena);
+    assert_int_equal(dmc_budget_used(&budget), 0);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {cmocka_unit_test(test_reuse), cmocka_unit_test(test_budget),
-                                       cmocka_unit_test(test_arrays), cmocka_unit_test(test_no_memory)};
+                                       cmocka_unit_test(test_arrays), cmocka_unit_test(test_no_memory),
+                                       cmocka_unit_test(test_reset_whole)};
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
