@@ -178,14 +178,13 @@ static void execute_chunk(struct dmc_cpu_worker *worker, struct dmc_backend_batc
                           struct dmc_guest *waiting, struct guests *guests)
 {
     uint64_t stored_bytes = dmc_chunk_stored_bytes(read, chunk, request);
-    uint64_t begin_ns = dmc_clock_ns();
-    if (worker->backend->options.bypass_decode) { /* counted as assembled: nothing is absent */
-        uint64_t bytes = fill_pieces(worker, batch, chunk);
+    if (worker->backend->options.bypass_decode) { /* counted as assembled: nothing is absent. Such plans have no hosts */
+        uint64_t begin_ns = dmc_clock_ns(), bytes = fill_pieces(worker, batch, chunk);
         dmc_counter_add(&worker->assemble, chunk->piece_end - chunk->piece_begin, bytes, dmc_clock_ns() - begin_ns);
-        keep_all(&guests->strays, waiting);
     } else if (array_of(chunk)->chain->raw) {
         /* The bytes lie where the whole chunk would have them, part_begin bytes in: only an address, never dereferenced before
          * it. */
+        uint64_t begin_ns = dmc_clock_ns();
         scatter_chunk(worker, batch, chunk, (const uint8_t *)((uintptr_t)data + chunk->stored_offset - chunk->part_begin));
         dmc_counter_add(&worker->assemble, 0, 0, dmc_clock_ns() - begin_ns);
     } else if (!decode_and_scatter(worker, batch, chunk, data + chunk->stored_offset, stored_bytes, waiting, guests)) {
