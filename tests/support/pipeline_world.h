@@ -53,6 +53,25 @@ static inline bool pw_chance(struct pw_random *random, uint32_t percent)
     return pw_next(random) % 100 < percent;
 }
 
+/* Another order of the first `count` axes. */
+static inline void pw_shuffle(struct pw_random *random, uint32_t *order, uint32_t count)
+{
+    for (uint32_t a = count; a-- > 1;) {
+        uint32_t other = (uint32_t)pw_between(random, 0, a), axis = order[a];
+        order[a] = order[other];
+        order[other] = axis;
+    }
+}
+
+/* What blosc does, should it be the compressor, and a checksum. */
+static inline void pw_random_frame(struct pw_random *random, struct zw_array *array)
+{
+    static const char *const names[] = {"lz4", "lz4hc", "zstd", "zlib", "blosclz"};
+    array->blosc_name = names[pw_between(random, 0, 4)];
+    array->blosc_shuffle = (int)pw_between(random, 0, 2);
+    array->crc32c = pw_chance(random, 25);
+}
+
 /* One sample: its arrays and where its boxes begin. */
 struct pw_sample {
     const struct zw_array *arrays[PW_FIELDS];

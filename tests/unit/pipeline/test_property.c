@@ -40,16 +40,6 @@ static enum damacy_dtype random_output(struct pw_random *random, const struct zw
     return DAMACY_F32;
 }
 
-/* Another order of the first `count` axes. */
-static void shuffle(struct pw_random *random, uint32_t *order, uint32_t count)
-{
-    for (uint32_t a = count; a-- > 1;) {
-        uint32_t other = (uint32_t)pw_between(random, 0, a), axis = order[a];
-        order[a] = order[other];
-        order[other] = axis;
-    }
-}
-
 /* Chunks of random extents along an axis, which may reach beyond the end; shards of random numbers of chunks. */
 static void random_cells(struct pw_random *random, struct zw_array *array, uint32_t axis)
 {
@@ -71,7 +61,6 @@ static void random_cells(struct pw_random *random, struct zw_array *array, uint3
 static void random_array(struct pw_random *random, uint32_t number, uint32_t rank, enum damacy_dtype dtype, bool pairs,
                          struct zw_array *array)
 {
-    static const char *const blosc_names[] = {"lz4", "lz4hc", "zstd", "zlib", "blosclz"};
     static const uint64_t extents_max[] = {0, 700, 40, 14, 8, 6};
     *array = (struct zw_array){.number = number, .dtype = dtype, .rank = rank, .complex = pairs};
     uint32_t key_rank = zw_key_rank(array);
@@ -88,18 +77,16 @@ static void random_array(struct pw_random *random, uint32_t number, uint32_t ran
         array->shard[key_rank] = sharded ? 2 : 0;
     }
     array->transposed = pw_chance(random, 30);
-    shuffle(random, array->order, key_rank);
+    pw_shuffle(random, array->order, key_rank);
     array->shard_transposed = sharded && pw_chance(random, 30);
-    shuffle(random, array->shard_order, key_rank);
+    pw_shuffle(random, array->shard_order, key_rank);
     array->rectilinear = pw_chance(random, sharded ? 30 : 50);
     for (uint32_t a = 0; array->rectilinear && a < key_rank; a++)
         if (pw_chance(random, 70))
             random_cells(random, array, a);
     array->big_endian = pw_chance(random, 30);
     array->compressor = (enum zw_compressor)pw_between(random, 0, ZW_BLOSC);
-    array->blosc_name = blosc_names[pw_between(random, 0, 4)];
-    array->blosc_shuffle = (int)pw_between(random, 0, 2);
-    array->crc32c = pw_chance(random, 25);
+    pw_random_frame(random, array);
     array->index_at_start = pw_chance(random, 30);
     array->index_crc32c = pw_chance(random, 70);
     array->index_big_endian = pw_chance(random, 10);

@@ -22,18 +22,8 @@ static enum damacy_dtype random_source(struct pw_random *random)
     return (enum damacy_dtype)pw_between(random, DAMACY_BOOL, DAMACY_F64);
 }
 
-static void shuffle(struct pw_random *random, uint32_t *order, uint32_t count)
-{
-    for (uint32_t a = count; a-- > 1;) {
-        uint32_t other = (uint32_t)pw_between(random, 0, a), axis = order[a];
-        order[a] = order[other];
-        order[other] = axis;
-    }
-}
-
 static void random_array(struct pw_random *random, uint32_t number, uint32_t rank, struct zw_array *array)
 {
-    static const char *const blosc_names[] = {"lz4", "lz4hc", "zstd", "zlib", "blosclz"};
     static const uint64_t extents_max[] = {0, 20000, 150, 24};
     *array = (struct zw_array){.number = number, .dtype = random_source(random), .rank = rank};
     snprintf(array->name, sizeof array->name, "a%u", number);
@@ -46,16 +36,14 @@ static void random_array(struct pw_random *random, uint32_t number, uint32_t ran
         array->order[a] = array->shard_order[a] = a;
     }
     array->transposed = pw_chance(random, 30);
-    shuffle(random, array->order, rank);
+    pw_shuffle(random, array->order, rank);
     array->shard_transposed = sharded && pw_chance(random, 30);
-    shuffle(random, array->shard_order, rank);
+    pw_shuffle(random, array->shard_order, rank);
     array->big_endian = pw_chance(random, 20);
     array->compressor = (enum zw_compressor)pw_between(random, 0, ZW_BLOSC);
     if (pw_chance(random, 30))
         array->compressor = ZW_BLOSC;
-    array->blosc_name = blosc_names[pw_between(random, 0, 4)];
-    array->blosc_shuffle = (int)pw_between(random, 0, 2);
-    array->crc32c = pw_chance(random, 25);
+    pw_random_frame(random, array);
     array->index_at_start = pw_chance(random, 40);
     array->index_crc32c = pw_chance(random, 70);
     array->fill_nonzero = pw_chance(random, 60);
