@@ -1,6 +1,6 @@
 # The tests of whole pipelines once more on the CUDA backend, over a driver that keeps device memory on the host
 # (tests/support/fake_cuda.h) and the kernels' twins.
-set(pipeline_tests property multi_batch policies fields missing_shard native wait lifecycle formats hints hostile faults measuring)
+set(pipeline_tests property multi_batch policies fields missing_shard native wait lifecycle formats hints hostile faults error_order measuring)
 if((DAMACY_TESTS OR DAMACY_COVERAGE) AND TARGET dmc_cuda_twin AND TARGET dmc_pipeline)
   function(dmc_cuda_test name source)
     add_executable(${name} ${PROJECT_SOURCE_DIR}/tests/unit/${source}.c)

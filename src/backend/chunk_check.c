@@ -79,10 +79,12 @@ void dmc_chunk_fail(const struct dmc_backend_hooks *hooks, struct dmc_backend_ba
                     const struct damacy_error *error)
 {
     const struct dmc_piece *pieces = batch->plan.pieces;
-    for (uint32_t i = chunk->piece_begin; i < chunk->piece_end; i++) {
-        if (i > chunk->piece_begin && pieces[i].row == pieces[i - 1].row && pieces[i].field == pieces[i - 1].field)
-            continue;
-        hooks->fail(hooks->user, batch, pieces[i].row, pieces[i].field, chunk->index, error);
+    for (uint32_t i = chunk->piece_begin; i < chunk->piece_end;) {
+        const struct dmc_piece *piece = &pieces[i];
+        uint64_t order = UINT64_MAX;
+        for (; i < chunk->piece_end && pieces[i].row == piece->row && pieces[i].field == piece->field; i++)
+            order = dmc_min_u64(order, pieces[i].target_offset);
+        hooks->fail(hooks->user, batch, piece->row, piece->field, order, error);
     }
 }
 

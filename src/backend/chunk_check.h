@@ -28,7 +28,8 @@ static inline uint64_t dmc_chunk_stored_bytes(const struct dmc_read *read, const
 void dmc_chunk_where(const struct dmc_backend_batch *batch, const struct dmc_read *read, const struct dmc_chunk *chunk,
                      uint64_t stored_bytes, struct damacy_error *error);
 
-/* Tell the owner of the batch, once a row and field: pieces of a chunk are sorted by (row, field). */
+/* Tell the owner of the batch, once a row and field: pieces of a chunk are sorted by (row, field). The order of a failure is
+ * where in the field's tensor the chunk begins to be missed, which no two chunks of a row share, nor two spans of one chunk. */
 void dmc_chunk_fail(const struct dmc_backend_hooks *hooks, struct dmc_backend_batch *batch, const struct dmc_chunk *chunk,
                     const struct damacy_error *error);
 

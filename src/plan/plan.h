@@ -108,7 +108,7 @@ struct dmc_chunk {
     uint64_t part_begin;    /* raw: which decoded bytes of the chunk the stored bytes are, from here; else 0 */
     uint64_t need_begin;    /* decoded bytes of the chunk that pieces use, hull */
     uint64_t need_end;
-    uint64_t index; /* linear number of the chunk in its array, C order of chunk coordinates: for messages.
+    uint64_t index; /* linear number of the chunk in its array, C order of chunk coordinates: what finds its host.
                      * DMC_CHUNK_INDEX_NONE where an array has more chunks than that. */
 };
 
