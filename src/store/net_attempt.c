@@ -19,6 +19,7 @@
 
 #define RECEIVE_BUFFER_BYTES (128L << 10) /* libcurl's, one for each transfer under way */
 #define DRAIN_BYTES 65536u                /* cheaper to read to the end than to open a new connection */
+#define HEADERS_MAX (256u << 10)          /* less than newer versions of libcurl take, and older ones take any amount */
 
 /* --- headers of the question --- */
 
@@ -347,7 +348,15 @@ static size_t on_header(char *line, size_t one, size_t bytes, void *user)
     if (bytes > 12 && (line[0] == 'R' || line[0] == 'r')) /* Retry-After may be a date */
         date = (uint64_t)time(NULL);
     dmc_http_response_line(&attempt->response, line, bytes, date);
-    if (!attempt->response.ended || attempt->verdict != DMC_VERDICT_NONE)
+    if (attempt->verdict != DMC_VERDICT_NONE)
+        return bytes;
+    attempt->header_bytes += bytes;
+    if (attempt->header_bytes > HEADERS_MAX) {
+        attempt->verdict =
+            refuse(attempt->transfer, DMC_VERDICT_BROKEN, "the answer's headers are longer than %u KiB", HEADERS_MAX / 1024);
+        return 0;
+    }
+    if (!attempt->response.ended)
         return bytes;
     uint64_t now_ns = dmc_clock_ns();
     attempt->first_ns = attempt->window_ns = now_ns;
@@ -562,6 +571,7 @@ enum dmc_net_prepared dmc_attempt_start(struct dmc_net_engine *engine, struct dm
     attempt->asked_begin = transfer->covered;
     attempt->asked_end = transfer->length;
     attempt->skip = 0;
+    attempt->header_bytes = 0;
     attempt->body_bytes = 0;
     attempt->kept_bytes = 0;
     attempt->begin_ns = attempt->window_ns = now_ns;

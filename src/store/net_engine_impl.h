@@ -53,6 +53,7 @@ struct dmc_attempt {
     uint64_t asked_begin, asked_end; /* of the transfer's range; end UINT64_MAX: to the end of the object */
     uint64_t position;               /* of the next byte, in the transfer's range */
     uint64_t skip;                   /* bytes of a whole object in front of it */
+    uint64_t header_bytes;           /* of all headers in front of the body, so far */
     uint64_t body_bytes;             /* of the body, so far */
     uint32_t part;                   /* where `position` is */
     uint64_t part_offset;

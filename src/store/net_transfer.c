@@ -4,6 +4,7 @@
 #include "base/error.h"
 #include "base/hash.h"
 #include "base/log.h"
+#include "base/mem.h"
 #include "store/http_url.h"
 #include "store/io_internal.h"
 #include "store/net_engine_impl.h"
@@ -20,6 +21,7 @@
 #define PAUSE_MAX_NS 30000000000u /* of a whole endpoint */
 #define LOOK_AGAIN_NS 50000000u   /* whether a hedge is due, where that cannot be said yet */
 #define SECOND 1e-9
+#define TOO_LARGE ((CURLcode)100) /* CURLE_TOO_LARGE, of libcurl 8.6 and newer */
 
 static struct dmc_net_lane *lane_of(struct dmc_transfer *transfer)
 {
@@ -773,6 +775,21 @@ static bool is_forbidden_by_proxy(struct dmc_net_engine *engine, struct dmc_tran
     return true;
 }
 
+/* A line of headers that libcurl does not take. Before 8.6 it says of it what it says where memory is short: that it was not,
+ * is seen from an answer that had begun, and from memory for such a line. on_header() knows of whole lines only. */
+static bool is_line_too_long(struct dmc_net_engine *engine, const struct dmc_attempt *attempt, CURLcode code)
+{
+    curl_off_t answered_us = 0;
+    if (code == TOO_LARGE)
+        return true;
+    if (code != CURLE_OUT_OF_MEMORY ||
+        engine->curl->easy_getinfo(attempt->easy, CURLINFO_STARTTRANSFER_TIME_T, &answered_us) != CURLE_OK || answered_us == 0)
+        return false;
+    void *line = dmc_malloc(CURL_MAX_HTTP_HEADER);
+    dmc_free(line);
+    return line != NULL;
+}
+
 /* It ended without headers. */
 static void explain_no_headers(struct dmc_net_engine *engine, struct dmc_transfer *transfer, struct dmc_attempt *attempt,
                                CURLcode code)
@@ -782,6 +799,11 @@ static void explain_no_headers(struct dmc_net_engine *engine, struct dmc_transfe
         dmc_error_set(&transfer->error, DAMACY_IO, "read", "the answer has no headers");
     } else if (is_no_http(engine, attempt, code)) {
         explain_no_http(engine, transfer, attempt, code);
+        again = true;
+    } else if (is_line_too_long(engine, attempt, code)) {
+        dmc_error_set(&transfer->error, DAMACY_IO, "read", "the answer's headers have a line of more than %d KiB",
+                      CURL_MAX_HTTP_HEADER / 1024);
+        dmc_error_hint(&transfer->error, "libcurl takes none that is longer; do the uri's host and port lead to a web server?");
         again = true;
     } else if (is_forbidden_by_proxy(engine, transfer, attempt)) {
         again = false;

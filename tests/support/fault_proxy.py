@@ -38,6 +38,7 @@ class Fault(enum.Enum):
     REDIRECT = "302 to `location`"
     GARBAGE = "an answer that is no HTTP"
     HUGE_HEADER = "header lines without end"
+    HUGE_LINE = "one header line without end"
     CORRUPT = "one bit of the body is wrong"
 
 
@@ -315,12 +316,12 @@ class FaultProxy:
             writer.write(b"\x00\xff this is no answer \r\n\r\n")
             await writer.drain()
             raise Dropped
-        if fault is Fault.HUGE_HEADER:
+        if fault in (Fault.HUGE_HEADER, Fault.HUGE_LINE):
             self.note(rule, method, path, wanted, 0)
-            writer.write(b"HTTP/1.1 200 OK\r\n")
+            writer.write(b"HTTP/1.1 200 OK\r\nX-Filler: ")
             with contextlib.suppress(ConnectionError):
                 for _ in range(2000):
-                    writer.write(b"X-Filler: " + b"x" * 8000 + b"\r\n")
+                    writer.write(b"x" * 8000 + (b"\r\nX-Filler: " if fault is Fault.HUGE_HEADER else b""))
                     await writer.drain()
             raise Dropped
         if fault is Fault.RESET and rule.at is None:

@@ -338,6 +338,8 @@ enum {
     STRAY,         /* bytes that are no answer */
     STRAY_BINARY,  /* the same, as TLS says that it does not understand */
     OTHER_VERSION, /* an answer in a version that does not exist */
+    LONG_HEADERS,  /* lines of headers without end */
+    LONG_LINE,     /* one line of headers without end */
     BAD_KINDS,
     BUSY_LONG = BAD_KINDS /* 503 with a Retry-After beyond any patience */
 };
@@ -376,6 +378,14 @@ static bool answer_badly(struct server *server, int fd, const struct question *q
         return send_all(fd, "\x15\x03\x03\0\x02\x02\x28", 7);
     case OTHER_VERSION:
         return send_text(fd, "HTTP/7.0 200 OK\r\nContent-Length: 1\r\n\r\nx");
+    case LONG_HEADERS:
+    case LONG_LINE:
+        memset(head, 'x', sizeof head);
+        memcpy(head, "\r\nX-Filler: ", 12);
+        bool more = send_text(fd, "HTTP/1.1 200 OK\r\nX-Filler: ");
+        for (uint32_t i = 0; more && i < (8u << 20) / sizeof head; i++)
+            more = what == LONG_HEADERS ? send_all(fd, head, sizeof head) : send_all(fd, head + 12, sizeof head - 12);
+        return false;
     case WRONG_RANGE:
         snprintf(head, sizeof head, "HTTP/1.1 206 P\r\nContent-Length: 1\r\nContent-Range: bytes %lu-%lu/%u\r\n\r\nx",
                  question->begin + 1, question->begin + 1, OBJECT_BYTES);
@@ -496,6 +506,28 @@ static void test_no_http(void **state)
         assert_non_null(strstr(read.error.message, "(4 attempts"));
         assert_non_null(strstr(read.error.hint, "http or https"));
         assert_null(strstr(read.error.message, "hidden"));
+        world_end(&world);
+    }
+}
+
+/* Headers without end, whether in lines or not, are the server's fault, and no matter of memory. */
+static void test_long_headers(void **state)
+{
+    (void)state;
+    static const struct {
+        int what;
+        const char *says;
+    } kinds[] = {{LONG_HEADERS, "the answer's headers are longer than 256 KiB"},
+                 {LONG_LINE, "the answer's headers have a line of more than 100 KiB"}};
+    for (size_t i = 0; i < sizeof kinds / sizeof kinds[0]; i++) {
+        struct script script = {.bad = 1000, .what = kinds[i].what};
+        struct world world;
+        struct one_read read;
+        world_make(&world, scripted, &script, "{" QUICK ", \"hedge_share\": 0}", "");
+        assert_int_equal(read_one(&world, &read, "a", DMC_RANGE_SPAN, 0, 10)->outcome, DMC_OUTCOME_FAILED);
+        assert_int_equal(read.error.status, DAMACY_IO);
+        assert_non_null(strstr(read.error.message, kinds[i].says));
+        assert_int_equal(atomic_load(&script.count), 4); /* as of any server that never answered */
         world_end(&world);
     }
 }
@@ -881,7 +913,8 @@ int main(void)
         cmocka_unit_test(test_nobody_there),    cmocka_unit_test(test_short_memory),
         cmocka_unit_test(test_hedging),         cmocka_unit_test(test_lost_twice),
         cmocka_unit_test(test_allowance_later), cmocka_unit_test(test_many_servers),
-        cmocka_unit_test(test_no_http),         cmocka_unit_test(test_proxy_refuses),
+        cmocka_unit_test(test_no_http),         cmocka_unit_test(test_long_headers),
+        cmocka_unit_test(test_proxy_refuses),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
