@@ -18,33 +18,37 @@ static void worker_deinit(struct dmc_cpu_worker *worker)
 
 uint64_t dmc_cpu_memory(const struct dmc_cpu_options *options)
 {
-    uint64_t reads = dmc_cpu_ring(options);
-    return options->worker_count *
-           (sizeof(struct dmc_cpu_worker) + reads * sizeof(struct dmc_read_slot) +
-            (reads + 1) * sizeof(struct dmc_waiting_read) + options->batches_max * sizeof(struct dmc_claim_share));
+    uint64_t reads = dmc_cpu_reads(options);
+    return options->worker_count * (sizeof(struct dmc_cpu_worker) + reads * sizeof(struct dmc_read_slot) +
+                                    (reads + 1) * (sizeof(struct dmc_waiting_read) + sizeof(struct dmc_extent)) +
+                                    options->batches_max * sizeof(struct dmc_claim_share));
 }
 
 static enum damacy_status worker_init(struct dmc_cpu_worker *worker, struct dmc_cpu_backend *backend, uint32_t index,
                                       struct damacy_error *error)
 {
     const struct dmc_cpu_options *options = &backend->options;
-    struct dmc_io_options io = {.depth = dmc_cpu_ring(options), .io_uring_never = options->io_uring_never};
+    struct dmc_io_options io = {.depth = dmc_cpu_reads(options), .io_uring_never = options->io_uring_never};
     worker->backend = backend;
     worker->index = index;
     enum damacy_status status = dmc_io_create(&io, &worker->io, error);
     dmc_budget_init(&worker->share, options->share_bytes);
     if (status == DAMACY_OK)
         status = dmc_codec_context_create(&worker->share, &worker->codec, error);
-    if (status == DAMACY_OK)
-        status = dmc_read_buffer_grow(&worker->buffer, options->worker_bytes, &worker->share, error);
     if (status != DAMACY_OK)
         return status;
-    worker->slots = dmc_calloc(dmc_cpu_ring(options), sizeof *worker->slots);
-    worker->waiting = dmc_calloc(dmc_cpu_ring(options) + 1, sizeof *worker->waiting);
+    uint32_t reads = dmc_cpu_reads(options);
+    worker->slots = dmc_calloc(reads, sizeof *worker->slots);
+    worker->waiting = dmc_calloc((size_t)reads + 1, sizeof *worker->waiting);
     worker->claimant.shares = dmc_calloc(options->batches_max, sizeof *worker->claimant.shares);
-    if (!worker->slots || !worker->waiting || !worker->claimant.shares)
+    bool buffer = dmc_read_buffer_init(&worker->buffer, reads);
+    if (!worker->slots || !worker->waiting || !worker->claimant.shares || !buffer)
         return dmc_error_set(error, DAMACY_OOM, "config", "no memory for a worker");
-    return DAMACY_OK;
+    for (uint32_t i = reads; i-- > 0;) {
+        worker->slots[i].next = worker->slots_free;
+        worker->slots_free = &worker->slots[i];
+    }
+    return dmc_read_buffer_grow(&worker->buffer, options->worker_bytes, &worker->share, error);
 }
 
 static struct dmc_cpu_backend *cpu_of(struct dmc_backend *backend)

@@ -53,7 +53,7 @@ static void drop_decoded(struct dmc_cpu_worker *worker)
 /* Give everything back; nothing is in flight. */
 static void trim(struct dmc_cpu_worker *worker)
 {
-    dmc_read_buffer_deinit(&worker->buffer, &worker->share);
+    dmc_read_buffer_trim(&worker->buffer, &worker->share);
     drop_decoded(worker);
     dmc_codec_context_destroy(worker->codec);
     worker->codec = NULL;
@@ -137,13 +137,40 @@ static enum dmc_space make_oversize_space(struct dmc_cpu_worker *worker, const s
     return DMC_SPACE_NEVER;
 }
 
+/* More memory to decode with, while reads are in flight: none of them is being decoded. What they count on stays until the new
+ * is there. false: not beside that. */
+static bool widen(struct dmc_cpu_worker *worker, const struct need *need)
+{
+    struct need all = {worker->buffer.bytes, worker->decoded_bytes, worker->scratch};
+    dmc_codec_scratch_raise(&all.scratch, &need->scratch);
+    uint64_t more = need->decoded > worker->decoded_bytes ? need->decoded : 0, sum;
+    if (!dmc_add_u64(sum_of(&all), more, &sum) || sum > worker->share.limit_bytes)
+        return false;
+    if (more) {
+        if (!dmc_budget_reserve(&worker->share, more))
+            return false;
+        uint8_t *decoded = dmc_pages_map(more);
+        if (!decoded) {
+            dmc_budget_unreserve(&worker->share, more);
+            return false;
+        }
+        drop_decoded(worker);
+        worker->decoded = decoded;
+        worker->decoded_bytes = more;
+    }
+    worker->scratch = all.scratch;
+    return true;
+}
+
 enum dmc_space dmc_worker_make_space(struct dmc_cpu_worker *worker, const struct dmc_backend_batch *batch, uint32_t read_index,
-                                     uint64_t bytes, uint64_t *begin, uint64_t *end)
+                                     uint64_t bytes, struct dmc_extent *room)
 {
     const struct need need = need_of(batch, &batch->plan.reads[read_index], bytes);
     bool decodes =
         worker->codec && need.decoded <= worker->decoded_bytes && dmc_codec_scratch_within(&need.scratch, &worker->scratch);
-    if (decodes && dmc_read_buffer_take(&worker->buffer, bytes, begin, end))
+    if (!decodes && worker->buffer.outstanding)
+        decodes = widen(worker, &need);
+    if (decodes && dmc_read_buffer_take(&worker->buffer, bytes, room))
         return DMC_SPACE_MADE;
     if (worker->buffer.outstanding)
         return DMC_SPACE_LATER;
@@ -164,7 +191,7 @@ enum dmc_space dmc_worker_make_space(struct dmc_cpu_worker *worker, const struct
         space = make_oversize_space(worker, &need);
     }
     if (space == DMC_SPACE_MADE)
-        dmc_read_buffer_take(&worker->buffer, bytes, begin, end);
+        dmc_read_buffer_take(&worker->buffer, bytes, room);
     return space;
 }
 
@@ -173,4 +200,5 @@ void dmc_worker_memory_deinit(struct dmc_cpu_worker *worker)
     if (worker->oversize_bytes) /* stopped in the middle of it */
         dmc_worker_oversize_end(worker);
     trim(worker);
+    dmc_read_buffer_deinit(&worker->buffer, &worker->share);
 }

@@ -7,29 +7,11 @@
 #include "base/nvtx.h"
 #include "base/trace.h"
 
-/* Give the slot's room back, and that of older ones that were only waiting for it. */
 static void release_slot(struct dmc_cpu_worker *worker, struct dmc_read_slot *slot)
 {
-    uint32_t ring = dmc_cpu_ring(&worker->backend->options);
-    struct dmc_read_buffer *buffer = &worker->buffer;
-    slot->in_use = false;
-    if (slot == &worker->slots[(worker->slot_head - 1) % ring]) { /* the newest: as if it had never been taken */
-        worker->slot_head--;
-        buffer->head = slot->buffer_begin;
-        buffer->outstanding--;
-        while (worker->slot_head > worker->slot_tail && !worker->slots[(worker->slot_head - 1) % ring].in_use) {
-            worker->slot_head--;
-            buffer->head = worker->slots[worker->slot_head % ring].buffer_begin;
-            buffer->outstanding--;
-        }
-        return;
-    }
-    while (worker->slot_tail < worker->slot_head && !worker->slots[worker->slot_tail % ring].in_use) {
-        worker->slot_tail++;
-        buffer->outstanding--;
-    }
-    if (worker->slot_tail < worker->slot_head)
-        buffer->tail = worker->slots[worker->slot_tail % ring].buffer_begin;
+    dmc_read_buffer_give(&worker->buffer, slot->room);
+    slot->next = worker->slots_free;
+    worker->slots_free = slot;
 }
 
 static void wait_with(struct dmc_cpu_worker *worker, struct dmc_backend_batch *batch, uint32_t read, uint64_t bytes)
@@ -58,7 +40,7 @@ static void finish_read(struct dmc_cpu_worker *worker, struct dmc_read_slot *slo
     dmc_counter_add(&worker->read, 0, request->bytes_read, 0);
     if (read->whole)
         atomic_fetch_add_explicit(&worker->whole_bytes, request->bytes_read, memory_order_relaxed);
-    dmc_cpu_execute_read(worker, slot->batch, slot->read, request, &slot->error, worker->buffer.memory + slot->buffer_begin);
+    dmc_cpu_execute_read(worker, slot->batch, slot->read, request, &slot->error, worker->buffer.memory + slot->room.begin);
     release_slot(worker, slot);
     if (worker->oversize_bytes)
         dmc_worker_oversize_end(worker);
@@ -67,9 +49,8 @@ static void finish_read(struct dmc_cpu_worker *worker, struct dmc_read_slot *slo
 /* Start a read of `bytes`; when there is no room for it now it waits. */
 static void start_read(struct dmc_cpu_worker *worker, struct dmc_backend_batch *batch, uint32_t read_index, uint64_t bytes)
 {
-    struct dmc_cpu_backend *backend = worker->backend;
-    uint64_t begin, end;
-    switch (dmc_worker_make_space(worker, batch, read_index, bytes, &begin, &end)) {
+    struct dmc_extent room;
+    switch (dmc_worker_make_space(worker, batch, read_index, bytes, &room)) {
     case DMC_SPACE_MADE:
         break;
     case DMC_SPACE_LATER:
@@ -83,14 +64,13 @@ static void start_read(struct dmc_cpu_worker *worker, struct dmc_backend_batch *
     }
     const struct dmc_read *read = &batch->plan.reads[read_index];
     const struct dmc_backend_array *array = batch->plan.objects[read->object].array->user;
-    struct dmc_read_slot *slot = &worker->slots[worker->slot_head++ % dmc_cpu_ring(&backend->options)];
+    struct dmc_read_slot *slot = worker->slots_free;
+    worker->slots_free = slot->next;
     slot->batch = batch;
     slot->read = read_index;
-    slot->buffer_begin = begin;
-    slot->buffer_end = end;
-    slot->in_use = true;
+    slot->room = room;
     slot->shared = false;
-    slot->part = (struct iovec){worker->buffer.memory + begin, bytes};
+    slot->part = (struct iovec){worker->buffer.memory + room.begin, bytes};
     uint64_t begin_ns = dmc_clock_ns();
     dmc_batch_request(batch, read, &slot->part, &slot->error, begin_ns, slot, &slot->request);
     worker->remote = array->store->ops->hint && dmc_store_hint_of(array->store).remote;
@@ -107,7 +87,7 @@ static void start_read(struct dmc_cpu_worker *worker, struct dmc_backend_batch *
 static bool slot_free(const struct dmc_cpu_worker *worker)
 {
     const struct dmc_cpu_options *options = &worker->backend->options;
-    return worker->slot_head - worker->slot_tail < (worker->remote ? dmc_cpu_ring(options) : options->reads_in_flight);
+    return worker->buffer.outstanding < (worker->remote ? dmc_cpu_reads(options) : options->reads_in_flight);
 }
 
 /* Start something, if there is anything to start and room for it. */

@@ -8,16 +8,21 @@
 #include "backend/host.h"
 #include "base/bytes.h"
 
-/* Buffer space for reads, given out in order and taken back in any order. One mapping; when nothing is outstanding the next
- * read lands at the beginning again, so that warm reads use the same few pages, which stay in the core's cache.
+struct dmc_extent {
+    uint64_t begin, end;
+};
+
+/* Buffer space for reads, given out at the lowest free place that is long enough and taken back in any order: a read that is
+ * late holds its own bytes and no others. Low places first, because warm reads then use the same few pages again and again,
+ * which stay in the core's cache.
  *
- *     0        tail            head            size
- *     |  free  | in use, gaps  |     free      |       (or wrapped)  */
+ *     0                                              bytes
+ *     | in use | free[0] | in use | in use | free[1] |  */
 struct dmc_read_buffer {
     uint8_t *memory;
     uint64_t bytes;
-    uint64_t head;
-    uint64_t tail;
+    struct dmc_extent *free; /* by address; no two touch, so that one more than there may be reads is room enough */
+    uint32_t free_count;
     uint32_t outstanding;
 };
 
@@ -27,11 +32,10 @@ struct dmc_read_slot {
     struct iovec part;
     struct dmc_backend_batch *batch;
     uint32_t read;
-    uint64_t buffer_begin;
-    uint64_t buffer_end;
-    bool shared; /* counts in its batch's share of this worker */
-    bool in_use; /* false between slot_tail and slot_head: finished, but an older one holds the tail of the buffer */
+    struct dmc_extent room; /* of the buffer */
+    bool shared;            /* counts in its batch's share of this worker */
     struct damacy_error error;
+    struct dmc_read_slot *next; /* while it is free */
 };
 
 /* A read that is claimed but not under way: there was no room, or it must be started again with a longer buffer. */
@@ -58,9 +62,9 @@ struct dmc_cpu_worker {
     struct dmc_codec_scratch scratch; /* what the codecs may have taken */
     _Atomic uint64_t
         oversize_bytes; /* the token is here, for what exceeds the share by so much; 0: it is not. Read by stats, too */
-    struct dmc_read_slot *slots; /* a ring in the order of starting: [slot_tail, slot_head) */
-    uint64_t slot_head, slot_tail;
-    struct dmc_waiting_read *waiting; /* dmc_cpu_ring + 1: one that found no room, and those that came back too long */
+    struct dmc_read_slot *slots;
+    struct dmc_read_slot *slots_free; /* the one that was used last is first, as it is in the cache */
+    struct dmc_waiting_read *waiting; /* dmc_cpu_reads + 1: one that found no room, and those that came back too long */
     uint32_t waiting_count;
     bool remote; /* the read started last goes over a network */
     struct dmc_claimant claimant;
@@ -89,7 +93,7 @@ struct dmc_cpu_backend {
 };
 
 /* Slots of a worker. */
-static inline uint32_t dmc_cpu_ring(const struct dmc_cpu_options *options)
+static inline uint32_t dmc_cpu_reads(const struct dmc_cpu_options *options)
 {
     return (uint32_t)dmc_max_u64(options->remote_reads_in_flight, options->reads_in_flight);
 }
@@ -110,23 +114,29 @@ void dmc_cpu_execute_failure(struct dmc_cpu_worker *worker, struct dmc_backend_b
 
 /* cpu_memory.c */
 enum dmc_space {
-    DMC_SPACE_MADE,   /* [*begin, *end) of the buffer is taken, and decoding will find its memory */
+    DMC_SPACE_MADE,   /* *room of the buffer is taken, and decoding will find its memory */
     DMC_SPACE_LATER,  /* when what is in flight has finished */
     DMC_SPACE_NEVER,  /* worker->read_error says why */
     DMC_SPACE_STOPPED /* the backend stops */
 };
 enum dmc_space dmc_worker_make_space(struct dmc_cpu_worker *worker, const struct dmc_backend_batch *batch, uint32_t read_index,
-                                     uint64_t bytes, uint64_t *begin, uint64_t *end);
+                                     uint64_t bytes, struct dmc_extent *room);
 /* The read that exceeded the share is over. */
 void dmc_worker_oversize_end(struct dmc_cpu_worker *worker);
 void dmc_worker_memory_deinit(struct dmc_cpu_worker *worker);
 
 /* cpu_buffer.c */
-/* Reserve `bytes` for a read. false: no room now (or, with nothing outstanding, ever at this size). */
-bool dmc_read_buffer_take(struct dmc_read_buffer *buffer, uint64_t bytes, uint64_t *begin, uint64_t *end);
+/* `reads_max`: outstanding at once. false: no memory. */
+bool dmc_read_buffer_init(struct dmc_read_buffer *buffer, uint32_t reads_max);
+/* Room for a read of `bytes`. false: none now (or, with nothing outstanding, ever at this size). */
+bool dmc_read_buffer_take(struct dmc_read_buffer *buffer, uint64_t bytes, struct dmc_extent *room);
+/* What was taken. */
+void dmc_read_buffer_give(struct dmc_read_buffer *buffer, struct dmc_extent room);
 /* Make the buffer at least `bytes` long; nothing may be outstanding. OK, OOM or BUDGET. */
 enum damacy_status dmc_read_buffer_grow(struct dmc_read_buffer *buffer, uint64_t bytes, struct dmc_budget *budget,
                                         struct damacy_error *error);
+/* Give its memory back; nothing is in flight. */
+void dmc_read_buffer_trim(struct dmc_read_buffer *buffer, struct dmc_budget *budget);
 void dmc_read_buffer_deinit(struct dmc_read_buffer *buffer, struct dmc_budget *budget);
 
 #endif
