@@ -33,7 +33,7 @@ static const char help[] = "usage: damacy COMMAND [OPTIONS] ...\n"
                            "  damacy --version\n"
                            "  damacy --help\n"
                            "\n"
-                           "A URI is a path, file://, http(s):// or s3:// uri; URI#level=2, #scale=0.5, #label=NAME, "
+                           "A URI is a path, file://, http(s)://, s3:// or gs:// uri; URI#level=2, #scale=0.5, #label=NAME, "
                            "#well=B/03&field=0 and #member=NAME pick\n"
                            "from OME-Zarr groups and structured arrays.\n"
                            "Exit status: 0 all went well, 1 it did not, 2 the arguments make no sense, 130 interrupted.\n";

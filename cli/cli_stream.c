@@ -33,7 +33,8 @@ struct source {
 struct sources {
     struct source *list;
     uint64_t count;
-    const struct damacy_node *misfit; /* an array that holds no such sample, or NULL */
+    uint64_t misfits;                 /* arrays that hold no such sample */
+    const struct damacy_node *misfit; /* the last of them, or NULL */
 };
 
 static uint64_t now_ns(void)
@@ -213,6 +214,7 @@ static bool take_node(struct plan *plan, struct sources *sources, const struct d
             choose_shape(plan, array->array);
         if (!fits(plan, array->array)) {
             sources->misfit = array;
+            sources->misfits++;
             continue;
         }
         /* the root by the uri it was opened with, since its fragment may pick a member */
@@ -252,21 +254,26 @@ static void print_result(const struct plan *plan, const struct damacy_stats *sta
     char delivered[32], stored[32], total[32];
     double amplification = stats->bytes_needed ? (double)stats->read.bytes / (double)stats->bytes_needed : 0;
     if (plan->json) {
-        printf("{\"arrays\":%llu,\"batches\":%llu,\"samples\":%llu,\"seconds\":%.6f,\"samples_per_second\":%.3f,\"bytes\":%llu,"
+        printf("{\"arrays\":%llu,\"arrays_left_out\":%llu,\"batches\":%llu,\"samples\":%llu,\"seconds\":%.6f,\"samples_per_"
+               "second\":%.3f,\"bytes\":%llu,"
                "\"bytes_per_second\":%.0f,\"read_bytes\":%llu,\"read_amplification\":%.4f,\"bottleneck\":\"%s\"}\n",
-               (unsigned long long)sources->count, (unsigned long long)batches, (unsigned long long)stats->samples_delivered,
-               seconds, (double)stats->samples_delivered / seconds, (unsigned long long)stats->bytes_delivered,
-               (double)stats->bytes_delivered / seconds, (unsigned long long)stats->read.bytes, amplification,
-               damacy_bottleneck_str(stats->bottleneck));
+               (unsigned long long)sources->count, (unsigned long long)sources->misfits, (unsigned long long)batches,
+               (unsigned long long)stats->samples_delivered, seconds, (double)stats->samples_delivered / seconds,
+               (unsigned long long)stats->bytes_delivered, (double)stats->bytes_delivered / seconds,
+               (unsigned long long)stats->read.bytes, amplification, damacy_bottleneck_str(stats->bottleneck));
         return;
     }
     char shape[DAMACY_RANK_MAX * 24];
     uint64_t extents[DAMACY_RANK_MAX];
     for (uint32_t axis = 0; axis < plan->rank; axis++)
         extents[axis] = (uint64_t)plan->shape[axis];
-    printf("%-11s %llu of %s, from %llu array%s, in %.2f s\n", "samples", (unsigned long long)stats->samples_delivered,
+    char left_out[64] = "";
+    if (sources->misfits)
+        snprintf(left_out, sizeof left_out, " (%llu hold%s none)", (unsigned long long)sources->misfits,
+                 sources->misfits == 1 ? "s" : "");
+    printf("%-11s %llu of %s, from %llu array%s%s, in %.2f s\n", "samples", (unsigned long long)stats->samples_delivered,
            cli_shape(extents, plan->rank, shape, sizeof shape), (unsigned long long)sources->count,
-           sources->count == 1 ? "" : "s", seconds);
+           sources->count == 1 ? "" : "s", left_out, seconds);
     printf("%-11s %.1f samples/s, %s/s\n", "rate", (double)stats->samples_delivered / seconds,
            cli_bytes((double)stats->bytes_delivered / seconds, delivered));
     printf("%-11s %s, %s/s as stored, %.2f times what was needed\n", "read", cli_bytes((double)stats->read.bytes, total),

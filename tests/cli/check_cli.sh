@@ -103,7 +103,7 @@ expect 0 stream "$folder/top/image" "$folder/top/image/0" --shape=8,8 --batch=4 
 out '"samples":20'
 out '"arrays":2'
 expect 0 stream "$folder/top" --shape 8,8 --batch 2 --batches 2
-out "from 1 array"
+out "from 1 array (1 holds none)"
 expect 0 stream "$folder/top/image" --shape 8,8 --batches 1 --dtype float32
 expect 1 stream "$folder/top/image" --shape 80,80
 err "no array there holds a sample of 80 x 80: $folder/top/image/0 is 64 x 64"
