@@ -431,5 +431,7 @@ def open_many(
     >>> [found.shape for found in damacy.open_many([example, example])]
     [(32, 32), (32, 32)]
     """
+    if isinstance(uris, (str, bytes, PathLike)):
+        raise TypeError(f"uris is {uris!r}, expected several of them")
     found = _core.open(tuple(uris), storage_options_text(storage_options), _nanoseconds(timeout), shallow, wells)
     return [item if isinstance(item, DamacyError) else Node(item) for item in found]

@@ -38,6 +38,15 @@ static bool is_fragment(const char *text)
     }
 }
 
+/* Was this text behind a '#' meant as one? */
+static bool is_like_fragment(const char *text)
+{
+    for (int i = 0; i < KEY_COUNT; i++)
+        if (strcmp(text, key_names[i]) == 0)
+            return true;
+    return strchr(text, '=') != NULL;
+}
+
 static int hex_digit(char c)
 {
     return c >= '0' && c <= '9' ? c - '0' : c >= 'a' && c <= 'f' ? c - 'a' + 10 : c >= 'A' && c <= 'F' ? c - 'A' + 10 : -1;
@@ -204,10 +213,16 @@ const char *dmc_selection_doubt(const char *uri)
         return "; with one '/' behind the ':' it is a path: pathlib.Path takes the other away, so give the uri as a str";
     if (uri[0] == '~')
         return "; '~' is a folder's name here: only shells, and os.path.expanduser(), make your home of it";
-    if (hash && strchr(hash, '=') && !is_fragment(hash + 1))
-        return "; what follows '#' was taken for a part of the path, being none of level=, scale=, label=, well=, field=, "
-               "member=";
+    if (hash && is_like_fragment(hash + 1) && !is_fragment(hash + 1))
+        return "; what follows '#' is a part of the path: it is not made of level=, scale=, label=, well=, field= and member=";
     if (uri[0] != '/' && !strstr(uri, "://"))
         return "; a path that does not begin with '/' is one from the folder in which the program runs";
     return "";
+}
+
+const char *dmc_selection_astray(const struct dmc_selection *selection)
+{
+    if (selection->label[0])
+        return "the image seems to have no labels: they would be listed there";
+    return "check the uri's fragment, and whether the data are complete";
 }

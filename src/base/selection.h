@@ -48,4 +48,7 @@ bool dmc_selection_needs_group(const struct dmc_selection *selection);
  * begins with "; " and says so; else "". */
 const char *dmc_selection_doubt(const char *uri);
 
+/* The hint of an error that says that nothing is where a uri's fragment led; `selection` is what was left of it. */
+const char *dmc_selection_astray(const struct dmc_selection *selection);
+
 #endif

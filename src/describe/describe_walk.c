@@ -511,8 +511,13 @@ static void settle_nothing(struct dmc_work *work)
         work->dropped = true;
     } else if (work->expected) {
         struct damacy_error error;
-        dmc_error_set(&error, DAMACY_NOTFOUND, "metadata", "the group's metadata name %s, but nothing is there",
-                      work == work->tree->root ? work->tree->place : work->node.path);
+        if (work != work->tree->root) {
+            dmc_error_set(&error, DAMACY_NOTFOUND, "metadata", "the group's metadata name %s, but nothing is there",
+                          work->node.path);
+        } else {
+            dmc_error_set(&error, DAMACY_NOTFOUND, "metadata", "the uri leads to %s, but nothing is there", work->tree->place);
+            dmc_error_hint(&error, "%s", dmc_selection_astray(&work->tree->selection));
+        }
         dmc_walk_fail(work, NULL, &error);
     } else {
         dmc_walk_list(work);

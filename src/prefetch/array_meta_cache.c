@@ -378,8 +378,7 @@ static enum dmc_fetch_step fail_notfound(struct dmc_fetch *fetch, const struct d
     dmc_fetch_ask(fetch, names[ASK_ZARR_JSON], DMC_RANGE_WHOLE, 0, 0);
     dmc_error_set(&fetch->error, DAMACY_NOTFOUND, "metadata", "no zarr.json there, and no .zarray either");
     if (fetch->prefix_bytes > fetch->root_bytes)
-        dmc_error_hint(&fetch->error,
-                       "the uri leads there, but nothing is: check its fragment, and whether the data are complete");
+        dmc_error_hint(&fetch->error, "%s", dmc_selection_astray(&fetch->selection));
     else
         dmc_error_hint(&fetch->error, "the uri must name an array, that is, what holds its zarr.json or .zarray%s",
                        dmc_selection_doubt(fetch->uri));

@@ -7,6 +7,8 @@
 #include <string.h>
 #include <strings.h>
 
+#define IN_AZURE "; of a container in Azure the https:// uri does"
+
 struct dmc_stores {
     struct dmc_store *file;   /* what file uris go to */
     struct dmc_store *memory; /* NULL: none was set */
@@ -14,6 +16,18 @@ struct dmc_stores {
     struct dmc_containers *containers;
     struct dmc_net *net; /* http, https, s3, gs */
 };
+
+/* What other programs call what is here, or where it is. */
+static const struct {
+    const char *scheme, *instead;
+} others[] = {{"gcs", "; gcs:// is gs:// here"},
+              {"s3a", "; s3a:// is s3:// here"},
+              {"s3n", "; s3n:// is s3:// here"},
+              {"az", IN_AZURE},
+              {"abfs", IN_AZURE},
+              {"abfss", IN_AZURE},
+              {"adl", IN_AZURE},
+              {"wasbs", IN_AZURE}};
 
 enum damacy_status dmc_stores_create(const struct dmc_stores_options *options, struct dmc_stores **out,
                                      struct damacy_error *error)
@@ -164,7 +178,11 @@ enum damacy_status dmc_stores_resolve_plain(struct dmc_stores *stores, const cha
         return dmc_net_resolve(stores->net, uri, store, prefix, capacity, error);
     dmc_error_set(error, DAMACY_UNSUPPORTED, "config", "there is no store for '%.*s://' uris", scheme > 64 ? 64 : (int)scheme,
                   uri);
-    dmc_error_hint(error, "known are paths, file://, http://, https://, s3:// and gs://");
+    const char *instead = "";
+    for (size_t i = 0; i < sizeof others / sizeof others[0]; i++)
+        if (strlen(others[i].scheme) == scheme && strncasecmp(uri, others[i].scheme, scheme) == 0)
+            instead = others[i].instead;
+    dmc_error_hint(error, "known are paths, file://, http://, https://, s3:// and gs://%s", instead);
     return DAMACY_UNSUPPORTED;
 }
 

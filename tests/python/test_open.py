@@ -169,6 +169,8 @@ def test_many_at_once(example: Example, tmp_path: Path) -> None:
     assert isinstance(first, damacy.Node) and isinstance(last, damacy.Node) and first.shape == last.shape
     assert isinstance(missing, damacy.NotFound) and "nothing" in str(missing)
     assert damacy.open_many([]) == []
+    with pytest.raises(TypeError, match="expected several"):
+        damacy.open_many(example.uri)
 
 
 # --- groups ---
@@ -229,6 +231,13 @@ def test_labels(tmp_path: Path, version: str, reader: Reader) -> None:
     assert (reader.whole(node.labels["nuclei"].uri, SHAPE, "u8") == DATA % 7).all() and "nuclei" in repr(node)
     with pytest.raises(damacy.DamacyError, match="cells"):
         reader.whole(f"{path}#label=cells", SHAPE, "u8")
+
+
+def test_an_image_without_labels(tmp_path: Path, reader: Reader) -> None:
+    path = image(tmp_path / "image", DATA, "0.5")
+    for read in (damacy.open, lambda uri: reader.whole(uri, SHAPE, "u8")):
+        with pytest.raises(damacy.NotFound, match="the image seems to have no labels"):
+            read(f"{path}#label=nuclei")
 
 
 @pytest.mark.parametrize("version", ["0.4", "0.5"])

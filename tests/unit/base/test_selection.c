@@ -182,9 +182,14 @@ static void test_doubt(void **state)
     static const struct {
         const char *uri, *says;
     } cases[] = {
-        {"~/data/a.zarr", "expanduser"},       {"/data/a.zarr#lvel=1", "level=, scale="},
-        {"s3://b/a.zarr#level=1&x=2", "'#'"},  {"data/a.zarr", "in which the program runs"},
-        {"a#level=1", "in which the program"}, {"s3:/bucket/a.zarr", "as a str"},
+        {"~/data/a.zarr", "expanduser"},
+        {"/data/a.zarr#lvel=1", "level=, scale="},
+        {"s3://b/a.zarr#level=1&x=2", "'#'"},
+        {"data/a.zarr", "in which the program runs"},
+        {"a#level=1", "in which the program"},
+        {"s3:/bucket/a.zarr", "as a str"},
+        {"a.zarr#level", "'#'"},
+        {"a.zarr#level=1&", "'#'"},
     };
     for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
         const char *doubt = dmc_selection_doubt(cases[i].uri);

@@ -81,6 +81,8 @@ static void test_bad_uris(void **state)
                  {"http:///a", DAMACY_INVAL, "no host"},
                  {"https://host:0/a", DAMACY_INVAL, "port"},
                  {"s3://a/b", DAMACY_INVAL, "no bucket's name"},
+                 {"gcs://bucket/a", DAMACY_UNSUPPORTED, "is gs:// here"},
+                 {"az://container/a", DAMACY_UNSUPPORTED, "the https:// uri does"},
                  {"a+b.c-1://x", DAMACY_UNSUPPORTED, "'a+b.c-1://'"},
                  {"memory://a", DAMACY_UNSUPPORTED, "'memory://'"},
                  {"file://", DAMACY_INVAL, "no path"},
