@@ -24,9 +24,10 @@ static enum dmc_chunk_verdict check_bytes(const struct dmc_backend_batch *batch,
     const struct dmc_backend_array *array = chunk->array->user;
     const struct dmc_codec_chain *chain = array->chain;
     uint64_t stored_bytes = dmc_chunk_stored_bytes(read, chunk, request);
-    if (chunk->stored_offset + stored_bytes > request->bytes_read)
+    if (chunk->stored_offset + stored_bytes > request->bytes_read) /* it may end before the read begins */
         return wrong_size(error, "the object ends before the chunk does", "",
-                          read->offset + chunk->stored_offset + stored_bytes, " bytes", read->offset + request->bytes_read);
+                          read->offset + chunk->stored_offset + stored_bytes, " bytes",
+                          dmc_min_u64(read->offset + request->bytes_read, request->object_bytes));
     bool sharded = batch->plan.objects[read->object].sharded;
     if (chain->raw && !sharded && request->object_bytes != UINT64_MAX && request->object_bytes != chunk->chunk_bytes)
         return wrong_size(error, "an uncompressed chunk has the wrong size", "", chunk->chunk_bytes, " bytes",

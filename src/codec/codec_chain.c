@@ -40,7 +40,7 @@ static enum damacy_status unknown_error(struct damacy_error *error, const char *
         snprintf(known + used, sizeof known - used, "%s%s", i ? ", " : "", dmc_codec_name(i));
     }
     dmc_error_set(error, DAMACY_UNSUPPORTED, "metadata", "codec '%s' is not known to this build", name);
-    dmc_error_hint(error, "damacy_codec_register() adds codecs to %s", known);
+    dmc_error_hint(error, "damacy_codec_register(), damacy.register_codec() in Python, adds codecs to %s", known);
     return DAMACY_UNSUPPORTED;
 }
 

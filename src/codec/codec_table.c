@@ -32,7 +32,7 @@ static const char filter[] = "array -> array (v3), bytes -> bytes (v2)";
 #define LZMA_STATE DMC_CODEC_LACKING, "liblzma was not there when it was made", NULL
 #endif
 static const char no_objects[] = "strings and objects are no numbers", is_image[] = "images need decoders of their own",
-                  no_library[] = "there is no C library for it", can_register[] = "damacy_codec_register() can add it";
+                  no_library[] = "there is no C library for it", not_built_in[] = "it is not built in";
 
 static const struct dmc_codec_info codec_table[] = {
     {"bytes", {"endian"}, array_bytes, "damacy", READ, "assemble swaps bytes while it copies", &dmc_codec_bytes_ops, AB},
@@ -139,7 +139,7 @@ static const struct dmc_codec_info codec_table[] = {
      array_bytes,
      "",
      REFUSED,
-     can_register,
+     not_built_in,
      NULL,
      AB},
     {"numcodecs.vlen-utf8", {"vlen-utf8", "numcodecs.vlen-bytes", "vlen-bytes"}, array_bytes, "", NEVER, no_objects, NULL, AB},
@@ -148,7 +148,7 @@ static const struct dmc_codec_info codec_table[] = {
     {"numcodecs.json2", {"numcodecs.json", "json2", "json"}, array_bytes, "", NEVER, no_objects, NULL, AB},
     {"numcodecs.msgpack2", {"numcodecs.msgpack", "msgpack2", "msgpack"}, array_bytes, "", NEVER, no_objects, NULL, AB},
     {"numcodecs.categorize", {"categorize"}, filter, "", NEVER, no_objects, NULL, AA},
-    {"numcodecs.base64", {"base64"}, filter, "", REFUSED, can_register, NULL, BB},
+    {"numcodecs.base64", {"base64"}, filter, "", REFUSED, not_built_in, NULL, BB},
     {"numcodecs.n5_wrapper",
      {"n5_default", "n5_wrapper", "n5_varlen"},
      array_bytes,

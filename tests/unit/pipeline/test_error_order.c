@@ -91,6 +91,7 @@ static void test_spans_of_a_chunk(void **state)
     assert_string_equal(error.key, "c/0/0");
     assert_int_equal(error.range_begin, 1000);
     assert_int_equal(error.range_end, 1016);
+    assert_string_equal(error.found, "10"); /* where it ends, although that lies in front of what was read */
 }
 
 static void test_chunks(void **state)
