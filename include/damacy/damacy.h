@@ -181,7 +181,7 @@ struct damacy_tuning {
     uint32_t metadata_reads_in_flight; /* outstanding metadata requests of the prefetcher */
     uint64_t coalesce_gap_bytes;      /* two needed ranges closer than this are read as one; 1 means touching only. The defaults
                                        * of this and the next are for files: stores in a network find their own */
-    uint64_t coalesce_read_bytes_max; /* no coalesced read is longer; a single chunk may be */
+    uint64_t coalesce_read_bytes_max; /* no coalesced read is longer, nor than a worker can hold; a single chunk may be */
     uint64_t array_meta_cache_bytes;  /* bounds of the three metadata caches */
     uint64_t shard_index_cache_bytes;
     uint64_t chunk_layout_cache_bytes;

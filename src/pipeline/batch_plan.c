@@ -1,5 +1,6 @@
 /* plan_run: from a closed batch's resolved samples to an executable plan. No lock is held: the samples are the planner's until
  * they are planned, their metadata are pinned by the watermark, and one thread plans at a time. */
+#include "backend/cpu/cpu_backend.h"
 #include "backend/host.h"
 #include "base/bytes.h"
 #include "base/clock.h"
@@ -57,16 +58,23 @@ static enum damacy_dtype output_dtype(const struct damacy *pipeline, uint32_t fi
     return dtype == DAMACY_NATIVE ? pipeline->native[field] : dtype;
 }
 
-/* How ranges of an array are joined, where that is the store's to say: at most reads of which a worker holds a few at once. */
-static void take_hint(const struct damacy *pipeline, struct dmc_plan_array *plan, struct dmc_store *store)
+/* How ranges of an array are joined, where that is the store's to say: at most reads of which a worker holds a few at once. And
+ * whoever says it, never more than one can hold: else a chunk would fail for want of memory because of what is read with it. */
+static void limit_reads(const struct damacy *pipeline, struct dmc_plan_array *plan, const struct dmc_array *array)
 {
     const struct damacy_tuning *tuning = &pipeline->config.tuning;
-    struct dmc_store_hint hint = dmc_store_hint_of(store);
+    struct dmc_store_hint hint = dmc_store_hint_of(array->store);
     if (pipeline->layout.gap_open)
         plan->coalesce_gap_bytes = hint.coalesce_gap_bytes;
     if (pipeline->layout.read_max_open)
         plan->coalesce_read_bytes_max =
             dmc_min_u64(hint.coalesce_read_bytes_max, dmc_max_u64(tuning->coalesce_read_bytes_max, tuning->worker_bytes / 4));
+    if (plan->coalesce_read_bytes_max == 0)
+        plan->coalesce_read_bytes_max = tuning->coalesce_read_bytes_max;
+    if (pipeline->config.device == DAMACY_CPU) {
+        uint64_t held_max = dmc_cpu_read_bytes_max(pipeline->layout.share_bytes, array->chain);
+        plan->coalesce_read_bytes_max = dmc_min_u64(plan->coalesce_read_bytes_max, dmc_max_u64(held_max, 1));
+    }
 }
 
 /* Find or make the entry of an array. NULL: no memory. */
@@ -99,7 +107,7 @@ static struct planned_array *plan_array(struct planning *planning, struct dmc_ar
         .array = array,
         .rows = rows,
     };
-    take_hint(pipeline, &entry->plan, array->store);
+    limit_reads(pipeline, &entry->plan, array);
     dmc_array_retain(array);
     planning->slot->arrays[planning->slot->array_count++] = array;
     planning->table[at] = entry;

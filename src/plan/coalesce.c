@@ -76,7 +76,8 @@ uint32_t dmc_coalesce(const struct dmc_plan_work *work, const struct dmc_plan_ke
         if (read && read->object == keys[i].object) {
             uint64_t read_end = read->offset + read->length, joined_end = dmc_max_u64(read_end, unit_end);
             bool near = unit->offset <= read_end || dmc_plan_gap_small(unit->offset - read_end, limits->gap_bytes);
-            if (unit_end <= read_end || (near && joined_end - read->offset <= limits->read_bytes_max)) {
+            bool same = unit->offset == read->offset && unit_end == read_end;
+            if (same || (near && joined_end - read->offset <= limits->read_bytes_max)) {
                 read->length = joined_end - read->offset;
                 read->chunk_end = i + 1;
                 continue;

@@ -69,7 +69,7 @@ struct dmc_plan_lookup {
 struct dmc_plan_options {
     uint64_t coalesce_gap_bytes;      /* ranges closer than this are read as one; touching ones always are */
     uint64_t span_gap_bytes;          /* the same between the spans of one raw chunk; 0: coalesce_gap_bytes */
-    uint64_t coalesce_read_bytes_max; /* no read is longer, unless for the sake of a single chunk */
+    uint64_t coalesce_read_bytes_max; /* no read is longer, but of one chunk, or of chunks that are the same bytes */
     bool whole_chunks;                /* verify="full": no cutting of raw chunks, need is always the whole chunk */
 };
 

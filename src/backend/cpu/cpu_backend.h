@@ -33,6 +33,9 @@ struct dmc_cpu_options {
 /* Bytes of the workers' fixed tables, without what share_bytes bounds. */
 uint64_t dmc_cpu_memory(const struct dmc_cpu_options *options);
 
+/* The longest read of several chunks of one chain that a worker holds within its share, beside what decoding takes. */
+uint64_t dmc_cpu_read_bytes_max(uint64_t share_bytes, const struct dmc_codec_chain *chain);
+
 /* Start the workers. The shares, oversize_bytes and the tables are the caller's to set aside. */
 enum damacy_status dmc_cpu_create(const struct dmc_cpu_options *options, const struct dmc_backend_hooks *hooks,
                                   struct dmc_backend **backend, struct damacy_error *error);

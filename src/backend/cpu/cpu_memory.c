@@ -4,11 +4,13 @@
  * are drawn from it, so that what one worker can hold never depends on what the others do. Room for a read is made before it
  * starts: then nothing can fail for want of memory while others are in flight.
  *
- *     fits as it is -> start            needs growth -> let the reads in flight finish, then grow (keeping what fits, else from
- * nothing) larger than the share -> wait for the backend's one token, read alone with options.oversize_bytes more, give all
- * back
+ * - What fits as it is starts. Decoding memory that is too small grows beside the reads in flight, if there is room for it.
+ * - Else the reads in flight finish; then all grows, keeping what fits, or from nothing.
+ * - What is larger than the share waits for the backend's one token, is read alone with options.oversize_bytes more, and gives
+ *   all back.
  *
- * So the chunks that fail for BUDGET are those that do not fit alone, at any number of workers. */
+ * Chunks that are read together always fit the share: plans see to it (dmc_cpu_read_bytes_max). So the chunks that fail for
+ * BUDGET are those that do not fit alone, at any number of workers, whatever else is read. */
 #include "backend/cpu/cpu_worker.h"
 #include "base/bytes.h"
 #include "base/error.h"
@@ -22,15 +24,21 @@ struct need {
     struct dmc_codec_scratch scratch; /* by parts: chains that differ take different parts of one context */
 };
 
+/* What it takes to decode a chunk of the chain. */
+static void need_chain(struct need *need, const struct dmc_codec_chain *chain)
+{
+    if (chain->raw)
+        return;
+    need->decoded = dmc_max_u64(need->decoded, dmc_round_up(chain->chunk_bytes, PAGE));
+    dmc_codec_scratch_raise(&need->scratch, &chain->scratch);
+}
+
 static struct need need_of(const struct dmc_backend_batch *batch, const struct dmc_read *read, uint64_t bytes)
 {
     struct need need = {.read = dmc_round_up(bytes ? bytes : 1, PAGE)};
     for (uint32_t i = read->chunk_begin; i < read->chunk_end; i++) {
         const struct dmc_backend_array *array = batch->plan.chunks[i].array->user;
-        if (array->chain->raw)
-            continue;
-        need.decoded = dmc_max_u64(need.decoded, dmc_round_up(array->chain->chunk_bytes, PAGE));
-        dmc_codec_scratch_raise(&need.scratch, &array->chain->scratch);
+        need_chain(&need, array->chain);
     }
     return need;
 }
@@ -39,6 +47,14 @@ static uint64_t sum_of(const struct need *need)
 {
     uint64_t sum = dmc_codec_scratch_sum(&need->scratch);
     return dmc_add_u64(sum, need->read, &sum) && dmc_add_u64(sum, need->decoded, &sum) ? sum : UINT64_MAX;
+}
+
+uint64_t dmc_cpu_read_bytes_max(uint64_t share_bytes, const struct dmc_codec_chain *chain)
+{
+    struct need need = {0};
+    need_chain(&need, chain);
+    uint64_t decoding = sum_of(&need);
+    return decoding < share_bytes ? (share_bytes - decoding) / PAGE * PAGE : 0;
 }
 
 static void drop_decoded(struct dmc_cpu_worker *worker)

@@ -1,6 +1,7 @@
 /* Goal: chunks that fit the memory limit one at a time are read at any number of workers, and those that do not fit alone are
- * BUDGET at any number. Method: chunks far larger than a worker's share, more workers than would fit at once; every sample is
- * compared with the naive reader. Without the token in cpu_memory.c, 3 to 6 workers failed most of the samples. */
+ * BUDGET at any number, also where chunks lie side by side and could be read together. Method: chunks far larger than a
+ * worker's share, more workers than would fit at once, in shards and without; every sample is compared with the naive reader.
+ * Without the token in cpu_memory.c, 3 to 6 workers failed most of the samples. */
 #include "support/pipeline_world.h"
 #include <setjmp.h>
 #include <stdarg.h>
@@ -28,6 +29,7 @@ static uint32_t good_samples(const struct zw_array *array, struct dmc_store *mem
     config.max_host_memory_bytes = limit;
     config.tuning.worker_count = workers;
     config.tuning.worker_bytes = 64 * 1024;
+    config.tuning.coalesce_read_bytes_max = 1u << 30;
     struct damacy *pipeline = pw_create(&config, memory);
     uint32_t good = 0;
     for (uint32_t i = 0; i < SAMPLES; i += 4) {
@@ -59,10 +61,15 @@ static void check_at_any_worker_count(enum zw_compressor compressor)
         large_array(2u << 20, compressor); /* 4 MiB: two of them, stored and decoded, fit 36 MiB, four do not */
     struct zw_array larger = large_array(8u << 20, compressor); /* 16 MiB: not even one, stored and decoded */
     strcpy(larger.name, "larger");
+    struct zw_array sharded = array; /* each of three chunks fits, and all together do not */
+    strcpy(sharded.name, "sharded");
+    sharded.shard[0] = sharded.shape[0];
     zw_write(&array, &(struct zw_sink){.memory = memory});
     zw_write(&larger, &(struct zw_sink){.memory = memory});
+    zw_write(&sharded, &(struct zw_sink){.memory = memory});
     for (uint32_t workers = 1; workers <= 8; workers += workers == 1 ? 1 : 3) {
         assert_int_equal(good_samples(&array, memory, workers, 36u << 20), SAMPLES);
+        assert_int_equal(good_samples(&sharded, memory, workers, 36u << 20), SAMPLES);
         assert_int_equal(good_samples(&larger, memory, workers, 36u << 20), 0);
     }
     dmc_store_destroy(memory);

@@ -321,10 +321,6 @@ static void random_stream(struct pw_random *random, const struct zw_array *array
     tuning->batch_slots = (uint32_t)pw_between(random, 2, pw_chance(random, 20) ? 64 : 8);
     tuning->coalesce_gap_bytes = gaps[pw_between(random, 0, 3)];
     tuning->coalesce_read_bytes_max = reads[pw_between(random, 0, 4)];
-    /* With little memory a read of several chunks may be too long where each of them is not; who shares is better off then. */
-    bool little = config->max_host_memory_bytes < (256u << 20), longer = tuning->coalesce_read_bytes_max - 1 >= 4096;
-    if (little && longer)
-        tuning->coalesce_read_bytes_max = 4096;
     tuning->worker_bytes = buffers[pw_between(random, 0, 3)];
     tuning->reads_in_flight = (uint32_t)pw_between(random, 0, 3);
     tuning->lookahead_samples = pw_chance(random, 70) ? 2 * BATCHES_MAX * SAMPLES_MAX : (uint32_t)pw_between(random, 0, 12);

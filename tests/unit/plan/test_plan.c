@@ -165,7 +165,7 @@ static void test_chunks_that_name_the_same_bytes(void **state)
     struct bench *bench = line(true, false, 32);
     for (uint32_t e = 0; e < 4; e++)
         bench->entries[0][e] = (struct dmc_shard_entry){e == 3 ? 110 : 100, 60};
-    bench->options.coalesce_read_bytes_max = 50; /* what lies inside a read joins it whatever the limit */
+    bench->options.coalesce_read_bytes_max = 50; /* the same bytes are read once whatever the limit */
     add(bench, 0, 0);
     make_ok(bench);
     assert_int_equal(bench->plan.chunk_count, 4);
@@ -177,6 +177,14 @@ static void test_chunks_that_name_the_same_bytes(void **state)
     assert_int_equal(bench->plan.read_count, 1);
     assert_int_equal(bench->plan.bytes_read, 70);
     assert_int_equal(bench->plan.chunks[3].stored_offset, 10);
+    bench->entries[0][3].length = 10; /* inside of the others, which are longer than the limit: it is not to need their room */
+    bench->options.coalesce_read_bytes_max = 50;
+    make_ok(bench);
+    assert_int_equal(bench->plan.read_count, 2);
+    assert_int_equal(bench->plan.reads[1].length, 10);
+    bench->options.coalesce_read_bytes_max = 60;
+    make_ok(bench);
+    assert_int_equal(bench->plan.read_count, 1);
     destroy(bench);
 }
 
