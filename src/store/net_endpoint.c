@@ -7,6 +7,10 @@
 #define METADATA_BEGIN 32
 #define METADATA_MAX 128
 #define LIMIT_MIN 4
+/* Of a lane, where every answer costs a connection: servers that speak HTTP/1.0 still are small ones, and let five connections
+ * wait (python -m http.server). What is beyond that seems to be connected, but is not heard for as long as it takes to stall.
+ */
+#define CLOSING_MAX 4
 #define IDLE_AVERAGED 16u
 #define IDLE_PERIOD_NS (10000ull * MS_NS)
 /* Queueing in a server that is merely busy, or for a core of this machine, is no overload, nor is what it holds up lost:
@@ -50,6 +54,7 @@ void dmc_net_endpoint_init(struct dmc_net_endpoint *endpoint, uint32_t concurren
     lane_init(&endpoint->lanes[DMC_NET_BULK], dmc_max_u64(BULK_BEGIN / engines, LIMIT_MIN), concurrency_max / engines);
     lane_init(&endpoint->lanes[DMC_NET_METADATA], dmc_max_u64(METADATA_BEGIN / engines, LIMIT_MIN),
               dmc_min_u64(concurrency_max, METADATA_MAX) / engines);
+    endpoint->closing_max = (uint32_t)dmc_max_u64(CLOSING_MAX / engines, 1);
     endpoint->first = endpoint;
     endpoint->hedge_share = hedge_share;
     endpoint->hedge_part = 0.95;
@@ -81,6 +86,26 @@ void dmc_net_endpoint_pause(struct dmc_net_endpoint *endpoint, uint64_t until_ns
 bool dmc_net_endpoint_answered(const struct dmc_net_endpoint *endpoint)
 {
     return atomic_load_explicit(&endpoint->first->shared_answered, memory_order_relaxed);
+}
+
+void dmc_net_endpoint_closes(struct dmc_net_endpoint *endpoint)
+{
+    atomic_store_explicit(&endpoint->first->shared_closes, true, memory_order_relaxed);
+}
+
+/* Whichever engine has found out. */
+static void heed_closing(struct dmc_net_endpoint *endpoint)
+{
+    double most = endpoint->closing_max;
+    if (!atomic_load_explicit(&endpoint->first->shared_closes, memory_order_relaxed))
+        return;
+    for (uint32_t i = 0; i < DMC_NET_LANES; i++) {
+        struct dmc_net_lane *lane = &endpoint->lanes[i];
+        lane->limit_max = lane->limit_max < most ? lane->limit_max : most;
+        lane->limit_min = lane->limit_min < most ? lane->limit_min : most;
+        lane->limit = lane->limit < most ? lane->limit : most;
+    }
+    publish_limit(endpoint);
 }
 
 static void cut(struct dmc_net_endpoint *endpoint, struct dmc_net_lane *lane, double factor, uint64_t now_ns)
@@ -217,6 +242,7 @@ uint64_t dmc_net_endpoint_hedge_due(const struct dmc_net_endpoint *endpoint, boo
 
 void dmc_net_endpoint_request(struct dmc_net_endpoint *endpoint)
 {
+    heed_closing(endpoint);
     _Atomic uint64_t *shared = &endpoint->first->shared_hedge_credit;
     uint64_t before = atomic_load_explicit(shared, memory_order_relaxed), after;
     do

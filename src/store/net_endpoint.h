@@ -44,6 +44,7 @@ struct dmc_net_endpoint {
     char *origin;
     struct dmc_net_endpoint *first; /* of the pipeline's first engine: that one itself, or one of another engine */
     double hedge_share;
+    uint32_t closing_max; /* of a lane, if each answer costs a connection */
     /* the event thread's */
     struct dmc_net_lane lanes[DMC_NET_LANES];
     bool pumping;                  /* a transfer that ends at once must not begin the next from inside */
@@ -57,6 +58,7 @@ struct dmc_net_endpoint {
     /* of `first`: written by the threads of all engines, so that one which has asked little yet need not learn all anew */
     _Atomic uint64_t shared_pause_until_ns;   /* it asked for quiet */
     _Atomic bool shared_answered;             /* it is, or was, there */
+    _Atomic bool shared_closes;               /* it speaks HTTP/1.0: each answer costs a connection */
     _Atomic uint64_t shared_hedge_credit;     /* what requests have earned for second ones, in billionths of one */
     _Atomic uint64_t shared_hedge_wait_ns[2]; /* what is late, as the last thread saw it that knew; as hedge_wait_ns */
     _Atomic uint64_t shared_hedge_body_ns;
@@ -95,6 +97,8 @@ void dmc_net_endpoint_overload(struct dmc_net_endpoint *endpoint, enum dmc_net_l
  * bytes     of the whole body. */
 uint64_t dmc_net_endpoint_hedge_due(const struct dmc_net_endpoint *endpoint, bool fresh, uint64_t begin_ns, uint64_t sent_ns,
                                     uint64_t first_ns, uint64_t bytes);
+/* It closes the connection behind each answer. */
+void dmc_net_endpoint_closes(struct dmc_net_endpoint *endpoint);
 /* A request goes out: it pays its share towards second ones. */
 void dmc_net_endpoint_request(struct dmc_net_endpoint *endpoint);
 /* May one more hedge start? Takes its price. */

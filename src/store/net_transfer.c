@@ -960,11 +960,14 @@ static bool other_goes_on(struct dmc_net_engine *engine, struct dmc_transfer *tr
     return true;
 }
 
-static void learn_http2(struct dmc_net_engine *engine, struct dmc_net_endpoint *endpoint, struct dmc_attempt *attempt)
+static void learn_version(struct dmc_net_engine *engine, struct dmc_net_endpoint *endpoint, struct dmc_attempt *attempt)
 {
     long version = 0;
-    if (engine->curl->easy_getinfo(attempt->easy, CURLINFO_HTTP_VERSION, &version) == CURLE_OK && version)
-        endpoint->http2 = version >= (long)CURL_HTTP_VERSION_2_0;
+    if (engine->curl->easy_getinfo(attempt->easy, CURLINFO_HTTP_VERSION, &version) != CURLE_OK || !version)
+        return;
+    endpoint->http2 = version >= (long)CURL_HTTP_VERSION_2_0;
+    if (version == (long)CURL_HTTP_VERSION_1_0)
+        dmc_net_endpoint_closes(endpoint);
 }
 
 void dmc_transfer_attempt_over(struct dmc_net_engine *engine, struct dmc_attempt *attempt, CURLcode code)
@@ -975,7 +978,7 @@ void dmc_transfer_attempt_over(struct dmc_net_engine *engine, struct dmc_attempt
     if (!transfer) /* given up meanwhile */
         return;
     if (!transfer->endpoint->http2 && code == CURLE_OK)
-        learn_http2(engine, transfer->endpoint, attempt);
+        learn_version(engine, transfer->endpoint, attempt);
     if (other_goes_on(engine, transfer, attempt, code))
         return;
     switch (attempt->verdict) {

@@ -705,6 +705,55 @@ static void test_many_at_once(void **state)
     world_end(&world);
 }
 
+/* A server that speaks HTTP/1.0, closes each connection, and lets few wait. */
+struct closing {
+    _Atomic int32_t running, most;
+};
+
+static bool closing(struct server *server, int fd, const struct question *question)
+{
+    struct closing *seen = server->user;
+    int32_t running = atomic_fetch_add(&seen->running, 1) + 1, most = atomic_load(&seen->most);
+    while (running > most && !atomic_compare_exchange_weak(&seen->most, &most, running)) {
+    }
+    server_dawdle(server, 5); /* so that others, if there were any, would come meanwhile */
+    char head[200];
+    unsigned char bytes[100];
+    snprintf(head, sizeof head, "HTTP/1.0 206 Part\r\nContent-Length: 100\r\nContent-Range: bytes %lu-%lu/%u\r\n\r\n",
+             question->begin, question->last, OBJECT_BYTES);
+    fill_bytes(bytes, SEED, question->begin, sizeof bytes);
+    atomic_fetch_sub(&seen->running, 1); /* before the answer: the next one comes when it is there */
+    return send_text(fd, head) && send_all(fd, bytes, sizeof bytes) && false;
+}
+
+static void test_one_answer_a_connection(void **state)
+{
+    (void)state;
+    enum { READS = 60, BYTES = 100 };
+    static struct one_read reads[READS];
+    static unsigned char buffers[READS][BYTES];
+    for (uint32_t threads = 1; threads <= 2; threads++) {
+        struct closing seen = {0};
+        struct world world;
+        char options[200];
+        snprintf(options, sizeof options, "{\"hedge_share\": 0, \"stall_timeout\": 300, \"network_threads\": %u, " QUICK "}",
+                 threads);
+        world_make(&world, closing, &seen, options, "");
+        expect_span(&world, "first", 0, BYTES);
+        for (uint32_t i = 0; i < READS; i++) {
+            prepare(&reads[i], world.store, i % 2 ? "a" : "b", DMC_RANGE_SPAN, i * 5000, buffers[i], BYTES);
+            assert_int_equal(dmc_store_start(world.io, &reads[i].request), DMC_START_PENDING);
+        }
+        for (uint32_t i = 0; i < READS; i++) {
+            struct dmc_request *request = wait_any(world.io);
+            assert_int_equal(request->outcome, DMC_OUTCOME_OK);
+            assert_true(bytes_match(request->parts[0].iov_base, SEED, request->offset, BYTES));
+        }
+        assert_in_range(atomic_load(&seen.most), 1, 4);
+        world_end(&world);
+    }
+}
+
 static void test_cancel(void **state)
 {
     (void)state;
@@ -903,18 +952,18 @@ static void test_short_memory(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_ranges),          cmocka_unit_test(test_server_without_ranges),
-        cmocka_unit_test(test_unknown_length),  cmocka_unit_test(test_little_memory),
-        cmocka_unit_test(test_batch_deadline),  cmocka_unit_test(test_urls),
-        cmocka_unit_test(test_transient),       cmocka_unit_test(test_resume),
-        cmocka_unit_test(test_gives_up),        cmocka_unit_test(test_permanent),
-        cmocka_unit_test(test_redirects),       cmocka_unit_test(test_change),
-        cmocka_unit_test(test_many_at_once),    cmocka_unit_test(test_cancel),
-        cmocka_unit_test(test_nobody_there),    cmocka_unit_test(test_short_memory),
-        cmocka_unit_test(test_hedging),         cmocka_unit_test(test_lost_twice),
-        cmocka_unit_test(test_allowance_later), cmocka_unit_test(test_many_servers),
-        cmocka_unit_test(test_no_http),         cmocka_unit_test(test_long_headers),
-        cmocka_unit_test(test_proxy_refuses),
+        cmocka_unit_test(test_ranges),         cmocka_unit_test(test_server_without_ranges),
+        cmocka_unit_test(test_unknown_length), cmocka_unit_test(test_little_memory),
+        cmocka_unit_test(test_batch_deadline), cmocka_unit_test(test_urls),
+        cmocka_unit_test(test_transient),      cmocka_unit_test(test_resume),
+        cmocka_unit_test(test_gives_up),       cmocka_unit_test(test_permanent),
+        cmocka_unit_test(test_redirects),      cmocka_unit_test(test_change),
+        cmocka_unit_test(test_many_at_once),   cmocka_unit_test(test_one_answer_a_connection),
+        cmocka_unit_test(test_cancel),         cmocka_unit_test(test_nobody_there),
+        cmocka_unit_test(test_short_memory),   cmocka_unit_test(test_hedging),
+        cmocka_unit_test(test_lost_twice),     cmocka_unit_test(test_allowance_later),
+        cmocka_unit_test(test_many_servers),   cmocka_unit_test(test_no_http),
+        cmocka_unit_test(test_long_headers),   cmocka_unit_test(test_proxy_refuses),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
