@@ -718,6 +718,8 @@ static void curl_error(struct dmc_net_engine *engine, struct dmc_transfer *trans
     if (code == CURLE_PEER_FAILED_VERIFICATION || code == CURLE_SSL_CACERT_BADFILE)
         dmc_error_hint(&transfer->error,
                        "if the server's certificate is your own organisation's, give its CA as ca_bundle in storage_options");
+    else if (code == CURLE_SSL_CONNECT_ERROR)
+        dmc_error_hint(&transfer->error, "does the server speak https at that port? http:// is for one that does not");
 }
 
 /* The question went out, and what came back does not begin as an answer in HTTP does. That may be stray bytes on a kept

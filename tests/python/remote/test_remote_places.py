@@ -192,6 +192,11 @@ def test_nobody_listens() -> None:
     assert isinstance(error, damacy.StorageError) and "127.0.0.1" in str(error)
 
 
+def test_https_of_a_server_without(nginx: Nginx) -> None:
+    with pytest.raises(damacy.StorageError, match="http:// is for one that does not"):
+        damacy.open(f"https://127.0.0.1:{nginx.http}/planes.zarr", storage_options={"retries": 0})
+
+
 def test_secrets_are_not_told(seaweed: SeaweedFS, capfd: pytest.CaptureFixture[str], monkeypatch) -> None:
     secret, token = "a-very-secret-key-0815", "a-session-token-4711"
     options = {"endpoint_url": seaweed.endpoint, "region": "us-east-1", "key": WRITER.access, "secret": secret, "token": token}
