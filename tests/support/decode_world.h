@@ -8,6 +8,7 @@
 #include "backend/cuda/cuda_decoder.h"
 #include "backend/cuda/decode/decode_tuning.h"
 #include "cuda_twin_launch.h"
+#include "support/test_seed.h"
 #include <blosc.h>
 #include <lz4.h>
 #include <math.h>
@@ -413,9 +414,7 @@ static inline int leftovers_free(void **state)
 /* Before the tests of a program. */
 static inline void decode_begin(void)
 {
-    const char *seed = getenv("DAMACY_TEST_SEED");
-    random_state = seed ? strtoull(seed, NULL, 0) : 20240611;
-    printf("DAMACY_TEST_SEED=%llu\n", (unsigned long long)random_state);
+    random_state = seed_of_test("decode", 20240611);
     dmc_twin_seed(random_state);
 }
 

@@ -22,6 +22,7 @@ import struct
 import threading
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from typing import Any
 
 
 class Fault(enum.Enum):
@@ -59,6 +60,22 @@ class Rule:
     body: bytes = b""
     seen: set[tuple[str, str]] = field(default_factory=set)
     matched: int = 0
+
+
+# What another request mends.
+PASSING: list[dict[str, Any]] = [
+    {"fault": Fault.STATUS, "status": 503},
+    {"fault": Fault.RESET},
+    {"fault": Fault.RESET, "at": 700},
+    {"fault": Fault.TRUNCATE, "at": 300},
+    {"fault": Fault.SHORT_LENGTH, "at": 5, "needs_range": True},
+    {"fault": Fault.WHOLE, "needs_range": True},
+]
+
+
+def by_chance(kinds: list[dict[str, Any]], chance: float) -> list[Rule]:
+    """Each of them is met once, however few requests there are, and by chance from then on."""
+    return [Rule(times=1, **kind) for kind in kinds] + [Rule(chance=chance, **kind) for kind in kinds]
 
 
 @dataclass(frozen=True)

@@ -14,6 +14,7 @@
 #include "base/clock.h"
 #include "base/mem.h"
 #include "pipeline/pipeline.h"
+#include "support/test_seed.h"
 #include "support/zarr_writer.h"
 #ifdef PW_CUDA /* the same tests on the CUDA backend, over a driver that keeps device memory on the host */
 #include "support/fake_cuda.h"
@@ -27,14 +28,9 @@
 /* As long as it takes where something must happen: a test that hangs is ended by ctest. */
 #define PW_LONG 60000000000ull
 
-/* The seed of a random test: printed, and taken from DAMACY_TEST_SEED if that is set. */
 static inline uint64_t pw_seed(const char *test)
 {
-    const char *text = getenv("DAMACY_TEST_SEED");
-    uint64_t seed = text ? strtoull(text, NULL, 0) : (uint64_t)time(NULL) * 1000003 + (uint64_t)getpid();
-    printf("%s: DAMACY_TEST_SEED=%llu\n", test, (unsigned long long)seed);
-    fflush(stdout);
-    return seed;
+    return seed_of_test(test, 0);
 }
 
 struct pw_random {

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 import zarr
-from fault_proxy import Fault, FaultProxy, Rule, lognormal_latency
+from fault_proxy import PASSING, FaultProxy, by_chance, lognormal_latency
 from reading import PATIENCE, on_host
 from remote.conftest import PATIENT, Place, make_place, pipeline_for
 from servers import Nginx
@@ -112,16 +112,7 @@ def test_a_bad_day(request: pytest.FixtureRequest, nginx: Nginx, folder: Path, s
     with FaultProxy(nginx.http) as proxy:
         proxy.random.seed(seed)
         proxy.latency = lognormal_latency(0.004, sigma=0.5, tail=0.02, factor=20, seed=seed)
-        kinds: list[dict[str, Any]] = [
-            {"fault": Fault.STATUS, "status": 503},
-            {"fault": Fault.RESET},
-            {"fault": Fault.RESET, "at": 700},
-            {"fault": Fault.TRUNCATE, "at": 300},
-            {"fault": Fault.SHORT_LENGTH, "at": 5, "needs_range": True},
-            {"fault": Fault.WHOLE, "needs_range": True},
-        ]
-        first = [Rule(where="", times=1, **kind) for kind in kinds]  # each of them is met, however few requests there are
-        proxy.rules = first + [Rule(where="", chance=0.03, **kind) for kind in kinds]
+        proxy.rules = by_chance(PASSING, 0.03)
         with pipeline_for(PATIENT | {"network_threads": threads}, sample_shape=SHAPE, dtype="u16") as pipeline:
             pipeline.push(damacy.Sample(f"{proxy.endpoint}/{names[i]}", [(0, extent) for extent in SHAPE]) for i in order)
             pipeline.flush()

@@ -17,7 +17,7 @@ import numpy as np
 import pytest
 import zarr
 from remote.conftest import PATIENT, STALLING, crops_of, expect, make_place, pipeline_for, s3_options
-from fault_proxy import Fault, FaultProxy, Rule, lognormal_latency
+from fault_proxy import PASSING, Fault, FaultProxy, Rule, by_chance, lognormal_latency
 from reading import PATIENCE, on_host
 from servers import READER, Nginx, SeaweedFS
 
@@ -268,18 +268,8 @@ def test_random_faults(proxy: FaultProxy, shards: np.ndarray, chunks: np.ndarray
     proxy.random.seed(seed)
     proxy.latency = lognormal_latency(0.004, sigma=0.5, tail=0.02, factor=20, seed=seed)
     proxy.rate = 2_000_000
-    kinds: list[dict[str, Any]] = [
-        {"fault": Fault.STATUS, "status": 503},
-        {"fault": Fault.STATUS, "status": 429, "retry_after": "0"},
-        {"fault": Fault.STATUS, "status": 500},
-        {"fault": Fault.RESET},
-        {"fault": Fault.RESET, "at": 700},
-        {"fault": Fault.TRUNCATE, "at": 300},
-        {"fault": Fault.SHORT_LENGTH, "at": 5, "needs_range": True},
-        {"fault": Fault.WHOLE, "needs_range": True},
-    ]
-    first = [Rule(where="", times=1, **kind) for kind in kinds]  # each of them is met, however few requests there are
-    proxy.rules = first + [Rule(where="", chance=0.05, **kind) for kind in kinds] + [Rule(Fault.STALL, "/c/", chance=0.02, times=3, at=100)]
+    kinds = PASSING + [{"fault": Fault.STATUS, "status": 429, "retry_after": "0"}, {"fault": Fault.STATUS, "status": 500}]
+    proxy.rules = by_chance(kinds, 0.05) + [Rule(Fault.STALL, "/c/", chance=0.02, times=3, at=100)]
     begins, shape = shard_begins(seed, 200), (1, 32, 32)
     with pipeline_for(STALLING | {"network_threads": threads}, sample_shape=shape, samples_per_batch=4) as pipeline:
         crops_of(pipeline, f"{proxy.endpoint}/shards.zarr", shards, begins, shape)

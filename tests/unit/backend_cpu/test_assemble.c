@@ -6,6 +6,7 @@
 #include "backend/cpu/assemble.h"
 #include "backend/piece_fill.h"
 #include "plan/pieces.h"
+#include "support/test_seed.h"
 
 #include <setjmp.h>
 #include <stdarg.h>
@@ -250,11 +251,7 @@ static void test_fill_of_complex_numbers(void **state)
 
 int main(void)
 {
-    const char *given = getenv("DAMACY_TEST_SEED");
-    random_state = given ? strtoull(given, NULL, 0) : ((uint64_t)getpid() << 32 ^ (uint64_t)time(NULL));
-    random_state |= random_state == 0;
-    printf("DAMACY_TEST_SEED=%" PRIu64 "\n", random_state);
-    fflush(stdout);
+    random_state = seed_of_test("test_assemble", 0) | 1;
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_random_pieces_against_a_naive_loop),
         cmocka_unit_test(test_many_axes),

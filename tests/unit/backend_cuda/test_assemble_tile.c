@@ -6,6 +6,7 @@
 
 #include "backend/kernels/scatter.h"
 #include "base/dtype.h"
+#include "support/test_seed.h"
 
 #include <setjmp.h>
 #include <stdarg.h>
@@ -248,10 +249,7 @@ static void shuffled_chunks_agree(void **state)
 
 int main(void)
 {
-    const char *seed = getenv("DAMACY_TEST_SEED");
-    random_state = seed ? strtoull(seed, NULL, 0) : (uint64_t)time(NULL) * 1000003 + (uint64_t)getpid();
-    printf("DAMACY_TEST_SEED=%llu\n", (unsigned long long)random_state);
-    random_state |= 1;
+    random_state = seed_of_test("test_assemble_tile", 0) | 1;
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(pairs_agree),
         cmocka_unit_test(fills_agree),

@@ -3,6 +3,7 @@
  * both sides stay measured. Method: the formula against a search over all shares; then a pipeline made of numbers, whose cores
  * and device take what a table says, observed window by window. */
 #include "backend/cuda/cuda_placement.h"
+#include "support/test_seed.h"
 
 #include <setjmp.h>
 #include <stdarg.h>
@@ -260,9 +261,7 @@ static void test_spread(void **unused)
 
 int main(void)
 {
-    const char *seed = getenv("DAMACY_TEST_SEED");
-    state = seed ? strtoull(seed, NULL, 0) : (uint64_t)time(NULL) * 1000003u + 1;
-    printf("DAMACY_TEST_SEED=%llu\n", (unsigned long long)state);
+    state = seed_of_test("test_cuda_placement", 0);
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_share),        cmocka_unit_test(test_pipelines),  cmocka_unit_test(test_not_shared),
         cmocka_unit_test(test_spares_cores), cmocka_unit_test(test_long_waits), cmocka_unit_test(test_spread),

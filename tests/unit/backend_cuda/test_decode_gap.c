@@ -11,6 +11,7 @@
 
 #include "backend/cuda/decode_gap.h"
 #include "base/hash.h"
+#include "support/test_seed.h"
 
 #include <stdio.h>
 #include <stdlib.h>
@@ -62,9 +63,7 @@ static void test_a_wave_that_outlasts_the_ring(void **state)
 static void test_random(void **state)
 {
     (void)state;
-    const char *text = getenv("DAMACY_TEST_SEED");
-    uint64_t seed = text ? strtoull(text, NULL, 0) : (uint64_t)time(NULL);
-    printf("test_random: DAMACY_TEST_SEED=%llu\n", (unsigned long long)seed);
+    uint64_t seed = seed_of_test("test_random", 0);
     for (int round = 0; round < 200; round++) {
         struct dmc_decode_gap gap = {0};
         uint8_t busy[SPAN] = {0}, due[SPAN] = {0};

@@ -9,6 +9,7 @@
 
 #include "base/json.h"
 #include "base/mem.h"
+#include "support/test_seed.h"
 #include <locale.h>
 #include <math.h>
 #include <stdio.h>
@@ -409,9 +410,7 @@ static size_t write_random(char *text, uint64_t *random, int depth)
 static void test_random(void **state)
 {
     (void)state;
-    const char *given = getenv("DAMACY_TEST_SEED");
-    uint64_t seed = given ? strtoull(given, NULL, 0) : (uint64_t)time(NULL);
-    printf("DAMACY_TEST_SEED=%llu\n", (unsigned long long)seed);
+    uint64_t seed = seed_of_test("test_random", 0);
     char *text = malloc(1 << 22), *spaced = malloc(1 << 23);
     uint64_t random = seed * 0x9e3779b97f4a7c15u | 1;
     for (int i = 0; i < 500; i++) {

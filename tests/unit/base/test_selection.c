@@ -12,6 +12,7 @@
 #include <string.h>
 
 #include "base/selection.h"
+#include "support/test_seed.h"
 
 /* Is nothing picked at all? */
 static bool is_empty(const struct dmc_selection *selection)
@@ -154,12 +155,9 @@ static void test_wrong(void **state)
 static void test_random(void **state)
 {
     (void)state;
-    const char *seed_text = getenv("DAMACY_TEST_SEED");
-    unsigned seed = seed_text ? (unsigned)strtoul(seed_text, NULL, 10) : 20240817u;
-    print_message("DAMACY_TEST_SEED=%u\n", seed);
     static const char *const pieces[] = {"level=", "scale=", "label=", "well=", "field=", "member=", "#",   "&",
                                          "=",      "1",      "0.5",    ",",     "%41",    "%",       "a/b", "e5"};
-    srandom(seed);
+    srandom((unsigned)seed_of_test("test_random", 20240817));
     for (int i = 0; i < 50000; i++) {
         char uri[256] = "p#";
         for (int k = (int)(random() % 9); k > 0; k--)

@@ -14,15 +14,14 @@
 
 #include "base/mem.h"
 #include "codec/codec.h"
+#include "support/test_seed.h"
 
 static uint64_t fixture_state;
 
 /* From DAMACY_TEST_SEED or a fixed one; printed, so that a failure can be repeated. */
 static inline void fixture_seed(uint64_t fallback)
 {
-    const char *text = getenv("DAMACY_TEST_SEED");
-    fixture_state = text ? strtoull(text, NULL, 0) : fallback;
-    print_message("DAMACY_TEST_SEED=%llu\n", (unsigned long long)fixture_state);
+    fixture_state = seed_of_test("codec", fallback);
 }
 
 static inline uint32_t fixture_random(void)

@@ -6,6 +6,7 @@
  * of bounds, since sources are allocated to the byte. */
 #include "backend/kernels/scatter.h"
 #include "base/dtype.h"
+#include "support/test_seed.h"
 
 #include <setjmp.h>
 #include <stdarg.h>
@@ -589,10 +590,7 @@ int main(int argc, char **argv)
         fputs(dmc_scatter_simd(), stdout);
         return 0;
     }
-    const char *given = getenv("DAMACY_TEST_SEED");
-    random_state = given ? strtoull(given, NULL, 0) : ((uint64_t)getpid() << 32 ^ (uint64_t)time(NULL));
-    printf("DAMACY_TEST_SEED=%" PRIu64 "\n", random_state);
-    fflush(stdout);
+    random_state = seed_of_test("test_scatter", 0);
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_reference_knows_plain_cases),
         cmocka_unit_test(test_every_value_of_8_and_16_bits),

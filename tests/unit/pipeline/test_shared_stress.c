@@ -406,7 +406,7 @@ static void test_stress(void **state)
 {
     (void)state;
     /* The same rounds every time, unless asked for others: what varies is who comes first. */
-    uint64_t seed = getenv("DAMACY_TEST_SEED") ? pw_seed("test_stress") : 20261123;
+    uint64_t seed = seed_of_test("test_stress", 20261123);
     struct totals totals = {0};
     uint32_t rounds = getenv("DAMACY_TEST_ROUNDS") ? (uint32_t)strtoul(getenv("DAMACY_TEST_ROUNDS"), NULL, 10) : ROUNDS;
     for (uint32_t i = 0; i < rounds; i++)

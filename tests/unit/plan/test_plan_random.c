@@ -9,6 +9,7 @@
 #include "plan_world.h"
 
 #include "plan/host_table.h"
+#include "support/test_seed.h"
 
 #include <inttypes.h>
 
@@ -395,17 +396,10 @@ static struct world *random_world(void)
     return world;
 }
 
-static uint64_t seed_of_run(void)
-{
-    const char *text = getenv("DAMACY_TEST_SEED");
-    return text ? strtoull(text, NULL, 0) : 20260801;
-}
-
 static void test_random_geometries(void **state)
 {
     (void)state;
-    uint64_t seed = seed_of_run();
-    print_message("DAMACY_TEST_SEED=%" PRIu64 "\n", seed);
+    uint64_t seed = seed_of_test("test_random_geometries", 20260801);
     for (uint32_t n = 0; n < RANDOM_CASES; n++) {
         world_seed = dmc_hash_u64(seed, n);
         struct world *world = random_world();

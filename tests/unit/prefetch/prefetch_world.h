@@ -16,6 +16,7 @@
 #include "base/mem.h"
 #include "prefetch/metadata_fetch.h"
 #include "store/io_internal.h"
+#include "support/test_seed.h"
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -454,10 +455,7 @@ static inline uint64_t world_requests(struct world *world, const char *pattern)
 
 static inline uint64_t world_test_seed(void)
 {
-    const char *text = getenv("DAMACY_TEST_SEED");
-    uint64_t seed = text ? strtoull(text, NULL, 0) : dmc_clock_ns();
-    printf("DAMACY_TEST_SEED=%llu\n", (unsigned long long)seed);
-    return seed;
+    return seed_of_test("prefetch", 0);
 }
 
 static inline uint64_t world_random(uint64_t *state)

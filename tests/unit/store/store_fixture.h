@@ -12,6 +12,7 @@
 #include "base/clock.h"
 #include "base/hash.h"
 #include "store/store.h"
+#include "support/test_seed.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -160,10 +161,7 @@ static inline struct dmc_request *read_span(struct one_read *read, struct dmc_io
 
 static inline uint64_t test_seed(void)
 {
-    const char *text = getenv("DAMACY_TEST_SEED");
-    uint64_t seed = text ? strtoull(text, NULL, 0) : (uint64_t)getpid() * 1000003u + (uint64_t)time(NULL);
-    printf("DAMACY_TEST_SEED=%llu\n", (unsigned long long)seed);
-    return seed;
+    return seed_of_test("store", 0);
 }
 
 /* What a store is told to expect: `store` gets an expect of its own, which notes it in `told`. */

@@ -13,6 +13,7 @@
 #include <string.h>
 
 #include "base/crc32c.h"
+#include "support/test_seed.h"
 #include "unit/zarr/zarr_examples.h"
 #include "zarr/shard_index.h"
 
@@ -177,10 +178,7 @@ static uint64_t next_random(uint64_t *seed)
 static void test_random(void **state)
 {
     (void)state;
-    const char *given = getenv("DAMACY_TEST_SEED");
-    uint64_t seed = given ? strtoull(given, NULL, 0) : 0x5eed1;
-    print_message("DAMACY_TEST_SEED=%llu\n", (unsigned long long)seed);
-    seed = seed * 2 + 1; /* not 0 */
+    uint64_t seed = seed_of_test("test_random", 0x5eed1) * 2 + 1; /* not 0 */
     for (int round = 0; round < 2000; round++) {
         struct dmc_zarr_array array = {.sharded = true,
                                        .chunks_per_shard = 1 + next_random(&seed) % 70,
