@@ -434,13 +434,53 @@ static void pump_paused(struct dmc_net_engine *engine)
 
 /* --- libcurl --- */
 
+/* NULL: one that is watched only while libcurl asks for it. */
+static struct dmc_net_socket *told_socket(struct dmc_net_engine *engine, curl_socket_t socket)
+{
+    return socket >= 0 && socket < DMC_NET_SOCKETS_MAX && engine->sockets[socket].told ? &engine->sockets[socket] : NULL;
+}
+
+static void unwatch(struct dmc_net_engine *engine, curl_socket_t socket)
+{
+    epoll_ctl(engine->epoll_fd, EPOLL_CTL_DEL, socket, NULL);
+    struct dmc_net_socket *told = told_socket(engine, socket);
+    if (told)
+        told->watched = 0;
+}
+
+int dmc_engine_socket_opened(void *user, curl_socket_t socket, curlsocktype purpose)
+{
+    (void)purpose;
+    struct dmc_net_engine *engine = user;
+    if (socket >= 0 && socket < DMC_NET_SOCKETS_MAX)
+        engine->sockets[socket] = (struct dmc_net_socket){.told = true};
+    return CURL_SOCKOPT_OK;
+}
+
+/* Closing alone would leave it in the epoll where a forked child still has it open. */
+int dmc_engine_socket_close(void *user, curl_socket_t socket)
+{
+    struct dmc_net_engine *engine = user;
+    struct dmc_net_socket *told = told_socket(engine, socket);
+    if (told && told->watched)
+        unwatch(engine, socket);
+    if (told)
+        told->told = false;
+    return close(socket);
+}
+
 static int socket_wanted(CURL *easy, curl_socket_t socket, int what, void *user, void *socket_user)
 {
     (void)easy;
     (void)socket_user;
     struct dmc_net_engine *engine = user;
-    if (what == CURL_POLL_REMOVE) {
-        epoll_ctl(engine->epoll_fd, EPOLL_CTL_DEL, socket, NULL);
+    struct dmc_net_socket *told = told_socket(engine, socket);
+    if (told) {
+        told->idle = what == CURL_POLL_REMOVE;
+        if (told->idle || told->watched == what)
+            return 0;
+    } else if (what == CURL_POLL_REMOVE) {
+        unwatch(engine, socket);
         return 0;
     }
     struct epoll_event event = {.data.fd = socket};
@@ -448,8 +488,11 @@ static int socket_wanted(CURL *easy, curl_socket_t socket, int what, void *user,
         event.events |= EPOLLIN;
     if (what & CURL_POLL_OUT)
         event.events |= EPOLLOUT;
-    if (epoll_ctl(engine->epoll_fd, EPOLL_CTL_MOD, socket, &event) < 0 && errno == ENOENT)
-        epoll_ctl(engine->epoll_fd, EPOLL_CTL_ADD, socket, &event);
+    int failed = epoll_ctl(engine->epoll_fd, EPOLL_CTL_MOD, socket, &event);
+    if (failed && errno == ENOENT)
+        failed = epoll_ctl(engine->epoll_fd, EPOLL_CTL_ADD, socket, &event);
+    if (told)
+        told->watched = failed ? 0 : (uint8_t)what;
     return 0;
 }
 
@@ -510,6 +553,11 @@ static void step(struct dmc_net_engine *engine)
         if (events[i].data.fd == engine->wake_fd) {
             if (read(engine->wake_fd, &woken, sizeof woken) < 0)
                 assert(errno == EINTR || errno == EAGAIN);
+            continue;
+        }
+        const struct dmc_net_socket *told = told_socket(engine, events[i].data.fd);
+        if (told && told->idle) { /* libcurl looks whether the server is still there before it asks again */
+            unwatch(engine, events[i].data.fd);
             continue;
         }
         int what = 0;
@@ -770,7 +818,8 @@ void dmc_net_engine_endpoints(struct dmc_net_engine *engine, void (*visit)(void 
 /* A request more costs a first byte's wait, shared by all that are under way at the same time. Reading so many bytes in vain
  * instead costs the same: what one connection brings in that time. Never less than what the work for a request costs on both
  * sides even without any latency (50 to 80 us, in which 16 KiB or more would have come), and never so much that amplification
- * gets out of hand. */
+ * gets out of hand. Crops out of chunks of 57 KB: limits of 16 to 48 KiB lead to the same requests, 96 KiB to 29 % fewer for
+ * 16 % more bytes, which takes as much processor time. */
 #define GAP_MIN (16u << 10)
 #define GAP_MAX (32u << 10)
 #define READ_MIN (1u << 20)
