@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Iterator, Mapping
+from numbers import Real
 from operator import index
 from os import PathLike
 from typing import Any, NamedTuple
@@ -383,9 +384,11 @@ def _codec_name(codec: Any) -> str:
 def _nanoseconds(timeout: float | None) -> int:
     if timeout is None:
         return 2**64 - 1
+    if not isinstance(timeout, Real):
+        raise TypeError(f"timeout is {timeout!r}, expected seconds, or None for ever")
     if not timeout > 0:
         raise InvalidArgument(f"timeout is {timeout!r}, expected seconds, or None for ever", stage="config", found=repr(timeout))
-    return min(max(1, int(timeout * 1e9)), 2**63)
+    return max(1, int(min(float(timeout) * 1e9, 2.0**63)))  # infinity as well
 
 
 def open(  # noqa: A001

@@ -365,8 +365,11 @@ static PyObject *pipeline_pop(PyObject *object, PyObject *args, PyObject *kwargs
     uint64_t deadline_ns = UINT64_MAX;
     if (timeout != Py_None) {
         double seconds = PyFloat_AsDouble(timeout);
-        if (seconds == -1 && PyErr_Occurred())
+        if (seconds == -1 && PyErr_Occurred()) {
+            if (PyErr_ExceptionMatches(PyExc_TypeError))
+                PyErr_Format(PyExc_TypeError, "timeout is %R, expected seconds, or None", timeout);
             return NULL;
+        }
         if (!(seconds >= 0))
             return dmc_raise_text(DAMACY_INVAL, "pop", "timeout is %g, expected seconds, or None", seconds);
         if (seconds < 1e9)

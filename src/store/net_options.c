@@ -358,7 +358,8 @@ enum damacy_status dmc_net_options_parse(const char *text, struct dmc_net_option
     if (status == DAMACY_OOM)
         return dmc_error_set(error, status, "config", "storage_options: no memory");
     if (status != DAMACY_OK) /* what the parser quotes might be part of a secret */
-        return dmc_error_set(error, DAMACY_INVAL, "config", "storage_options: no valid JSON");
+        return dmc_error_set(error, DAMACY_INVAL, "config",
+                             "storage_options: no valid JSON, expected an object such as {\"anon\": true}");
     dmc_json *root = dmc_json_root(set->document);
     if (dmc_json_type(root) != DMC_JSON_OBJECT) {
         status =

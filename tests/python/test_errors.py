@@ -181,7 +181,7 @@ def test_timeout(make_pipeline) -> None:
     for wrong in (-1, float("nan")):
         with pytest.raises(damacy.InvalidArgument):
             pipeline.pop(wrong)
-    with pytest.raises(TypeError):
+    with pytest.raises(TypeError, match="timeout is 'soon', expected seconds"):
         pipeline.pop("soon")
 
 

@@ -160,6 +160,10 @@ def test_what_is_not_there_or_damaged(tmp_path: Path) -> None:
         damacy.open("gopher://somewhere/a")
     with pytest.raises(damacy.InvalidArgument):
         damacy.open(tmp_path, timeout=-1)
+    with pytest.raises(TypeError, match="timeout is '1', expected seconds"):
+        damacy.open(tmp_path, timeout="1")  # type: ignore[arg-type]
+    with pytest.raises(damacy.DecodeError):
+        damacy.open(tmp_path, timeout=float("inf"))
     with pytest.raises(TypeError):
         damacy.open(5)  # type: ignore[arg-type]
 
