@@ -349,13 +349,13 @@ def _interval(chosen: Any, extent: int, axis: str | int, uri: str) -> _Interval:
             raise InvalidArgument(f"axis {axis!r}: a slice of a box has no step", uri=uri, found=repr(chosen))
         begin = 0 if chosen.start is None else index(chosen.start)
         end = extent if chosen.stop is None else index(chosen.stop)
-    elif isinstance(chosen, Iterable):
-        begin, end = map(index, chosen)
     else:
-        begin = index(chosen)
-        end = begin + 1
+        try:
+            begin, end = map(index, chosen) if isinstance(chosen, Iterable) else (index(chosen), index(chosen) + 1)
+        except (TypeError, ValueError):
+            raise TypeError(f"axis {axis!r} of {uri}: {chosen!r}, expected (begin, end), a slice or an index") from None
     if not 0 <= begin <= end <= extent:
-        raise RankMismatch(f"axis {axis!r}: [{begin}, {end}) is outside of the {extent} of {uri}", uri=uri, found=repr(chosen))
+        raise RankMismatch(f"axis {axis!r}: [{begin}, {end}) is outside of [0, {extent}) in {uri}", uri=uri, found=repr(chosen))
     return begin, end
 
 

@@ -162,8 +162,12 @@ static PyObject *batch_subscript(PyObject *self, PyObject *name)
     int field = find_field(self, name, &info);
     if (field >= 0)
         return dmc_tensor_create((struct dmc_batch_object *)self, (uint32_t)field);
-    if (field == -1)
-        PyErr_SetObject(PyExc_KeyError, name);
+    if (field == -1) {
+        PyObject *keys = list_of(self, true, false);
+        if (keys)
+            PyErr_Format(PyExc_KeyError, "there is no field %R, but %R", name, keys);
+        Py_XDECREF(keys);
+    }
     return NULL;
 }
 

@@ -322,7 +322,7 @@ def test_several_fields(example: Example, labels: Example, make_pipeline) -> Non
     seen = 0
     for batch in pipeline.batches():
         assert list(batch) == batch.keys() == ["image", "label"] and len(batch) == 2 and "label" in batch and "x" not in batch
-        with pytest.raises(KeyError):
+        with pytest.raises(KeyError, match=r"no field 'x', but \['image', 'label'\]"):
             batch["x"]
         with pytest.raises(BufferError):
             np.from_dlpack(batch)

@@ -109,6 +109,10 @@ def test_boxes_by_name_and_place(tmp_path: Path) -> None:
         node.box(0, 0, 0, 0)
     with pytest.raises(TypeError):
         node.box(x=0.5)
+    with pytest.raises(TypeError, match=r"axis 'x' of .*: \(1, 2, 3\), expected \(begin, end\)"):
+        node.box(x=(1, 2, 3))
+    with pytest.raises(damacy.RankMismatch, match=r"axis 'x': \[20, 30\) is outside of \[0, 24\)"):
+        node.box(x=(20, 30))
 
 
 def test_kinds_of_elements_that_are_delivered_otherwise(tmp_path: Path, reader: Reader) -> None:
