@@ -102,8 +102,11 @@ bool dmc_meta_reader_ask(struct dmc_meta_reader *reader, struct dmc_store *store
 enum damacy_status dmc_meta_reader_check(struct dmc_meta_reader *reader, struct damacy_error *error)
 {
     uint64_t now_ns = dmc_clock_ns();
-    if (now_ns >= reader->options.deadline_ns)
-        return dmc_error_set(error, DAMACY_TIMEOUT, "metadata", "the time given ran out before all metadata were read");
+    if (now_ns >= reader->options.deadline_ns) {
+        dmc_error_set(error, DAMACY_TIMEOUT, "metadata", "the time given ran out before all metadata were read");
+        dmc_error_hint(error, "give a longer timeout, or ask for less (shallow)");
+        return DAMACY_TIMEOUT;
+    }
     if (reader->options.poll && now_ns - reader->polled_ns >= POLL_NS) {
         reader->polled_ns = now_ns;
         if (!reader->options.poll(reader->options.poll_user))

@@ -3,45 +3,23 @@
  *
  * Method: an object that ends before any of the spans that a box needs, in a store that keeps the read of the first span, or of
  * the first chunk, until all other tasks of the batch are over. */
-#include "store/io_internal.h"
+#include "support/holding_store.h"
 #include "support/pipeline_world.h"
 
 #define ROWS 4
 #define WIDTH 65536 /* so far apart that no two rows of a box come in one read */
 
-struct keeping {
-    struct dmc_store store;
-    struct dmc_store *inner;
-    struct dmc_request *_Atomic kept;
-};
-
-static bool is_first(const struct dmc_request *request)
+/* Keeps it until all others are over. */
+static bool hold_first(void *user, struct dmc_request *request)
 {
-    return strstr(request->key, "/c/0/0") && request->offset < WIDTH;
+    struct dmc_request *_Atomic *held = user;
+    bool first = strstr(request->key, "/c/0/0") && request->offset < WIDTH;
+    if (first)
+        zw_require(!atomic_exchange(held, request));
+    return first;
 }
 
-static enum dmc_start keeping_start(struct dmc_store *store, struct dmc_io *io, struct dmc_request *request)
-{
-    struct keeping *keeping = (struct keeping *)store;
-    if (!is_first(request)) {
-        request->holder = keeping->inner;
-        return keeping->inner->ops->start(keeping->inner, io, request);
-    }
-    request->holder = store;
-    zw_require(!atomic_exchange(&keeping->kept, request));
-    return DMC_START_PENDING;
-}
-
-static enum dmc_start keeping_resume(struct dmc_store *store, struct dmc_io *io, struct dmc_request *request)
-{
-    struct keeping *keeping = (struct keeping *)store;
-    request->holder = keeping->inner;
-    return keeping->inner->ops->start(keeping->inner, io, request);
-}
-
-static const struct dmc_store_ops keeping_ops = {.scheme = "keeping", .start = keeping_start, .resume = keeping_resume};
-
-/* Only the read that is kept is missing. */
+/* Only the read that is held is missing. */
 static bool all_others_over(const struct damacy *pipeline)
 {
     for (uint32_t i = 0; i < pipeline->config.tuning.batch_slots; i++)
@@ -67,16 +45,17 @@ static struct damacy_error error_of(uint32_t chunk_rows)
         snprintf(key, sizeof key, "short/c/%u/0", i);
         pw_ok(dmc_store_memory_put(memory, key, "0123456789", 10, &error), &error);
     }
-    struct keeping keeping = {.store.ops = &keeping_ops, .inner = memory};
+    struct dmc_request *_Atomic held = NULL;
+    struct holding_store holding = holding_store_over(memory, hold_first, &held);
     static const int64_t shape[] = {ROWS, 16};
     struct damacy_field field;
     struct damacy_config config = pw_config(&field, 1, 2, shape, DAMACY_U8);
-    struct damacy *pipeline = pw_create(&config, &keeping.store);
+    struct damacy *pipeline = pw_create(&config, &holding.store);
     struct pw_sample sample = {.arrays = {&array}, .begin = {{0, 1000}}};
     pw_push(pipeline, "memory://", &sample);
-    while (!atomic_load(&keeping.kept) || !all_others_over(pipeline))
-        nanosleep(&(struct timespec){.tv_nsec = 1000000}, NULL);
-    dmc_io_resume(keeping.kept);
+    while (!atomic_load(&held) || !all_others_over(pipeline))
+        pw_nap(1000000);
+    dmc_io_resume(held);
     struct damacy_batch *batch = NULL;
     assert_int_equal(damacy_pop(pipeline, PW_LONG, &batch, &error), DAMACY_DECODE);
     damacy_destroy(pipeline);

@@ -4,51 +4,37 @@
  * two between until the fourth was: so these end while an older and a newer one hang. Whatever they leave behind must do for
  * all that follow, as there is no more: either four slots, or a buffer for four reads, or a chunk that needs memory to be
  * decoded where none needed any before. What hangs too long fails the pop. */
-#include "store/io_internal.h"
+#include "support/holding_store.h"
 #include "support/pipeline_world.h"
 
 #define READS 16u
 #define BYTES 16384u
 
-struct holding {
-    struct dmc_store store;
-    struct dmc_store *inner;
-    struct dmc_request *held[4]; /* this and the count are the worker's */
+struct held {
+    struct dmc_request *requests[4]; /* this and the count are the worker's */
     uint32_t count;
 };
 
-static enum dmc_start holding_start(struct dmc_store *store, struct dmc_io *io, struct dmc_request *request)
+static bool hold_chunks(void *user, struct dmc_request *request)
 {
-    struct holding *holding = (struct holding *)store;
-    if (!strstr(request->key, "/c/")) {
-        request->holder = holding->inner;
-        return holding->inner->ops->start(holding->inner, io, request);
-    }
-    request->holder = store;
-    uint32_t number = holding->count++;
+    struct held *held = user;
+    if (!strstr(request->key, "/c/"))
+        return false;
+    uint32_t number = held->count++;
     if (number < 4)
-        holding->held[number] = request;
+        held->requests[number] = request;
     else
         dmc_io_resume(request);
     if (number == 3) {
-        dmc_io_resume(holding->held[1]);
-        dmc_io_resume(holding->held[2]);
+        dmc_io_resume(held->requests[1]);
+        dmc_io_resume(held->requests[2]);
     }
     if (number + 1 == READS) {
-        dmc_io_resume(holding->held[3]);
-        dmc_io_resume(holding->held[0]);
+        dmc_io_resume(held->requests[3]);
+        dmc_io_resume(held->requests[0]);
     }
-    return DMC_START_PENDING;
+    return true;
 }
-
-static enum dmc_start holding_resume(struct dmc_store *store, struct dmc_io *io, struct dmc_request *request)
-{
-    struct holding *holding = (struct holding *)store;
-    request->holder = holding->inner;
-    return holding->inner->ops->start(holding->inner, io, request);
-}
-
-static const struct dmc_store_ops holding_ops = {.scheme = "holding", .start = holding_start, .resume = holding_resume};
 
 /* The first sample is of the first array, the others are of the second. */
 static void stream(const struct zw_array *arrays, uint32_t reads_in_flight, uint64_t worker_bytes)
@@ -56,7 +42,8 @@ static void stream(const struct zw_array *arrays, uint32_t reads_in_flight, uint
     struct dmc_store *memory = pw_memory();
     for (uint32_t i = 0; i < 2; i++)
         zw_write(&arrays[i], &(struct zw_sink){.memory = memory});
-    struct holding holding = {.store.ops = &holding_ops, .inner = memory};
+    struct held held = {.count = 0};
+    struct holding_store holding = holding_store_over(memory, hold_chunks, &held);
     static const int64_t shape[] = {BYTES};
     struct damacy_field field;
     struct damacy_config config = pw_config(&field, 1, 1, shape, DAMACY_U8);
@@ -76,7 +63,7 @@ static void stream(const struct zw_array *arrays, uint32_t reads_in_flight, uint
         assert_true(pw_row_matches(&info, 0, &samples[i]));
         damacy_release(batch);
     }
-    assert_int_equal(holding.count, READS);
+    assert_int_equal(held.count, READS);
     damacy_destroy(pipeline);
     dmc_store_destroy(memory);
 }

@@ -3,42 +3,28 @@
  *
  * Method: one worker, a chunk a batch, a store that keeps all reads of chunks until the last was started and then sends them
  * back in reverse, and a registered codec that notes which chunk it decodes. */
-#include "store/io_internal.h"
+#include "support/holding_store.h"
 #include "support/pipeline_world.h"
 
 #define BATCHES 12u
 #define ELEMENTS 16
 
-struct holding {
-    struct dmc_store store;
-    struct dmc_store *inner;
-    struct dmc_request *held[BATCHES]; /* the worker's */
+struct held {
+    struct dmc_request *requests[BATCHES]; /* the worker's */
     uint32_t count;
 };
 
-static enum dmc_start holding_start(struct dmc_store *store, struct dmc_io *io, struct dmc_request *request)
+static bool hold_chunks(void *user, struct dmc_request *request)
 {
-    struct holding *holding = (struct holding *)store;
-    if (!strstr(request->key, "/c/")) {
-        request->holder = holding->inner;
-        return holding->inner->ops->start(holding->inner, io, request);
-    }
-    request->holder = store;
-    zw_require(holding->count < BATCHES);
-    holding->held[holding->count++] = request;
-    for (uint32_t i = BATCHES; holding->count == BATCHES && i-- > 0;)
-        dmc_io_resume(holding->held[i]);
-    return DMC_START_PENDING;
+    struct held *held = user;
+    if (!strstr(request->key, "/c/"))
+        return false;
+    zw_require(held->count < BATCHES);
+    held->requests[held->count++] = request;
+    for (uint32_t i = BATCHES; held->count == BATCHES && i-- > 0;)
+        dmc_io_resume(held->requests[i]);
+    return true;
 }
-
-static enum dmc_start holding_resume(struct dmc_store *store, struct dmc_io *io, struct dmc_request *request)
-{
-    struct holding *holding = (struct holding *)store;
-    request->holder = holding->inner;
-    return holding->inner->ops->start(holding->inner, io, request);
-}
-
-static const struct dmc_store_ops holding_ops = {.scheme = "holding", .start = holding_start, .resume = holding_resume};
 
 static uint8_t decoded[BATCHES];
 static _Atomic uint32_t decoded_count;
@@ -76,7 +62,8 @@ static void test_oldest_first(void **state)
         snprintf(key, sizeof key, "a%u/c/0", i);
         pw_ok(dmc_store_memory_put(memory, key, chunk, sizeof chunk, &error), &error);
     }
-    struct holding holding = {.store.ops = &holding_ops, .inner = memory};
+    struct held held = {.count = 0};
+    struct holding_store holding = holding_store_over(memory, hold_chunks, &held);
 
     static const int64_t shape[] = {ELEMENTS};
     struct damacy_field field;
