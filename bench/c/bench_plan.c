@@ -82,15 +82,15 @@ struct running {
 };
 
 /* Looks everywhere, and has the batch decode the chunk itself: plans stay the same. */
-static void *find_host(void *user, const struct dmc_plan_array *array, uint64_t index, uint64_t offset, uint64_t stored_bytes)
+static struct dmc_plan_source find_source(void *user, const struct dmc_chunk_ask *ask)
 {
     struct running *running = user;
-    uint64_t hash = dmc_host_hash(array, index);
+    uint64_t hash = dmc_host_hash(ask->array, ask->index);
     for (uint32_t i = 1; i <= running->count; i++) {
         const struct dmc_host_table *table = &running->tables[(running->planned + RUNNING_MAX + 1 - i) % (RUNNING_MAX + 1)];
-        running->found += dmc_host_find(table, hash, array, index, offset, stored_bytes) != DMC_HOST_NONE;
+        running->found += dmc_host_find(table, hash, ask) != DMC_HOST_NONE;
     }
-    return NULL;
+    return (struct dmc_plan_source){0};
 }
 
 static void no_failure(void *user, uint32_t row, uint32_t field, const struct damacy_error *error)
@@ -118,7 +118,7 @@ static void run(const char *name, uint32_t samples, uint32_t arrays, bool sharde
     for (uint32_t i = 0; i <= RUNNING_MAX; i++)
         dmc_arena_init(&running.arenas[i], NULL);
     struct dmc_plan_field field = {RANK, sample_shape, 4};
-    struct dmc_plan_lookup lookup = {&running, look_up, under_way ? find_host : NULL};
+    struct dmc_plan_lookup lookup = {&running, look_up, under_way ? find_source : NULL};
     struct dmc_plan_failure failure = {.fail_region = no_failure};
     struct dmc_plan_options options = {.coalesce_gap_bytes = 4096, .coalesce_read_bytes_max = 1 << 20};
     uint64_t chunks = 0, pieces = 0, reads = 0, ns = 0;

@@ -187,8 +187,11 @@ struct damacy_tuning {
     uint64_t chunk_layout_cache_bytes;
     uint64_t metadata_object_bytes_max; /* largest zarr.json that is accepted */
     uint64_t worker_bytes;              /* buffers of one worker: reads in flight, decoded chunk, scratch */
-    uint32_t open_files_max;            /* file handles kept open */
-    uint32_t io_uring;                  /* 0 auto, 1 require, 2 never */
+    uint64_t kept_chunk_bytes; /* CPU: decoded chunks that wait for batches which were pushed but have no slot yet; 1: none.
+                                * Taken from what the rest leaves of the memory, of which it gets at most one part of 32; less
+                                * than 4 MiB: none */
+    uint32_t open_files_max;   /* file handles kept open */
+    uint32_t io_uring;         /* 0 auto, 1 require, 2 never */
     /* For measuring; 0 otherwise. */
     uint32_t bypass_decode;       /* 1: everything but decoding runs; every chunk counts as its array's fill value */
     uint32_t metadata_latency_ns; /* added to every metadata request of the prefetcher, as if its store were that far away */
@@ -447,8 +450,8 @@ struct damacy_stats {
     struct damacy_metric gpu_direct_read;     /* reads that the device did itself, also in `read`: bytes, time */
     struct damacy_metric gpu_direct_fallback; /* reads that it was to do, and that were done as usual */
     /* on the CPU again */
-    struct damacy_metric decode_shared; /* chunks that a batch got from an older one under way, which decoded them for both:
-                                         * decoded bytes that `decode` would have had more; no time */
+    struct damacy_metric decode_shared; /* chunks that a batch got from an older one, which decoded them for both, or that were
+                                         * kept for it: decoded bytes that `decode` would have had more; no time */
 };
 #define DAMACY_STATS_INIT                                                                                                      \
     {                                                                                                                          \

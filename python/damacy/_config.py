@@ -204,6 +204,7 @@ class Config:
         chunk_layout_cache_bytes: int = 0,
         metadata_object_bytes_max: int = 0,
         worker_bytes: int = 0,
+        kept_chunk_bytes: int = 0,
         open_files_max: int = 0,
         io_uring: Literal["auto", "require", "never"] = "auto",
         bypass_decode: bool = False,
@@ -238,6 +239,7 @@ class Config:
             "chunk_layout_cache_bytes": chunk_layout_cache_bytes,
             "metadata_object_bytes_max": metadata_object_bytes_max,
             "worker_bytes": worker_bytes,
+            "kept_chunk_bytes": kept_chunk_bytes,
             "open_files_max": open_files_max,
             "metadata_latency_ns": metadata_latency_ns,
         }

@@ -269,8 +269,8 @@ class Stats:
     gpu_direct_fallback: Metric
     """Reads that it was to do, and that were done as usual."""
     decode_shared: Metric
-    """Chunks that a batch got from an older one under way, which decoded them for both; decoded bytes that `decode` would have
-    had more."""
+    """Chunks that a batch got from an older one, which decoded them for both, or that were kept for it; decoded bytes that
+    `decode` would have had more."""
     bottleneck: str
     """"storage", "decode", "consumer" (you take batches too slowly), "producer" (too few samples are pushed), or "none"."""
 

@@ -37,6 +37,7 @@ static const struct knob knobs[] = {
     WIDE(chunk_layout_cache_bytes),
     WIDE(metadata_object_bytes_max),
     WIDE(worker_bytes),
+    WIDE(kept_chunk_bytes),
     NARROW(open_files_max),
     NARROW(io_uring),
     NARROW(bypass_decode),

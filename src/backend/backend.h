@@ -49,8 +49,8 @@ struct dmc_backend_batch {
     uint64_t batch_id; /* for the trace */
     void *user;
     struct dmc_host *hosts;   /* parallel to plan.chunks, as far as guests may have any of them (dmc_host_count); NULL: none */
-    struct dmc_guest *guests; /* parallel to plan.reads from plan.guest_begin on; filled by submit. Their plan.hosts are hosts
-                               * of other batches */
+    struct dmc_guest *guests; /* parallel to plan.reads from plan.guest_begin to plan.kept_begin; filled by submit. Their
+                               * plan.hosts are hosts of other batches, and those behind them kept chunks (backend/kept.h) */
     /* The batch's buffer, on the backend's device; NULL: it has none yet. Stored with release by hooks->bind, whoever calls it;
      * partner: dmc_batch_memory() */
     uint8_t *_Atomic memory;
@@ -81,7 +81,7 @@ struct dmc_backend_hooks {
 
 struct dmc_backend_stats {
     struct damacy_metric read, read_wait, decode, assemble, fill, worker_idle;
-    struct damacy_metric shared;         /* guests that had their host's chunk: decoded bytes that were not decoded again */
+    struct damacy_metric shared; /* guests that had their host's chunk, and kept chunks: bytes that were not decoded again */
     struct damacy_metric input_transfer; /* waves copied to the device: bytes, time on the device */
     struct damacy_metric device_decode;  /* chunks decoded there: decoded bytes, time on the device */
     struct damacy_metric device_assemble;

@@ -1,5 +1,6 @@
 /* Claiming tasks: the ring of submitted batches, shared by all threads of a backend. A batch's tasks are its plan's reads but
- * for those of guests, then groups of its absent chunks. Claiming one is one atomic add; oldest batch first. */
+ * for those of guests, then its kept chunks, then groups of its absent chunks. Claiming one is one atomic add; oldest batch
+ * first. */
 #ifndef DMC_CLAIM_H
 #define DMC_CLAIM_H
 
@@ -16,7 +17,8 @@ struct dmc_claim_ring {
 
 static inline uint32_t dmc_claim_tasks(const struct dmc_plan *plan)
 {
-    return plan->guest_begin + (plan->chunk_count - plan->absent_begin + DMC_FILLS_PER_TASK - 1) / DMC_FILLS_PER_TASK;
+    return plan->guest_begin + plan->read_count - plan->kept_begin +
+           (plan->chunk_count - plan->absent_begin + DMC_FILLS_PER_TASK - 1) / DMC_FILLS_PER_TASK;
 }
 
 /* Before anything of a batch may be finished. `guests`: what must be finished beside its tasks. */

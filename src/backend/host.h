@@ -25,6 +25,7 @@
 #define DMC_HOST_H
 
 #include "backend/backend.h"
+#include "backend/kept.h"
 #include "base/thread.h"
 
 struct dmc_guest {
@@ -36,6 +37,8 @@ struct dmc_guest {
 /* Zeroed: OPEN, without guests. */
 struct dmc_host {
     struct dmc_guest *_Atomic guests;
+    struct dmc_kept *_Atomic kept; /* to be filled when the chunk is decoded; NULL: nobody asked before it was used. Set by the
+                                    * planner, once, before the batch is submitted or while it runs */
 };
 
 #define DMC_HOST_CLOSED ((struct dmc_guest *)1)
@@ -64,6 +67,17 @@ static inline struct dmc_guest *dmc_host_close(const struct dmc_backend_batch *b
     if (!batch->hosts || chunk->array->raw || chunk->read >= batch->plan.guest_begin)
         return NULL;
     return atomic_exchange_explicit(&batch->hosts[number].guests, DMC_HOST_CLOSED, memory_order_acquire);
+}
+
+/* What the decoded chunk is to be copied into, for who fills it; NULL: nothing, or not any more. Once for a chunk, which must
+ * be closed. */
+static inline struct dmc_kept *dmc_host_kept(const struct dmc_backend_batch *batch, const struct dmc_chunk *chunk)
+{
+    uint32_t number = (uint32_t)(chunk - batch->plan.chunks);
+    if (!batch->hosts || chunk->array->raw || chunk->read >= batch->plan.guest_begin)
+        return NULL;
+    struct dmc_kept *kept = atomic_load_explicit(&batch->hosts[number].kept, memory_order_acquire); /* partner: the planner */
+    return kept && dmc_kept_take(kept) ? kept : NULL;
 }
 
 /* Guests without a host, oldest first; they begin and end with the backend. */

@@ -44,6 +44,11 @@
 #define SHARD_INDEX_CACHE_BYTES (64 * MIB)
 #define CHUNK_LAYOUT_CACHE_BYTES (1 * MIB)
 #define METADATA_OBJECT_BYTES_MAX (16 * MIB)
+/* Decoded chunks that later batches will want: as much as the crops of 24 batches ahead have in common that are drawn from a
+ * GiB of arrays (see PREVIEW_BATCHES_MAX). */
+#define KEPT_CHUNK_BYTES (32 * MIB)
+/* Resolved samples: as many small batches as are looked at ahead of time, to see which chunks they share. */
+#define PREFETCH_SAMPLES_LEAST 256u
 /* Kept free at create for what only the data tell: plans, decoded chunks; metadata in transit come on top. */
 #define RESERVE_BYTES (8 * MIB)
 /* Of it, what a network needs to work at all: ten transfers at once. */
@@ -253,7 +258,7 @@ static void complete_tuning(struct damacy_config *config, struct dmc_config_layo
     tuning->struct_size = sizeof *tuning;
     default_u32(&tuning->worker_count, dmc_min_u64(dmc_cores_allowed(), WORKERS_MAX));
     default_u32(&tuning->lookahead_samples, dmc_min_u64(dmc_max_u64(2ull * samples, 64), 1u << 24));
-    default_u32(&tuning->prefetch_samples, dmc_min_u64(dmc_max_u64(4ull * samples, 64), 1u << 24));
+    default_u32(&tuning->prefetch_samples, dmc_min_u64(dmc_max_u64(4ull * samples, PREFETCH_SAMPLES_LEAST), 1u << 24));
     default_u32(&tuning->reads_in_flight, READS_IN_FLIGHT);
     default_u32(&tuning->metadata_reads_in_flight, METADATA_READS_IN_FLIGHT);
     default_u64(&tuning->coalesce_gap_bytes, COALESCE_GAP_BYTES);
@@ -265,6 +270,7 @@ static void complete_tuning(struct damacy_config *config, struct dmc_config_layo
     default_u64(&tuning->shard_index_cache_bytes, dmc_min_u64(SHARD_INDEX_CACHE_BYTES, limit / 16));
     default_u64(&tuning->chunk_layout_cache_bytes, dmc_min_u64(CHUNK_LAYOUT_CACHE_BYTES, limit / 64));
     default_u64(&tuning->metadata_object_bytes_max, METADATA_OBJECT_BYTES_MAX);
+    default_u64(&tuning->kept_chunk_bytes, KEPT_CHUNK_BYTES);
     default_u64(&tuning->worker_bytes, dmc_max_u64(dmc_min_u64(WORKER_BYTES, limit / 8 / tuning->worker_count), 64 * 1024));
     struct dmc_prefetcher_options prefetcher;
     dmc_config_prefetcher(config, NULL, NULL, &prefetcher);
@@ -299,10 +305,14 @@ static void divide(const struct damacy_config *config, struct dmc_config_layout 
         layout->pinned_bytes = left / 4 * 3 - left / 8;
         return;
     }
-    /* The largest chunk is the same at any number of workers: worker_bytes and seven sixteenths of what is left. */
+    layout->kept_bytes = dmc_min_u64(tuning->kept_chunk_bytes, left / 32);
+    if (layout->kept_bytes < DMC_KEPT_CHUNKS_LEAST)
+        layout->kept_bytes = 0;
+    /* The largest chunk is the same at any number of workers: worker_bytes and seven sixteenths of what is left, less what is
+     * kept. */
     uint64_t larger_bytes = left / 4 / tuning->worker_count;
     layout->share_bytes = tuning->worker_bytes + larger_bytes;
-    layout->oversize_bytes = left / 2 - left / 16 - larger_bytes;
+    layout->oversize_bytes = left / 2 - left / 16 - larger_bytes - layout->kept_bytes;
 }
 
 enum damacy_status dmc_config_complete(const struct damacy_config *config, struct damacy_config *complete,

@@ -214,6 +214,15 @@ static enum damacy_status create_backend(struct damacy *pipeline, const struct d
     return status;
 }
 
+/* Only a backend that knows hosts fills what is kept. */
+static enum damacy_status create_kept_chunks(struct damacy *pipeline, struct damacy_error *error)
+{
+    if (!pipeline->backend->ops->hosts || pipeline->config.tuning.bypass_decode)
+        return DAMACY_OK;
+    pipeline->decode_slow = true; /* until it is known, so that small runs have it, too */
+    return dmc_kept_chunks_create(pipeline->layout.kept_bytes, &pipeline->kept_chunks, error);
+}
+
 static enum damacy_status create_prefetcher(struct damacy *pipeline, const struct dmc_pipeline_extras *extras,
                                             struct damacy_error *error)
 {
@@ -241,6 +250,7 @@ static void free_pipeline(struct damacy *pipeline)
     for (uint32_t i = 0; i < pipeline->free_memory_count; i++)
         pipeline->free_memory[i].ops->free(&pipeline->free_memory[i]);
     dmc_lookahead_deinit(&pipeline->lookahead);
+    dmc_kept_chunks_destroy(pipeline->kept_chunks);
     dmc_stores_destroy(pipeline->stores);
     dmc_cond_deinit(&pipeline->changed);
     dmc_home_release(pipeline->home);
@@ -308,6 +318,8 @@ enum damacy_status dmc_pipeline_create(const struct damacy_config *config, const
         status = create_backend(pipeline, extras, error);
     if (status == DAMACY_OK)
         status = create_tables(pipeline, error);
+    if (status == DAMACY_OK)
+        status = create_kept_chunks(pipeline, error);
     if (status == DAMACY_OK) {
         pipeline->home->device = pipeline->backend->ops->device;
         pipeline->home->device_ordinal = pipeline->backend->ordinal;

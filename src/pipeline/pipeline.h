@@ -3,6 +3,7 @@
  *     push.c           samples into the ring                          (any thread, lock)
  *     scheduler.c      the gate, plan_reserve / run / commit          (prefetcher's thread, a step at a time)
  *     batch_plan.c     plan_run: resolved samples -> plan             (the same, without the lock)
+ *     kept_chunks.c    decoded chunks for batches without a slot      (the same)
  *     write_choice.c   around the cache or into it, by trying         (the same)
  *     batch.c          a batch's buffer, rows and references          (see the struct)
  *     pop.c            ready batches out, in order; wait              (any thread, lock)
@@ -31,6 +32,7 @@
 #include "base/arena.h"
 #include "base/thread.h"
 #include "damacy/damacy.h"
+#include "pipeline/kept_chunks.h"
 #include "pipeline/write_choice.h"
 #include "plan/host_table.h"
 #include "prefetch/prefetcher.h"
@@ -127,6 +129,7 @@ struct dmc_config_layout {
     uint64_t plan_bytes;      /* of one batch's plan */
     uint64_t metadata_bytes;  /* metadata being read; prefetcher_bytes is in it */
     uint64_t parse_bytes;     /* metadata being parsed */
+    uint64_t kept_bytes;      /* CPU: decoded chunks that are kept for later batches */
     uint64_t container_bytes; /* tables of zip and reference files, inflated entries */
     uint64_t network_bytes;   /* libcurl's buffers and connections, versions of objects, the disk cache's queue */
     uint64_t reserve_bytes;   /* kept for plans and metadata in transit */
@@ -151,7 +154,10 @@ struct damacy {
     struct dmc_prefetcher *prefetcher;
     struct dmc_backend *backend;
     /* the planner's: one at a time, see `planning` */
-    enum damacy_dtype *native; /* per field: what NATIVE turned out to be; NATIVE until then */
+    enum damacy_dtype *native;           /* per field: what NATIVE turned out to be; NATIVE until then */
+    struct dmc_kept_chunks *kept_chunks; /* NULL: none are kept */
+    struct damacy_metric decode_before;  /* what had been decoded when it was last looked at how fast that goes */
+    bool decode_slow;                    /* so slow that decoding a chunk takes longer than to write it and read it again */
     struct dmc_write_choice write_choice;
     /* shared_ : home->lock */
     struct dmc_cond changed; /* a batch is ready, room in the lookahead, everything held, shutdown, the last caller left */
@@ -274,6 +280,7 @@ void dmc_scheduler_unfenced(void *pipeline, void *slot);                     /* 
 struct dmc_running {
     const struct dmc_batch_slot *slots[DMC_RUNNING_MAX];
     uint32_t count;
+    uint64_t oldest; /* batches before this one are done, those that are not listed, too */
 };
 
 /* batch_plan.c: fill slot->run and the batch's rows from the closed batch's samples. Failures become row errors; a status other
@@ -281,10 +288,14 @@ struct dmc_running {
 enum damacy_status dmc_plan_run(struct damacy *pipeline, struct dmc_batch_slot *slot, uint64_t batch_id,
                                 const struct dmc_closed_batch *closed, const struct dmc_running *running,
                                 struct damacy_error *error);
-/* What a batch that cannot be planned yet will read, if that is of interest to one of its stores: slot->run has reads and
- * objects until dmc_plan_preview_end(). The slot is one that is being planned, for another batch. false: there is nothing to
- * know, or no memory. Neither the samples nor any batch change. */
-bool dmc_plan_preview(struct damacy *pipeline, struct dmc_batch_slot *slot, const struct dmc_closed_batch *closed);
+/* The batch is done: chunks that were kept for it are needed no more. */
+void dmc_plan_leave_kept(const struct dmc_plan *plan);
+/* What a batch that cannot be planned yet will read and decode, if anyone is interested. Its chunks will be kept, or are now
+ * expected of batches before it; slot->run has reads (up to plan.guest_begin: those that are left to itself) and objects until
+ * dmc_plan_preview_end(). The slot is one that is being planned, for another batch. false: there is nothing to know, or no
+ * memory. Neither the samples nor any batch change. */
+bool dmc_plan_preview(struct damacy *pipeline, struct dmc_batch_slot *slot, uint64_t batch_id,
+                      const struct dmc_closed_batch *closed, const struct dmc_running *running);
 void dmc_plan_preview_end(struct dmc_batch_slot *slot);
 /* As dmc_plan_run() when there is no memory for a plan and none will come: every sample fails with `error`. */
 void dmc_plan_nothing(struct damacy *pipeline, struct dmc_batch_slot *slot, uint64_t batch_id,

@@ -41,7 +41,7 @@ static void collect(struct damacy *pipeline, struct damacy_stats *stats)
     uint64_t now = dmc_clock_ns();
     if (pipeline->slot_wait_begin_ns)
         stats->slot_wait.time_ns += now - pipeline->slot_wait_begin_ns;
-    stats->host_bytes_committed = backend.host_bytes;
+    stats->host_bytes_committed = backend.host_bytes + dmc_kept_chunks_bytes(pipeline->kept_chunks);
     stats->elapsed_ns = now;
 }
 

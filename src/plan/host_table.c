@@ -2,17 +2,12 @@
 
 #include <string.h>
 
-static bool listed(const struct dmc_chunk *chunk)
-{
-    return !chunk->array->raw && chunk->index != DMC_CHUNK_INDEX_NONE;
-}
-
 void dmc_host_table_init(struct dmc_host_table *table, const struct dmc_plan *plan, struct dmc_arena *arena)
 {
     uint32_t end = dmc_host_count(plan), count = 0;
     *table = (struct dmc_host_table){0};
     for (uint32_t c = 0; c < end; c++)
-        count += listed(&plan->chunks[c]);
+        count += dmc_host_listed(&plan->chunks[c]);
     if (count == 0)
         return;
     uint64_t size = 16;
@@ -25,7 +20,7 @@ void dmc_host_table_init(struct dmc_host_table *table, const struct dmc_plan *pl
     table->mask = size - 1;
     table->plan = plan;
     for (uint32_t c = 0; c < end; c++) {
-        if (!listed(&plan->chunks[c]))
+        if (!dmc_host_listed(&plan->chunks[c]))
             continue;
         uint64_t hash = dmc_host_hash(plan->chunks[c].array, plan->chunks[c].index), i = hash & table->mask;
         while (table->entries[i] != 0)

@@ -7,9 +7,10 @@
  * Each chunk appears once however many samples share it, and so is read and decoded once. Order is deterministic: reads are
  * sorted by (object, offset), chunks by their place in the reads, pieces of a chunk by (row, field).
  *
- * A chunk which a batch under way is going to decode anyway (its *host*) is a *guest*: it has a read of its own, at the end of
- * the reads, which is started only if the host cannot be had. The other reads are the same as without hosts, but for those that
- * would hold nothing but guests.
+ * A chunk which a batch under way is going to decode anyway (its *host*) is a *guest*: it has a read of its own, behind the
+ * others, which is started only if the host cannot be had. Behind them are reads of chunks that an earlier batch has decoded
+ * and that were *kept*, which are not read at all. The other reads are the same as without hosts, but for those that would hold
+ * nothing but guests and kept chunks.
  *
  * Raw chunks (nothing to decode or check) are cut: only the spans of rows that a sample needs are read; each span is a chunk
  * entry of its own with part_begin > 0 possible. */
@@ -52,6 +53,24 @@ struct dmc_plan_field {
     uint32_t output_item_bytes;
 };
 
+/* A chunk that must be decoded, and what a batch needs of it. It is the same chunk where the array's metadata are the same
+ * object in memory, and its place in the array and that of its bytes are the same: an array that was described anew, or an
+ * index that tells another place, makes it another one. */
+struct dmc_chunk_ask {
+    const struct dmc_plan_array *array;
+    uint64_t index;        /* as in struct dmc_chunk; there is one */
+    uint64_t offset;       /* of the stored bytes in their object */
+    uint64_t stored_bytes; /* as in struct dmc_chunk */
+    uint64_t need_begin;
+    uint64_t need_end;
+};
+
+/* Who else decodes a chunk, or has decoded it. */
+struct dmc_plan_source {
+    void *host; /* for plan.hosts; NULL: nobody */
+    bool kept;  /* it is decoded already */
+};
+
 /* How the planner learns where chunks of a sharded array are. */
 struct dmc_plan_lookup {
     void *user;
@@ -60,10 +79,8 @@ struct dmc_plan_lookup {
      * owner knows why). */
     const struct dmc_shard_entry *(*shard)(void *user, const struct dmc_plan_array *array, const uint64_t *coordinates,
                                            bool *failed);
-    /* Who decodes this chunk for another batch, in plan.hosts where the chunk is a guest; NULL: nobody. Asked once for every
-     * chunk that must be decoded and has an index; offset and stored_bytes as in struct dmc_chunk, but of the object. A NULL
-     * function: there are no hosts. */
-    void *(*host)(void *user, const struct dmc_plan_array *array, uint64_t index, uint64_t offset, uint64_t stored_bytes);
+    /* Asked once for every chunk that must be decoded and has an index. A NULL function: there is nobody. */
+    struct dmc_plan_source (*source)(void *user, const struct dmc_chunk_ask *ask);
 };
 
 struct dmc_plan_options {
@@ -134,7 +151,8 @@ struct dmc_plan {
     struct dmc_plan_object *objects;
     struct dmc_read *reads;
     uint32_t guest_begin;     /* reads from here on are of one chunk each, which has a host */
-    void **hosts;             /* of these reads: what dmc_plan_lookup.host said */
+    uint32_t kept_begin;      /* and from here on, which is kept; these are never started */
+    void **hosts;             /* of the reads from guest_begin on: what dmc_plan_lookup.source said */
     struct dmc_chunk *chunks; /* those with a read first, in order of reads; then the absent ones */
     uint32_t absent_begin;    /* chunks from here on are absent */
     struct dmc_piece *pieces;

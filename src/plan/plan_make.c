@@ -127,40 +127,63 @@ static struct dmc_plan_key *units_order(struct dmc_plan_work *work, uint32_t *ab
     return keys;
 }
 
-/* Who will decode this unit for another batch; NULL: nobody. */
-static void *host_of(const struct dmc_plan_work *work, const struct dmc_plan_unit *unit)
+/* What is needed of every unit. */
+static void needs_find(struct dmc_plan_work *work)
+{
+    for (uint32_t u = 0; u < work->unit_count; u++) {
+        struct dmc_plan_unit *unit = &work->units[u];
+        if (work->options->whole_chunks) {
+            unit->need_begin = 0;
+            unit->need_end = work->table.objects[work->table.chunks[unit->chunk].object].chunk_bytes;
+            continue;
+        }
+        unit->need_begin = UINT64_MAX;
+        unit->need_end = 0;
+        for (uint32_t i = 0, t = unit->last_touch; i < unit->touch_count; i++, t = unit->touches[t].previous) {
+            unit->need_begin = dmc_min_u64(unit->need_begin, unit->touches[t].piece.source_offset);
+            unit->need_end = dmc_max_u64(unit->need_end, unit->touches[t].source_end);
+        }
+    }
+}
+
+/* Who else decodes this unit. */
+static struct dmc_plan_source source_of(const struct dmc_plan_work *work, const struct dmc_plan_unit *unit)
 {
     const struct dmc_grid_chunk *chunk = &work->table.chunks[unit->chunk];
     const struct dmc_plan_array *array = work->table.objects[chunk->object].array->array;
     if (array->raw || chunk->index == DMC_CHUNK_INDEX_NONE)
-        return NULL;
-    return work->lookup->host(work->lookup->user, array, chunk->index, unit->offset, unit->whole ? 0 : unit->length);
+        return (struct dmc_plan_source){0};
+    struct dmc_chunk_ask ask = {array,         chunk->index, unit->offset, unit->whole ? 0 : unit->length, unit->need_begin,
+                                unit->need_end};
+    return work->lookup->source(work->lookup->user, &ask);
 }
 
-/* Guests leave the reads that were planned with them, to which no other chunk may be left; then nothing is read. The others
- * stay as they are: a network was told of them before anybody knew of hosts. */
+/* Units that somebody else decodes leave the reads that were planned with them, to which no other chunk may be left; then
+ * nothing is read. The others stay as they are: a network was told of them before anybody knew of hosts. */
 static bool guests_part(struct dmc_plan_work *work, struct dmc_plan_key *keys, struct dmc_plan *plan)
 {
-    uint32_t guests = 0, own = 0, reads = 0;
-    for (uint32_t c = 0; work->lookup->host && c < plan->absent_begin; c++) {
+    uint32_t guests = 0, kept = 0, own = 0, reads = 0;
+    for (uint32_t c = 0; work->lookup->source && c < plan->absent_begin; c++) {
         struct dmc_plan_unit *unit = &work->units[keys[c].id];
-        unit->host = host_of(work, unit);
-        guests += unit->host != NULL;
+        unit->source = source_of(work, unit);
+        guests += unit->source.host && !unit->source.kept;
+        kept += unit->source.host && unit->source.kept;
     }
-    plan->guest_begin = plan->read_count;
-    if (guests == 0)
+    plan->guest_begin = plan->kept_begin = plan->read_count;
+    if (guests + kept == 0)
         return true;
-    struct dmc_plan_key *parted = dmc_plan_alloc(&work->memory, struct dmc_plan_key, guests);
-    plan->hosts = dmc_plan_alloc(&work->memory, void *, guests);
+    struct dmc_plan_key *parted = dmc_plan_alloc(&work->memory, struct dmc_plan_key, guests + kept);
+    plan->hosts = dmc_plan_alloc(&work->memory, void *, guests + kept);
     if (!parted || !plan->hosts)
         return false;
-    guests = 0;
+    uint32_t next_guest = 0, next_kept = guests;
     for (uint32_t r = 0; r < plan->read_count; r++) {
         struct dmc_read read = plan->reads[r];
         uint32_t begin = own;
         for (uint32_t c = read.chunk_begin; c < read.chunk_end; c++) {
-            if (work->units[keys[c].id].host)
-                parted[guests++] = keys[c];
+            struct dmc_plan_source source = work->units[keys[c].id].source;
+            if (source.host)
+                parted[source.kept ? next_kept++ : next_guest++] = keys[c];
             else
                 keys[own++] = keys[c];
         }
@@ -170,9 +193,10 @@ static bool guests_part(struct dmc_plan_work *work, struct dmc_plan_key *keys, s
             plan->reads[reads++] = read;
     }
     plan->guest_begin = reads;
-    for (uint32_t g = 0; g < guests; g++) {
+    plan->kept_begin = reads + guests;
+    for (uint32_t g = 0; g < guests + kept; g++) {
         keys[own + g] = parted[g];
-        plan->hosts[g] = work->units[parted[g].id].host;
+        plan->hosts[g] = work->units[parted[g].id].source.host;
         plan->reads[reads++] = dmc_read_of(work, keys, own + g);
     }
     plan->read_count = reads;
@@ -214,15 +238,9 @@ static void pieces_write(const struct dmc_plan_unit *unit, struct dmc_plan *plan
 {
     chunk->piece_begin = plan->piece_count;
     chunk->piece_end = plan->piece_count += unit->touch_count;
-    chunk->need_begin = UINT64_MAX;
-    chunk->need_end = 0;
     uint32_t t = unit->last_touch;
-    for (uint32_t p = chunk->piece_end; p-- > chunk->piece_begin; t = unit->touches[t].previous) {
-        const struct dmc_touch *touch = &unit->touches[t];
-        plan->pieces[p] = touch->piece;
-        chunk->need_begin = dmc_min_u64(chunk->need_begin, touch->piece.source_offset);
-        chunk->need_end = dmc_max_u64(chunk->need_end, touch->source_end);
-    }
+    for (uint32_t p = chunk->piece_end; p-- > chunk->piece_begin; t = unit->touches[t].previous)
+        plan->pieces[p] = unit->touches[t].piece;
 }
 
 static void chunk_write(struct dmc_plan_work *work, const struct dmc_plan_unit *unit, struct dmc_plan *plan,
@@ -234,12 +252,10 @@ static void chunk_write(struct dmc_plan_work *work, const struct dmc_plan_unit *
                                 .read = DMC_READ_NONE,
                                 .chunk_bytes = object->chunk_bytes,
                                 .part_begin = unit->part_begin,
+                                .need_begin = unit->need_begin,
+                                .need_end = unit->need_end,
                                 .index = found->index};
     pieces_write(unit, plan, chunk);
-    if (work->options->whole_chunks) {
-        chunk->need_begin = 0;
-        chunk->need_end = object->chunk_bytes;
-    }
     if (unit->offset == UINT64_MAX)
         return;
     chunk->stored_bytes = unit->whole ? 0 : unit->length;
@@ -263,6 +279,7 @@ static bool plan_write(struct dmc_plan_work *work, struct dmc_plan *plan)
     plan->dim_count = work->dim_count;
     plan->chunk_count = work->unit_count;
     plan->read_count = dmc_coalesce(work, keys, plan->absent_begin, plan->reads);
+    needs_find(work);
     if (!guests_part(work, keys, plan))
         return false;
     for (uint32_t c = 0; c < plan->chunk_count; c++)

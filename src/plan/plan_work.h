@@ -27,7 +27,9 @@ struct dmc_plan_unit {
     uint64_t length;                 /* whole: the buffer's bound */
     uint64_t part_begin;
     uint64_t needed_bytes; /* of `length` */
-    void *host;            /* what dmc_plan_lookup.host said */
+    uint64_t need_begin;   /* decoded bytes of the chunk that its touches use, hull */
+    uint64_t need_end;
+    struct dmc_plan_source source;
 };
 
 /* A field, with the strides of its tensor. */

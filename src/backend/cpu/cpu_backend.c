@@ -66,7 +66,7 @@ static void cpu_submit(struct dmc_backend *base, struct dmc_backend_batch *batch
 {
     struct dmc_cpu_backend *backend = cpu_of(base);
     const struct dmc_plan *plan = &batch->plan;
-    uint32_t tasks = dmc_claim_tasks(plan), guests = plan->read_count - plan->guest_begin;
+    uint32_t tasks = dmc_claim_tasks(plan), guests = plan->kept_begin - plan->guest_begin;
     if (tasks + guests == 0) {
         backend->hooks.done(backend->hooks.user, batch);
         return;

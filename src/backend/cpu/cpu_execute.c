@@ -8,6 +8,8 @@
 #include "base/error.h"
 #include "base/nvtx.h"
 
+#include <string.h>
+
 static const struct dmc_backend_array *array_of(const struct dmc_chunk *chunk)
 {
     return chunk->array->user;
@@ -135,19 +137,27 @@ static void scatter_guest(struct dmc_cpu_worker *worker, struct dmc_guest *guest
     keep(&guests->served, guest);
 }
 
-/* Decode a chunk for its own batch and for the guests that wait for it. What cannot be decoded for all of them together may be
- * right as far as the batch itself needs it, and that counts; its guests get no error that they might not meet by themselves.
- * false: worker->error says what is wrong with the batch's own part. */
+/* Decode a chunk for its own batch, for the guests that wait for it and for batches to come. What cannot be decoded for all of
+ * them together may be right as far as the batch itself needs it, and that counts; its guests get no error that they might not
+ * meet by themselves. false: worker->error says what is wrong with the batch's own part. */
 static bool decode_and_scatter(struct dmc_cpu_worker *worker, struct dmc_backend_batch *batch, const struct dmc_chunk *chunk,
                                const uint8_t *stored, uint64_t stored_bytes, struct dmc_guest *waiting, struct guests *guests)
 {
     uint64_t begin = chunk->need_begin, end = chunk->need_end;
     struct dmc_guest *joined = join_guests(array_of(chunk)->chain, &waiting, &begin, &end), *next;
+    struct dmc_kept *kept = dmc_host_kept(batch, chunk);
+    if (kept) {
+        begin = dmc_min_u64(begin, kept->begin);
+        end = dmc_max_u64(end, kept->end);
+    }
     bool wider = begin < chunk->need_begin || end > chunk->need_end;
     if (!decode_chunk(worker, chunk, stored, stored_bytes, begin, end)) {
         keep_all(&guests->strays, joined);
         keep_all(&guests->strays, waiting);
         joined = waiting = NULL;
+        if (kept)
+            dmc_kept_give(kept, false);
+        kept = NULL;
         if (!wider || !decode_chunk(worker, chunk, stored, stored_bytes, chunk->need_begin, chunk->need_end))
             return false;
     }
@@ -156,6 +166,10 @@ static bool decode_and_scatter(struct dmc_cpu_worker *worker, struct dmc_backend
     for (struct dmc_guest *guest = joined; guest; guest = next) {
         next = guest->next;
         scatter_guest(worker, guest, chunk_of(guest)->need_end - chunk_of(guest)->need_begin, guests);
+    }
+    if (kept) {
+        memcpy(kept->memory, worker->decoded + kept->begin, kept->end - kept->begin);
+        dmc_kept_give(kept, true);
     }
     dmc_counter_add(&worker->assemble, 0, 0, dmc_clock_ns() - begin_ns);
     for (struct dmc_guest *guest = waiting; guest; guest = next) { /* of the same bytes, but by themselves */
@@ -275,6 +289,22 @@ void dmc_cpu_execute_read(struct dmc_cpu_worker *worker, struct dmc_backend_batc
     atomic_store_explicit(&worker->computing, false, memory_order_relaxed);
     dmc_nvtx_pop();
     finish_guests(worker, &guests);
+    finish_task(worker, batch);
+}
+
+void dmc_cpu_execute_kept(struct dmc_cpu_worker *worker, struct dmc_backend_batch *batch, uint32_t read_index)
+{
+    const struct dmc_plan *plan = &batch->plan;
+    const struct dmc_chunk *chunk = &plan->chunks[plan->reads[read_index].chunk_begin];
+    const struct dmc_kept *kept = plan->hosts[read_index - plan->guest_begin];
+    uint64_t begin_ns = dmc_clock_ns();
+    atomic_store_explicit(&worker->computing, true, memory_order_relaxed);
+    /* Where the whole chunk would begin: only an address, as with the spans of raw chunks. */
+    scatter_chunk(worker, batch, chunk, (const uint8_t *)((uintptr_t)kept->memory - kept->begin));
+    dmc_scatter_streamed_end();
+    atomic_store_explicit(&worker->computing, false, memory_order_relaxed);
+    dmc_counter_add(&worker->shared, 1, chunk->need_end - chunk->need_begin, 0);
+    dmc_counter_add(&worker->assemble, 0, 0, dmc_clock_ns() - begin_ns);
     finish_task(worker, batch);
 }
 

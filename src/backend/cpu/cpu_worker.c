@@ -110,10 +110,13 @@ static bool start_next(struct dmc_cpu_worker *worker)
                                &task)) {
         return false;
     }
-    if (stray || task < batch->plan.guest_begin)
+    uint32_t own_count = batch->plan.guest_begin, kept_count = batch->plan.read_count - batch->plan.kept_begin;
+    if (stray || task < own_count)
         start_read(worker, batch, task, dmc_read_first_guess(batch, &batch->plan.reads[task]));
+    else if (task - own_count < kept_count)
+        dmc_cpu_execute_kept(worker, batch, task - own_count + batch->plan.kept_begin);
     else
-        dmc_cpu_execute_fill(worker, batch, task - batch->plan.guest_begin);
+        dmc_cpu_execute_fill(worker, batch, task - own_count - kept_count);
     return worker->waiting_count == 0 || worker->buffer.outstanding == 0;
 }
 

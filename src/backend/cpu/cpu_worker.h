@@ -106,6 +106,8 @@ void dmc_cpu_wake(struct dmc_cpu_backend *backend);
 /* cpu_execute.c: all chunks of a read whose request is done. */
 void dmc_cpu_execute_read(struct dmc_cpu_worker *worker, struct dmc_backend_batch *batch, uint32_t read_index,
                           const struct dmc_request *request, const struct damacy_error *request_error, const uint8_t *data);
+/* The chunk of a read from plan.kept_begin on. */
+void dmc_cpu_execute_kept(struct dmc_cpu_worker *worker, struct dmc_backend_batch *batch, uint32_t read_index);
 /* A group of absent chunks, counted from plan.absent_begin. */
 void dmc_cpu_execute_fill(struct dmc_cpu_worker *worker, struct dmc_backend_batch *batch, uint32_t group);
 /* The samples of a read that never got started. */

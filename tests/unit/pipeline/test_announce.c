@@ -81,6 +81,7 @@ static void test_announce(void **state)
     struct damacy_field field;
     struct damacy_config config = pw_config(&field, 1, 2, shape, DAMACY_F32);
     config.tuning.batch_slots = SLOTS;
+    config.tuning.kept_chunk_bytes = 1; /* else what an earlier batch decodes would not be announced again */
     struct damacy *pipeline = pw_create(&config, memory);
     struct pw_sample samples[BATCHES];
     for (uint32_t i = 0; i < BATCHES; i++) {

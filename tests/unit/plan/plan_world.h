@@ -360,21 +360,21 @@ static inline void world_fail(void *user, uint32_t row, uint32_t field, const st
     fail_msg("no region of row %u, field %u", row, field);
 }
 
-/* Some chunks have a host: by their name, so that it is known afterwards which. */
-static inline void *world_host(void *user, const struct dmc_plan_array *array, uint64_t index, uint64_t offset,
-                               uint64_t stored_bytes)
+/* Some chunks have a host, a third of them are kept: by their name, so that it is known afterwards which. */
+static inline struct dmc_plan_source world_source(void *user, const struct dmc_chunk_ask *ask)
 {
     struct world *world = user;
-    const struct world_array *of = array->user;
-    assert_false(array->raw);
-    (void)offset, (void)stored_bytes;
-    return dmc_hash_u64(index, of->id) % 100 < world->hosts_percent ? world : NULL;
+    const struct world_array *of = ask->array->user;
+    uint64_t hash = dmc_hash_u64(ask->index, of->id);
+    assert_false(ask->array->raw);
+    assert_true(ask->need_begin < ask->need_end);
+    return (struct dmc_plan_source){hash % 100 < world->hosts_percent ? world : NULL, hash / 100 % 3 == 0};
 }
 
 static inline enum damacy_status world_plan(struct world *world, struct dmc_arena *arena, struct dmc_plan *plan,
                                             struct damacy_error *error)
 {
-    struct dmc_plan_lookup lookup = {world, world_lookup, world->hosts_percent ? world_host : NULL};
+    struct dmc_plan_lookup lookup = {world, world_lookup, world->hosts_percent ? world_source : NULL};
     struct dmc_plan_failure failure = {.user = world, .fail_region = world_fail};
     memset(world->reported, 0, sizeof world->reported);
     for (uint32_t i = 0; i < world->array_count; i++)

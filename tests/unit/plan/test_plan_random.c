@@ -104,31 +104,34 @@ static void check_read(const struct world *world, const struct dmc_plan *plan, u
     assert_true(read->length <= read_max_of(world, plan->objects[read->object].array) || read->length == chunk_max);
 }
 
-/* Guests stand alone behind the other reads, and every chunk with a host is one; hosts can be found by what they are. */
+/* Guests stand alone behind the other reads, and kept chunks behind them; every chunk with a source is one of them. Hosts can
+ * be found by what they are. */
 static void check_guests(struct world *world, const struct dmc_plan *plan)
 {
     struct dmc_host_table table;
     dmc_host_table_init(&table, plan, &arena);
     uint32_t host_count = dmc_host_count(plan);
     assert_int_equal(host_count, plan->absent_begin - (plan->read_count - plan->guest_begin));
+    assert_true(plan->guest_begin <= plan->kept_begin && plan->kept_begin <= plan->read_count);
     for (uint32_t c = 0; c < plan->absent_begin; c++) {
         const struct dmc_chunk *chunk = &plan->chunks[c];
         const struct dmc_read *read = &plan->reads[chunk->read];
-        uint64_t offset = read->offset + chunk->stored_offset;
-        bool guest = !chunk->array->raw && world->hosts_percent &&
-                     world_host(world, chunk->array, chunk->index, offset, chunk->stored_bytes);
-        assert_int_equal(guest, chunk->read >= plan->guest_begin);
-        if (guest) {
+        struct dmc_chunk_ask ask = dmc_host_ask(plan, chunk);
+        struct dmc_plan_source source = {0};
+        assert_int_equal(ask.offset, read->offset + chunk->stored_offset);
+        if (!chunk->array->raw && world->hosts_percent)
+            source = world_source(world, &ask);
+        assert_int_equal(source.host != NULL, chunk->read >= plan->guest_begin);
+        if (source.host) {
+            assert_int_equal(source.kept, chunk->read >= plan->kept_begin);
             assert_ptr_equal(plan->hosts[chunk->read - plan->guest_begin], world);
             assert_int_equal(read->chunk_end - read->chunk_begin, 1);
             assert_int_equal(chunk->stored_offset, 0);
         }
-        uint32_t found = dmc_host_find(&table, dmc_host_hash(chunk->array, chunk->index), chunk->array, chunk->index, offset,
-                                       chunk->stored_bytes);
-        assert_int_equal(found, guest || chunk->array->raw ? DMC_HOST_NONE : c);
-        found = dmc_host_find(&table, dmc_host_hash(chunk->array, chunk->index), chunk->array, chunk->index, offset + 1,
-                              chunk->stored_bytes);
-        assert_int_equal(found, DMC_HOST_NONE);
+        uint64_t hash = dmc_host_hash(chunk->array, chunk->index);
+        assert_int_equal(dmc_host_find(&table, hash, &ask), source.host || chunk->array->raw ? DMC_HOST_NONE : c);
+        ask.offset++;
+        assert_int_equal(dmc_host_find(&table, hash, &ask), DMC_HOST_NONE);
     }
 }
 
@@ -146,7 +149,8 @@ static void check_same_reads(struct world *world, const struct dmc_plan *plan)
         bool own = false;
         for (uint32_t c = wanted->chunk_begin; c < wanted->chunk_end; c++) {
             const struct dmc_chunk *chunk = &all.chunks[c];
-            own |= chunk->array->raw || !world_host(world, chunk->array, chunk->index, 0, 0);
+            struct dmc_chunk_ask ask = dmc_host_ask(&all, chunk);
+            own |= chunk->array->raw || !world_source(world, &ask).host;
         }
         if (!own)
             continue;
