@@ -143,8 +143,8 @@ enum damacy_numa {
 /* What pop does with a batch that has bad samples. */
 enum damacy_on_error {
     DAMACY_RAISE = 0, /* that pop fails and names every bad sample; the next pop goes on */
-    DAMACY_FILL = 1,  /* bad samples hold the fill value of their array, or 0 where that is not known or no value of the output;
-                       * they  are marked in damacy_batch_info */
+    DAMACY_FILL = 1,  /* bad samples hold the fill value of their array, or 0 where that is not known or no value of the output
+                       * dtype; they are marked in damacy_batch_info */
     DAMACY_SKIP = 2   /* bad samples are left out: the batch is shorter, order kept, damacy_batch_info names them */
 };
 

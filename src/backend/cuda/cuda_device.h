@@ -32,9 +32,10 @@ struct dmc_cuda_device {
     _Atomic uint32_t references;
 };
 
-/* sysfs  NULL, or a test's folder: see base/numa.h.
- * ordinal  -1: the current context's device and that context, or device 0 where there is none; else that device's primary
- * context. image    the embedded module. limit_bytes  cap on device memory; 0: a quarter of what is free now. */
+/* sysfs        NULL, or a test's folder: see base/numa.h.
+ * ordinal      -1: the current context and its device, or device 0 where there is none; else a device in its primary context.
+ * image        the embedded module.
+ * limit_bytes  cap on device memory; 0: a quarter of what is free now. */
 enum damacy_status dmc_cuda_device_open(const struct dmc_cuda_driver *driver, const void *image, const char *sysfs,
                                         int32_t ordinal, uint64_t limit_bytes, struct dmc_cuda_device **device,
                                         struct damacy_error *error);
