@@ -55,7 +55,8 @@ struct dmc_backend_batch {
      * partner: dmc_batch_memory() */
     uint8_t *_Atomic memory;
     /* shared by the backend's threads */
-    _Atomic uint64_t claim;     /* tasks << 32 | next task to claim; published by submit (release), claimed with acquire */
+    _Atomic uint64_t claim; /* tasks << 32 | next task to claim; published by submit (release), claimed with acquire */
+    _Atomic uint32_t reads; /* tasks before this one are reads. A hint: who sees that of another plan claims too many or few */
     _Atomic uint32_t remaining; /* tasks not finished; the thread that makes it 0 (acq_rel) sees all others' writes */
     _Atomic uint64_t begin_ns;  /* when its first read was started; 0: not yet. Nothing else is published with it */
 };

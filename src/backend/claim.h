@@ -25,6 +25,7 @@ static inline uint32_t dmc_claim_tasks(const struct dmc_plan *plan)
 static inline void dmc_claim_begin(struct dmc_backend_batch *batch, uint32_t tasks, uint32_t guests)
 {
     atomic_store_explicit(&batch->remaining, tasks + guests, memory_order_relaxed);
+    atomic_store_explicit(&batch->reads, batch->plan.guest_begin, memory_order_relaxed);
     atomic_store_explicit(&batch->begin_ns, 0, memory_order_relaxed);
     atomic_store_explicit(&batch->claim, (uint64_t)tasks << 32, memory_order_release); /* partner: dmc_claim_task */
 }
@@ -73,13 +74,14 @@ static inline void dmc_claim_share_remove(struct dmc_claimant *claimant, const s
 
 /* Starting a read of a server takes microseconds, decoding what it answers a hundred times as long; whoever starts it does
  * both. So the first thread to see a new batch would start all of it, and then decode it alone. `threads` of them leave each
- * other an equal share, and look again when they have finished theirs. */
+ * other an equal share of the reads, and look again when they have finished theirs. Other tasks are done when they are claimed,
+ * and anyone's. */
 static inline bool dmc_claim_share_full(const struct dmc_claimant *claimant, const struct dmc_backend_batch *batch,
-                                        uint64_t tasks, uint32_t threads)
+                                        uint64_t reads, uint32_t threads)
 {
     for (uint32_t i = 0; i < claimant->share_count; i++)
         if (claimant->shares[i].batch == batch)
-            return claimant->shares[i].reads >= (tasks + threads - 1) / threads;
+            return claimant->shares[i].reads >= (reads + threads - 1) / threads;
     return false;
 }
 
@@ -99,7 +101,8 @@ static inline bool dmc_claim_task(struct dmc_claim_ring *ring, struct dmc_claima
             claimant->cursor += number == claimant->cursor;
             continue;
         }
-        if (dmc_claim_share_full(claimant, candidate, word >> 32, threads))
+        uint32_t reads = atomic_load_explicit(&candidate->reads, memory_order_relaxed);
+        if ((uint32_t)word < reads && dmc_claim_share_full(claimant, candidate, reads, threads))
             continue;
         /* Partner: the store in dmc_claim_publish. */
         word = atomic_fetch_add_explicit(&candidate->claim, 1, memory_order_acquire);
