@@ -10,11 +10,12 @@
 #include "base/mem.h"
 #include "support/pipeline_world.h"
 
-#define ROUNDS 25
+#define ROUNDS 30
 #define ARRAYS 3
 #define BATCHES_MAX 40u
 #define SAMPLES_MAX 5u
 #define HELD_MAX 8u
+#define EXTENT_MAX 20000u /* of a crop */
 #define GIVE_UP_NS 3000000u
 
 static enum damacy_dtype random_source(struct pw_random *random)
@@ -22,14 +23,15 @@ static enum damacy_dtype random_source(struct pw_random *random)
     return (enum damacy_dtype)pw_between(random, DAMACY_BOOL, DAMACY_F64);
 }
 
-static void random_array(struct pw_random *random, uint32_t number, uint32_t rank, struct zw_array *array)
+/* `large`: chunks of which few can be kept at once. */
+static void random_array(struct pw_random *random, uint32_t number, uint32_t rank, bool large, struct zw_array *array)
 {
     static const uint64_t extents_max[] = {0, 20000, 150, 24};
     *array = (struct zw_array){.number = number, .dtype = random_source(random), .rank = rank};
     snprintf(array->name, sizeof array->name, "a%u", number);
     bool sharded = pw_chance(random, 50);
     for (uint32_t a = 0; a < rank; a++) {
-        array->shape[a] = pw_between(random, 2, extents_max[rank]);
+        array->shape[a] = large ? pw_between(random, 200000, 400000) : pw_between(random, 2, extents_max[rank]);
         array->chunk[a] =
             pw_between(random, 1 + array->shape[a] / 6, pw_chance(random, 20) ? array->shape[a] + 3 : 1 + array->shape[a] / 2);
         array->shard[a] = sharded ? array->chunk[a] * pw_between(random, 1, 4) : 0;
@@ -43,6 +45,10 @@ static void random_array(struct pw_random *random, uint32_t number, uint32_t ran
     array->compressor = (enum zw_compressor)pw_between(random, 0, ZW_BLOSC);
     if (pw_chance(random, 30))
         array->compressor = ZW_BLOSC;
+    if (large) {
+        array->dtype = DAMACY_F64;
+        array->compressor = (enum zw_compressor)pw_between(random, ZW_ZSTD, ZW_BLOSC);
+    }
     pw_random_frame(random, array);
     array->index_at_start = pw_chance(random, 40);
     array->index_crc32c = pw_chance(random, 70);
@@ -182,7 +188,8 @@ static void same(const struct stream *stream, const struct outcome *is, const st
 }
 
 struct totals {
-    uint64_t shared, failed, rows;
+    uint64_t shared, failed, rows, kept_bytes;
+    uint32_t kept_runs;
 };
 
 /* `ahead`: batches that may be under way at most. `stop`: destroyed after so many. `fail_at`: an allocation fails, and from
@@ -215,6 +222,7 @@ static uint32_t run(struct stream *stream, struct pw_random *random, uint32_t ah
         return 0;
     }
     uint32_t total = stream->ends[stream->batch_count - 1];
+    uint64_t table_bytes = dmc_kept_chunks_bytes(pipeline->kept_chunks);
     while (popped < stop) {
         uint32_t end = popped + ahead < stream->batch_count ? stream->ends[popped + ahead - 1] : total;
         bool full = false;
@@ -270,6 +278,12 @@ static uint32_t run(struct stream *stream, struct pw_random *random, uint32_t ah
     if (ahead == 1)
         assert_int_equal(shared, 0);
     totals->shared += shared;
+    uint64_t kept_bytes = dmc_kept_chunks_bytes(pipeline->kept_chunks) - table_bytes; /* of room: once touched, it counts */
+    if (ahead == 1 || stream->config.tuning.kept_chunk_bytes == 1)
+        assert_int_equal(kept_bytes, 0);
+    zw_require(table_bytes + kept_bytes <= pipeline->layout.kept_bytes);
+    totals->kept_bytes += kept_bytes;
+    totals->kept_runs += kept_bytes > 0;
     bool before = pw_chance(random, 50);
     for (uint32_t i = 0; before && i < held_count; i++)
         damacy_release(held[i]);
@@ -298,13 +312,14 @@ static void random_stream(struct pw_random *random, const struct zw_array *array
     static const uint32_t workers[] = {1, 2, 3, 4, 16};
     static const uint64_t gaps[] = {0, 1, 50, 100000}, reads[] = {0, 1, 64, 1000, 1000000}, buffers[] = {0, 1, 4096, 20000};
     static const char *const names[] = {"x", "y"};
+    static const uint64_t kept[] = {0, 0, DMC_KEPT_CHUNKS_LEAST, 1};
     struct damacy_config *config = &stream->config;
     uint32_t rank = arrays[0].rank;
     *config = (struct damacy_config)DAMACY_CONFIG_INIT;
     config->samples_per_batch = (uint32_t)pw_between(random, 1, SAMPLES_MAX);
     config->field_count = (uint32_t)pw_between(random, 1, 2);
     config->fields = fields;
-    config->max_host_memory_bytes = pw_chance(random, 50) ? 2u << 20 : 256u << 20;
+    config->max_host_memory_bytes = pw_chance(random, 30) ? 2u << 20 : 256u << 20;
     config->on_error = (enum damacy_on_error)pw_between(random, 0, 2);
     config->verify = pw_chance(random, 30) ? DAMACY_VERIFY_FULL : DAMACY_VERIFY_NEEDED;
     for (uint32_t f = 0; f < config->field_count; f++) {
@@ -312,13 +327,16 @@ static void random_stream(struct pw_random *random, const struct zw_array *array
             uint64_t least = UINT64_MAX;
             for (uint32_t i = 0; i < ARRAYS; i++)
                 least = arrays[i].shape[a] < least ? arrays[i].shape[a] : least;
-            shapes[f][a] = (int64_t)pw_between(random, 1, pw_chance(random, 50) ? least : 1 + least / 3);
+            uint64_t most = pw_chance(random, 50) ? least : 1 + least / 3;
+            shapes[f][a] = (int64_t)pw_between(random, 1, most < EXTENT_MAX ? most : EXTENT_MAX);
         }
         fields[f] = (struct damacy_field){names[f], rank, shapes[f], random_output(random, arrays)};
     }
     struct damacy_tuning *tuning = &config->tuning;
     tuning->worker_count = workers[pw_between(random, 0, 4)];
-    tuning->batch_slots = (uint32_t)pw_between(random, 2, pw_chance(random, 20) ? 64 : 8);
+    /* With few slots most batches are previewed before they have one, and chunks are kept for them. */
+    tuning->batch_slots = (uint32_t)pw_between(random, 2, pw_chance(random, 50) ? 3 : pw_chance(random, 30) ? 64 : 8);
+    tuning->kept_chunk_bytes = kept[pw_between(random, 0, 3)];
     tuning->coalesce_gap_bytes = gaps[pw_between(random, 0, 3)];
     tuning->coalesce_read_bytes_max = reads[pw_between(random, 0, 4)];
     tuning->worker_bytes = buffers[pw_between(random, 0, 3)];
@@ -364,15 +382,22 @@ static void run_round(uint64_t seed, struct totals *totals)
     pw_ok(dmc_store_fault_create(pw_chance(&random, 60) ? late : memory, choose, &trouble, &bad, &error), &error);
     struct zw_sink sink = {.memory = memory, .alter = spoil, .user = &trouble};
     struct zw_array arrays[ARRAYS];
-    uint32_t rank = (uint32_t)pw_between(&random, 1, 3);
+    bool large = pw_chance(&random, 20);
+    uint32_t rank = large ? 1 : (uint32_t)pw_between(&random, 1, 3);
     for (uint32_t i = 0; i < ARRAYS; i++) {
-        random_array(&random, i, rank, &arrays[i]);
+        random_array(&random, i, rank, large, &arrays[i]);
         zw_write(&arrays[i], &sink);
     }
     struct damacy_field fields[PW_FIELDS];
     int64_t shapes[PW_FIELDS][ZW_RANK];
     struct stream *stream = calloc(1, sizeof *stream);
     random_stream(&random, arrays, fields, shapes, stream);
+    if (large) {
+        stream->config.max_host_memory_bytes = 256u << 20;
+        stream->config.tuning.batch_slots = (uint32_t)pw_between(&random, 2, 3);
+        stream->config.tuning.kept_chunk_bytes = DMC_KEPT_CHUNKS_LEAST;
+        stream->config.tuning.lookahead_samples = 2 * BATCHES_MAX * SAMPLES_MAX;
+    }
     stream->store = bad;
     for (uint32_t i = 0; i < ARRAYS; i++)
         stream->raw |= arrays[i].compressor == ZW_RAW && !arrays[i].crc32c;
@@ -412,8 +437,9 @@ static void test_stress(void **state)
     for (uint32_t i = 0; i < rounds; i++)
         run_round(zw_hash(seed, i), &totals);
     /* That it was not all for nothing; how much is shared is up to the threads. */
-    printf("%llu rows, %llu failed; %llu chunks shared\n", (unsigned long long)totals.rows, (unsigned long long)totals.failed,
-           (unsigned long long)totals.shared);
+    printf("%llu rows, %llu failed; %llu chunks shared; in %u of %u runs %llu KiB of room for what was kept\n",
+           (unsigned long long)totals.rows, (unsigned long long)totals.failed, (unsigned long long)totals.shared,
+           totals.kept_runs, 3 * rounds, (unsigned long long)totals.kept_bytes >> 10);
     assert_true(totals.rows > 0);
 }
 
