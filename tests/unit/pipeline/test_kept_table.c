@@ -418,10 +418,16 @@ static void look(struct world *world, struct batch *batch)
     if (!taken)
         return;
     entry->state = DMC_KEPT_WRITING;
-    if (chance(&world->random, 15)) { /* planned meanwhile: room that is written stays, whoever wants it */
+    if (chance(&world->random, 20)) { /* planned meanwhile, or another room made: what is written stays, whoever wants it */
+        struct ask own = random_ask(world);
+        own.key = entry->ask.key;
+        uint64_t other = running_batch(world);
+        if (other != UINT64_MAX)
+            make(world, other, &own);
         planned(world, world->planned - 1);
         assert_int_equal(dmc_kept_state(kept), DMC_KEPT_WRITING);
         entry = entry_of(world, kept);
+        assert_true(entry && entry->room);
     }
     bool whole = chance(&world->random, 80);
     for (uint64_t i = 0; i < entry->ask.end - entry->ask.begin; i++)
