@@ -146,16 +146,16 @@ static void needs_find(struct dmc_plan_work *work)
     }
 }
 
-/* Who else decodes this unit. */
-static struct dmc_plan_source source_of(const struct dmc_plan_work *work, const struct dmc_plan_unit *unit)
+/* Find out who else decodes this unit. */
+static void source_find(const struct dmc_plan_work *work, struct dmc_plan_unit *unit)
 {
     const struct dmc_grid_chunk *chunk = &work->table.chunks[unit->chunk];
     const struct dmc_plan_array *array = work->table.objects[chunk->object].array->array;
     if (array->raw || chunk->index == DMC_CHUNK_INDEX_NONE)
-        return (struct dmc_plan_source){0};
+        return;
     struct dmc_chunk_ask ask = {array,         chunk->index, unit->offset, unit->whole ? 0 : unit->length, unit->need_begin,
                                 unit->need_end};
-    return work->lookup->source(work->lookup->user, &ask);
+    unit->source = work->lookup->source(work->lookup->user, &ask);
 }
 
 /* Units that somebody else decodes leave the reads that were planned with them, to which no other chunk may be left; then
@@ -165,7 +165,7 @@ static bool guests_part(struct dmc_plan_work *work, struct dmc_plan_key *keys, s
     uint32_t guests = 0, kept = 0, own = 0, reads = 0;
     for (uint32_t c = 0; work->lookup->source && c < plan->absent_begin; c++) {
         struct dmc_plan_unit *unit = &work->units[keys[c].id];
-        unit->source = source_of(work, unit);
+        source_find(work, unit);
         guests += unit->source.host && !unit->source.kept;
         kept += unit->source.host && unit->source.kept;
     }
