@@ -60,23 +60,27 @@ static inline bool dmc_host_enter(struct dmc_host *host, struct dmc_guest *guest
     return true;
 }
 
+/* NULL: the chunk is none that others may have. */
+static inline struct dmc_host *dmc_host_of(const struct dmc_backend_batch *batch, const struct dmc_chunk *chunk)
+{
+    if (!batch->hosts || chunk->array->raw || chunk->read >= batch->plan.guest_begin)
+        return NULL;
+    return &batch->hosts[chunk - batch->plan.chunks];
+}
+
 /* Guests of a chunk, which are the caller's from now on. */
 static inline struct dmc_guest *dmc_host_close(const struct dmc_backend_batch *batch, const struct dmc_chunk *chunk)
 {
-    uint32_t number = (uint32_t)(chunk - batch->plan.chunks);
-    if (!batch->hosts || chunk->array->raw || chunk->read >= batch->plan.guest_begin)
-        return NULL;
-    return atomic_exchange_explicit(&batch->hosts[number].guests, DMC_HOST_CLOSED, memory_order_acquire);
+    struct dmc_host *host = dmc_host_of(batch, chunk);
+    return host ? atomic_exchange_explicit(&host->guests, DMC_HOST_CLOSED, memory_order_acquire) : NULL;
 }
 
 /* What the decoded chunk is to be copied into, for who fills it; NULL: nothing, or not any more. Once for a chunk, which must
  * be closed. */
 static inline struct dmc_kept *dmc_host_kept(const struct dmc_backend_batch *batch, const struct dmc_chunk *chunk)
 {
-    uint32_t number = (uint32_t)(chunk - batch->plan.chunks);
-    if (!batch->hosts || chunk->array->raw || chunk->read >= batch->plan.guest_begin)
-        return NULL;
-    struct dmc_kept *kept = atomic_load_explicit(&batch->hosts[number].kept, memory_order_acquire); /* partner: the planner */
+    struct dmc_host *host = dmc_host_of(batch, chunk);
+    struct dmc_kept *kept = host ? atomic_load_explicit(&host->kept, memory_order_acquire) : NULL; /* partner: the planner */
     return kept && dmc_kept_take(kept) ? kept : NULL;
 }
 

@@ -68,8 +68,9 @@ static void plan_commit(struct damacy *pipeline, struct dmc_batch_slot *slot, ui
 
 /* Announcements that stores are to remember at the same time, of all batches together. */
 #define ANNOUNCED_READS_MAX 4096u
-/* Crops of 16x128x128 out of two arrays of 512 MiB: with 8, 16 and 24 batches ahead 90, 85 and 83 in 100 chunks were decoded of
- * those that are when nothing is kept; with 24 the 32 MiB for them were full. */
+/* Crops of 16x128x128 out of two arrays of 512 MiB, rounds of 32 batches: with 8 batches ahead, two looked at with each plan,
+ * 90 in 100 chunks were decoded of those that are when nothing is kept; with 24 ahead 88, 84 and 83 at two, four and eight with
+ * each plan, and the 32 MiB for them were full. */
 #define PREVIEW_BATCHES_MAX 24u
 #define PREVIEWS_AT_ONCE 4u /* no batch waits long for those of later ones, the first for none; one for each suffices later */
 
