@@ -1,11 +1,13 @@
 /* How fast rows of elements are converted: GB/s (bytes read plus bytes written) for each pair that matters and each SIMD set,
  * beside memcpy of the same source rows.
  *
- *     bench_scatter [ROW_ELEMENTS...]        default: 64 and 16384
+ *     bench_scatter [ROW_ELEMENTS... | mixed]        default: 64, 16384 and mixed
  *
  * Rows lie apart in the source (a crop out of a wider chunk) and touch in the target (a batch). "cache": the source and target
  * fit into L2, which shows the loops; "stream": a chunk of 1 MiB that stays in the cache is scattered over 256 MiB of target,
- * which is what a worker does. Best of several rounds. */
+ * which is what a worker does. Best of several rounds.
+ *
+ * mixed: what pieces of crops are, 32 rows of 1 to 64 elements, rows 128 elements apart in the target. */
 #include "backend/kernels/scatter.h"
 #include "bench_common.h"
 
@@ -53,6 +55,31 @@ static double rate(dmc_scatter_rows rows_function, size_t in, size_t out, uint64
     return (double)(passes * chunks * rows * columns * (in + out)) / best / 1e9;
 }
 
+/* Pieces of 32 rows, 1 to 64 elements wide, from anywhere in a source that fits into L2 to anywhere in `target_bytes`. */
+static double mixed_rate(dmc_scatter_rows rows_function, size_t in, size_t out, size_t target_bytes)
+{
+    enum { ROWS = 32, WIDTH_MAX = 64, SOURCE_ROW = 64, TARGET_ROW = 128, PIECES = 4096 };
+    int64_t source_row = (int64_t)(SOURCE_ROW * in), target_row = (int64_t)(TARGET_ROW * out);
+    uint64_t places = target_bytes / out - (ROWS + 1) * TARGET_ROW;
+    double best = 1e9;
+    uint64_t bytes = 0;
+    for (int round = 0; round < 9; round++) {
+        uint64_t state = 1;
+        bytes = 0;
+        double begin = bench_wall_s();
+        for (int piece = 0; piece < PIECES; piece++) {
+            state = state * 6364136223846793005u + 1442695040888963407u;
+            uint64_t columns = 1 + (state >> 33) % WIDTH_MAX;
+            rows_function(target_memory + (state >> 20) % places * out, target_row, source_memory + (state >> 50) % 1024 * in,
+                          source_row, (int64_t)in, ROWS, columns);
+            bytes += ROWS * columns * (in + out);
+        }
+        double seconds = bench_wall_s() - begin;
+        best = seconds < best ? seconds : best;
+    }
+    return (double)bytes / best / 1e9;
+}
+
 /* A chunk of 64 x 128 x 128 elements in the opposite (Fortran) order. Rows along the axis that is contiguous in the source, as
  * dmc_assemble_piece() has them, against rows along the next to last axis. */
 static void bench_transposed(void)
@@ -89,19 +116,23 @@ int main(int argc, char **argv)
     for (size_t i = 0; i < SOURCE_BYTES + (1 << 20); i++)
         source_memory[i] = (uint8_t)(i * 2654435761u >> 13);
     memset(target_memory, 1, TARGET_BYTES);
-    static const char *const simd_names[] = {"plain", "avx2", "avx512"};
-    static const uint64_t defaults[] = {64, 16384};
-    int count = argc > 1 ? argc - 1 : 2;
+    enum { SIMD_NAMES = 4 };
+    static const char *const simd_names[SIMD_NAMES] = {"plain", "avx2", "avx512", "streamed"};
+    static char *defaults[] = {"64", "16384", "mixed"};
+    char **lengths = argc > 1 ? argv + 1 : defaults;
+    int count = argc > 1 ? argc - 1 : 3;
     for (int k = 0; k < count; k++) {
-        uint64_t columns = argc > 1 ? strtoull(argv[k + 1], NULL, 0) : defaults[k];
+        bool mixed = strcmp(lengths[k], "mixed") == 0;
+        uint64_t columns = mixed ? 1 : strtoull(lengths[k], NULL, 0);
         if (columns < 1 || columns > 32768)
             continue;
-        printf("rows of %" PRIu64 " elements, GB/s          cache                       stream\n", columns);
-        printf("%-22s %8s %8s %8s   %8s %8s %8s %8s\n", "pair", "plain", "avx2", "avx512", "plain", "avx2", "avx512", "memcpy");
+        printf("rows of %s elements, GB/s          cache                       stream\n", mixed ? "1 to 64" : lengths[k]);
+        printf("%-22s %8s %8s %8s   %8s %8s %8s %8s %8s\n", "pair", "plain", "avx2", "avx512", "plain", "avx2", "avx512",
+               "streamed", "memcpy");
         for (size_t p = 0; p < sizeof pairs / sizeof pairs[0]; p++) {
             size_t in = damacy_dtype_bytes(pairs[p].source), out = damacy_dtype_bytes(pairs[p].output);
-            double rates[2][3] = {{0}};
-            for (int simd = 0; simd < 3; simd++) {
+            double rates[2][SIMD_NAMES] = {{0}};
+            for (int simd = 0; simd < SIMD_NAMES; simd++) {
                 dmc_scatter_rows rows =
                     dmc_scatter_select_simd(simd_names[simd], pairs[p].source, pairs[p].swap, pairs[p].output);
                 if (!rows)
@@ -109,16 +140,18 @@ int main(int argc, char **argv)
                 /* Of the cache's bytes, the source's share. */
                 size_t share = CACHE_BYTES * in / (in + out);
                 share = share < columns * in + 64 ? columns * in + 64 : share;
-                rates[0][simd] = rate(rows, in, out, columns, share, share * out / in, (int64_t)in);
-                rates[1][simd] = rate(rows, in, out, columns, SOURCE_BYTES / 4, TARGET_BYTES, (int64_t)in);
+                rates[0][simd] = mixed ? mixed_rate(rows, in, out, CACHE_BYTES + 33 * 128 * out)
+                                       : rate(rows, in, out, columns, share, share * out / in, (int64_t)in);
+                rates[1][simd] = mixed ? mixed_rate(rows, in, out, TARGET_BYTES)
+                                       : rate(rows, in, out, columns, SOURCE_BYTES / 4, TARGET_BYTES, (int64_t)in);
             }
             dmc_scatter_rows copy = dmc_scatter_select(DAMACY_U8, false, DAMACY_U8);
-            double limit = rate(copy, 1, 1, columns * out, SOURCE_BYTES / 4, TARGET_BYTES, 1);
+            double limit = mixed ? 0 : rate(copy, 1, 1, columns * out, SOURCE_BYTES / 4, TARGET_BYTES, 1);
             char name[32];
             snprintf(name, sizeof name, "%s -> %s%s", damacy_dtype_str(pairs[p].source), damacy_dtype_str(pairs[p].output),
                      pairs[p].swap ? " swapped" : "");
-            printf("%-22s %8.1f %8.1f %8.1f   %8.1f %8.1f %8.1f %8.1f\n", name, rates[0][0], rates[0][1], rates[0][2],
-                   rates[1][0], rates[1][1], rates[1][2], limit);
+            printf("%-22s %8.1f %8.1f %8.1f   %8.1f %8.1f %8.1f %8.1f %8.1f\n", name, rates[0][0], rates[0][1], rates[0][2],
+                   rates[1][0], rates[1][1], rates[1][2], rates[1][3], limit);
             fflush(stdout);
         }
     }

@@ -219,9 +219,17 @@ DMC_ALWAYS_INLINE uint64_t stream_head(const void *target, uint64_t columns, uin
 #define DMC_FLOAT_BEGIN float_mode mode = float_begin()
 #define DMC_FLOAT_END float_end(mode)
 
+#if defined(__AVX512BW__) && defined(__AVX512VL__) && !defined(DMC_STREAM)
+#include "backend/kernels/scatter_lanes.h"
+#define DMC_HALF(s, o) DMC_LANES(s, o)
+#else
+#define DMC_LANES(s, o) DMC_PLAIN(s, o, DMC_FLOAT_BEGIN, DMC_FLOAT_END)
+#endif
+
 /* f16 by F16C, eight elements at a time: two to four times the loops that the compiler makes for AVX2 (bench_scatter). The
  * instructions keep the upper bits of a NaN's payload, with the quiet bit set; so what is below the quiet bit is cleared. */
-#if defined(__F16C__) && defined(__AVX2__)
+#if defined(DMC_HALF)
+#elif defined(__F16C__) && defined(__AVX2__)
 DMC_ALWAYS_INLINE void eight_halves(memory_f16 *target, __m256 values)
 {
     __m128i halves = _mm256_cvtps_ph(values, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC);
@@ -293,27 +301,37 @@ DMC_ALWAYS_INLINE void eight_f16_f32(memory_f32 *target, const memory_f16 *sourc
 
 /* The lists: X(SOURCE, source, OUTPUT, output). Sources of one byte know no order of bytes. ("boolean", since bool is a macro.)
  */
-#define DMC_TO_WIDER_FLOATS(X, S, s) X(S, s, F32, f32) X(S, s, F64, f64) X(S, s, BF16, bf16)
-#define DMC_TO_FLOATS(X, S, s) DMC_TO_WIDER_FLOATS(X, S, s) X(S, s, F16, f16)
-#define DMC_BYTES_TO_FLOATS(X) DMC_TO_WIDER_FLOATS(X, I8, i8) DMC_TO_WIDER_FLOATS(X, U8, u8)
+#define DMC_TO_FLOATS(X, S, s) X(S, s, F32, f32) X(S, s, F64, f64) X(S, s, BF16, bf16) X(S, s, F16, f16)
+#define DMC_BYTES_TO_FLOATS(X) X(I8, i8, F64, f64) X(U8, u8, F64, f64)
 #define DMC_WIDE_TO_FLOATS(X)                                                                                                  \
-    DMC_TO_WIDER_FLOATS(X, I16, i16)                                                                                           \
     DMC_TO_FLOATS(X, I32, i32)                                                                                                 \
     DMC_TO_FLOATS(X, I64, i64)                                                                                                 \
-    DMC_TO_WIDER_FLOATS(X, U16, u16)                                                                                           \
     DMC_TO_FLOATS(X, U32, u32)                                                                                                 \
     DMC_TO_FLOATS(X, U64, u64)                                                                                                 \
+    X(I16, i16, F64, f64)                                                                                                      \
+    X(U16, u16, F64, f64)                                                                                                      \
     X(F16, f16, F64, f64)                                                                                                      \
-    X(F16, f16, BF16, bf16)                                                                                                    \
-    X(BF16, bf16, F32, f32)                                                                                                    \
     X(BF16, bf16, F64, f64)                                                                                                    \
-    X(BF16, bf16, F16, f16)                                                                                                    \
     X(F32, f32, F64, f64)                                                                                                      \
-    X(F32, f32, BF16, bf16)                                                                                                    \
     X(F64, f64, F32, f32)                                                                                                      \
     X(F64, f64, F16, f16)                                                                                                      \
     X(F64, f64, BF16, bf16)
-/* Those for which machines with F16C have an instruction. */
+/* By way of f32, without rounding twice: scatter_lanes.h. */
+#define DMC_BYTES_LANES(X)                                                                                                     \
+    X(I8, i8, F32, f32)                                                                                                        \
+    X(I8, i8, BF16, bf16)                                                                                                      \
+    X(U8, u8, F32, f32)                                                                                                        \
+    X(U8, u8, BF16, bf16)
+#define DMC_WIDE_LANES(X)                                                                                                      \
+    X(I16, i16, F32, f32)                                                                                                      \
+    X(I16, i16, BF16, bf16)                                                                                                    \
+    X(U16, u16, F32, f32)                                                                                                      \
+    X(U16, u16, BF16, bf16)                                                                                                    \
+    X(F16, f16, BF16, bf16)                                                                                                    \
+    X(BF16, bf16, F32, f32)                                                                                                    \
+    X(BF16, bf16, F16, f16)                                                                                                    \
+    X(F32, f32, BF16, bf16)
+/* The same, and machines with F16C have an instruction for them. */
 #define DMC_BYTES_HALVES(X) X(I8, i8, F16, f16) X(U8, u8, F16, f16)
 #define DMC_WIDE_HALVES(X) X(I16, i16, F16, f16) X(U16, u16, F16, f16) X(F32, f32, F16, f16) X(F16, f16, F32, f32)
 /* No float arithmetic in these: the control word does not matter. */
@@ -356,11 +374,15 @@ DMC_ALWAYS_INLINE void eight_f16_f32(memory_f32 *target, const memory_f16 *sourc
 #define DMC_DEFINE_FLOAT_BOTH(S, s, O, o)                                                                                      \
     DMC_PLAIN(s, o, DMC_FLOAT_BEGIN, DMC_FLOAT_END)                                                                            \
     DMC_SWAPPED(s, o, DMC_FLOAT_BEGIN, DMC_FLOAT_END)
+#define DMC_DEFINE_LANES(S, s, O, o) DMC_LANES(s, o)
+#define DMC_DEFINE_LANES_BOTH(S, s, O, o) DMC_LANES(s, o) DMC_SWAPPED(s, o, DMC_FLOAT_BEGIN, DMC_FLOAT_END)
 #define DMC_DEFINE_HALF(S, s, O, o) DMC_HALF(s, o)
 #define DMC_DEFINE_HALF_BOTH(S, s, O, o) DMC_HALF(s, o) DMC_SWAPPED(s, o, DMC_FLOAT_BEGIN, DMC_FLOAT_END)
 
 DMC_BYTES_TO_FLOATS(DMC_DEFINE_FLOAT)
 DMC_WIDE_TO_FLOATS(DMC_DEFINE_FLOAT_BOTH)
+DMC_BYTES_LANES(DMC_DEFINE_LANES)
+DMC_WIDE_LANES(DMC_DEFINE_LANES_BOTH)
 DMC_BYTES_HALVES(DMC_DEFINE_HALF)
 DMC_WIDE_HALVES(DMC_DEFINE_HALF_BOTH)
 DMC_BYTES_BY_INTEGERS(DMC_DEFINE)
@@ -424,6 +446,8 @@ const dmc_scatter_table DMC_TABLE = {
     [0] = {
         DMC_BYTES_TO_FLOATS(DMC_ENTRY)
         DMC_WIDE_TO_FLOATS(DMC_ENTRY)
+        DMC_BYTES_LANES(DMC_ENTRY)
+        DMC_WIDE_LANES(DMC_ENTRY)
         DMC_BYTES_HALVES(DMC_ENTRY)
         DMC_WIDE_HALVES(DMC_ENTRY)
         DMC_BYTES_BY_INTEGERS(DMC_ENTRY)
@@ -434,6 +458,8 @@ const dmc_scatter_table DMC_TABLE = {
     [1] = {
         DMC_BYTES_TO_FLOATS(DMC_ENTRY)
         DMC_WIDE_TO_FLOATS(DMC_ENTRY_SWAPPED)
+        DMC_BYTES_LANES(DMC_ENTRY)
+        DMC_WIDE_LANES(DMC_ENTRY_SWAPPED)
         DMC_BYTES_HALVES(DMC_ENTRY)
         DMC_WIDE_HALVES(DMC_ENTRY_SWAPPED)
         DMC_BYTES_BY_INTEGERS(DMC_ENTRY)

@@ -17,6 +17,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mman.h>
 #include <sys/wait.h>
 #include <time.h>
 #include <unistd.h>
@@ -480,6 +481,39 @@ static void test_geometries(void **state)
 
 /* --- fill --- */
 
+/* A page, and behind it one that nobody may touch: what ends there is neither read nor written beyond its end, which the
+ * sanitizers cannot see where instructions read under a mask. */
+static uint8_t *page_with_end(size_t *page_bytes)
+{
+    *page_bytes = (size_t)sysconf(_SC_PAGESIZE);
+    uint8_t *page = mmap(NULL, 2 * *page_bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    assert_true(page != MAP_FAILED);
+    assert_int_equal(mprotect(page + *page_bytes, *page_bytes, PROT_NONE), 0);
+    return page;
+}
+
+static void test_rows_at_the_end_of_memory(void **state)
+{
+    (void)state;
+    enum { COLUMNS_MAX = 70 };
+    size_t page_bytes;
+    uint8_t *source_page = page_with_end(&page_bytes), *target_page = page_with_end(&page_bytes);
+    for (int s = DAMACY_BOOL; s < DAMACY_DTYPE_COUNT; s++)
+        for (int o = DAMACY_BOOL; o < DAMACY_DTYPE_COUNT; o++)
+            for (int set = 0; set < 2 * SIMD_COUNT; set++) {
+                enum damacy_dtype source = (enum damacy_dtype)s, output = (enum damacy_dtype)o;
+                dmc_scatter_rows rows = dmc_scatter_select_simd(simd_names[set / 2], source, set % 2, output);
+                if (!rows)
+                    continue;
+                size_t in = damacy_dtype_bytes(source), out = damacy_dtype_bytes(output);
+                for (uint64_t columns = 1; columns <= COLUMNS_MAX; columns++)
+                    rows(target_page + page_bytes - columns * out, (int64_t)(columns * out),
+                         source_page + page_bytes - columns * in, (int64_t)(columns * in), (int64_t)in, 1, columns);
+            }
+    munmap(source_page, 2 * page_bytes);
+    munmap(target_page, 2 * page_bytes);
+}
+
 static void test_fill(void **state)
 {
     (void)state;
@@ -597,6 +631,7 @@ int main(int argc, char **argv)
         cmocka_unit_test(test_boundaries_and_random_values_of_32_and_64_bits),
         cmocka_unit_test(test_float_mode_of_the_caller_does_not_matter),
         cmocka_unit_test(test_geometries),
+        cmocka_unit_test(test_rows_at_the_end_of_memory),
         cmocka_unit_test(test_fill),
         cmocka_unit_test(test_table_has_exactly_the_pairs_that_convert),
         cmocka_unit_test(test_environment_forces_a_set),
