@@ -116,8 +116,8 @@ int main(int argc, char **argv)
     for (size_t i = 0; i < SOURCE_BYTES + (1 << 20); i++)
         source_memory[i] = (uint8_t)(i * 2654435761u >> 13);
     memset(target_memory, 1, TARGET_BYTES);
-    enum { SIMD_NAMES = 4 };
-    static const char *const simd_names[SIMD_NAMES] = {"plain", "avx2", "avx512", "streamed"};
+    enum { SIMD_NAMES = 5 };
+    static const char *const simd_names[SIMD_NAMES] = {"plain", "avx2", "avx512", "avx2-streamed", "avx512-streamed"};
     static char *defaults[] = {"64", "16384", "mixed"};
     char **lengths = argc > 1 ? argv + 1 : defaults;
     int count = argc > 1 ? argc - 1 : 3;
@@ -127,8 +127,8 @@ int main(int argc, char **argv)
         if (columns < 1 || columns > 32768)
             continue;
         printf("rows of %s elements, GB/s          cache                       stream\n", mixed ? "1 to 64" : lengths[k]);
-        printf("%-22s %8s %8s %8s   %8s %8s %8s %8s %8s\n", "pair", "plain", "avx2", "avx512", "plain", "avx2", "avx512",
-               "streamed", "memcpy");
+        printf("%-22s %8s %8s %8s   %8s %8s %8s %8s %8s %8s\n", "pair", "plain", "avx2", "avx512", "plain", "avx2", "avx512",
+               "avx2-s", "avx512-s", "memcpy");
         for (size_t p = 0; p < sizeof pairs / sizeof pairs[0]; p++) {
             size_t in = damacy_dtype_bytes(pairs[p].source), out = damacy_dtype_bytes(pairs[p].output);
             double rates[2][SIMD_NAMES] = {{0}};
@@ -150,8 +150,8 @@ int main(int argc, char **argv)
             char name[32];
             snprintf(name, sizeof name, "%s -> %s%s", damacy_dtype_str(pairs[p].source), damacy_dtype_str(pairs[p].output),
                      pairs[p].swap ? " swapped" : "");
-            printf("%-22s %8.1f %8.1f %8.1f   %8.1f %8.1f %8.1f %8.1f %8.1f\n", name, rates[0][0], rates[0][1], rates[0][2],
-                   rates[1][0], rates[1][1], rates[1][2], rates[1][3], limit);
+            printf("%-22s %8.1f %8.1f %8.1f   %8.1f %8.1f %8.1f %8.1f %8.1f %8.1f\n", name, rates[0][0], rates[0][1],
+                   rates[0][2], rates[1][0], rates[1][1], rates[1][2], rates[1][3], rates[1][4], limit);
             fflush(stdout);
         }
     }

@@ -36,43 +36,28 @@ static bool runs_avx512(void)
 struct simd_set {
     const char *name;
     const dmc_scatter_table *table;
+    const char *streamed_name;
+    const dmc_scatter_table *streamed; /* around the cache */
     bool (*runs)(void);
 };
 
 /* Best last. */
 static const struct simd_set simd_sets[] = {
-    {"plain", &dmc_scatter_plain, runs_always},
+    {"plain", &dmc_scatter_plain, "", &dmc_scatter_plain, runs_always},
 #if defined(__x86_64__)
-    {"avx2", &dmc_scatter_avx2, runs_avx2},
-    {"avx512", &dmc_scatter_avx512, runs_avx512},
+    {"avx2", &dmc_scatter_avx2, "avx2-streamed", &dmc_scatter_stream_avx2, runs_avx2},
+    {"avx512", &dmc_scatter_avx512, "avx512-streamed", &dmc_scatter_stream_avx512, runs_avx512},
 #endif
 };
 enum { SIMD_SET_COUNT = sizeof simd_sets / sizeof simd_sets[0] };
-
-#if defined(__x86_64__)
-/* For large targets, wherever one of the wider sets runs. */
-static const struct simd_set streamed_set = {"streamed", &dmc_scatter_streamed, runs_avx2};
-#endif
-
-static const struct simd_set *set_by_name(const char *name)
-{
-#if defined(__x86_64__)
-    if (strcmp(name, streamed_set.name) == 0)
-        return streamed_set.runs() ? &streamed_set : NULL;
-#endif
-    for (size_t i = 0; i < SIMD_SET_COUNT; i++)
-        if (strcmp(simd_sets[i].name, name) == 0)
-            return simd_sets[i].runs() ? &simd_sets[i] : NULL;
-    return NULL;
-}
 
 static const struct simd_set *choose_set(void)
 {
     const char *forced = getenv("DAMACY_SIMD");
     if (forced && *forced) {
-        const struct simd_set *set = set_by_name(forced);
-        if (set)
-            return set;
+        for (size_t i = 0; i < SIMD_SET_COUNT; i++)
+            if (strcmp(simd_sets[i].name, forced) == 0 && simd_sets[i].runs())
+                return &simd_sets[i];
         dmc_log(DMC_BACKEND, DAMACY_LOG_WARN, "DAMACY_SIMD=%s is unknown or not for this machine; choosing by myself", forced);
     }
     size_t best = SIMD_SET_COUNT - 1;
@@ -93,20 +78,16 @@ static const struct simd_set *current_set(void)
     return set;
 }
 
-static dmc_scatter_rows lookup(const struct simd_set *set, enum damacy_dtype source, bool swap, enum damacy_dtype output)
+static dmc_scatter_rows lookup(const dmc_scatter_table *table, enum damacy_dtype source, bool swap, enum damacy_dtype output)
 {
     if ((unsigned)source >= DAMACY_DTYPE_COUNT || (unsigned)output >= DAMACY_DTYPE_COUNT)
         return NULL;
-    return (*set->table)[swap][source][output];
+    return (*table)[swap][source][output];
 }
 
 dmc_scatter_rows dmc_scatter_select_streamed(enum damacy_dtype source, bool swap, enum damacy_dtype output)
 {
-#if defined(__x86_64__)
-    if (current_set() != &simd_sets[0])
-        return lookup(&streamed_set, source, swap, output);
-#endif
-    return dmc_scatter_select(source, swap, output);
+    return lookup(current_set()->streamed, source, swap, output);
 }
 
 void dmc_scatter_streamed_end(void)
@@ -123,13 +104,17 @@ const char *dmc_scatter_simd(void)
 
 dmc_scatter_rows dmc_scatter_select(enum damacy_dtype source, bool swap, enum damacy_dtype output)
 {
-    return lookup(current_set(), source, swap, output);
+    return lookup(current_set()->table, source, swap, output);
 }
 
 dmc_scatter_rows dmc_scatter_select_simd(const char *simd, enum damacy_dtype source, bool swap, enum damacy_dtype output)
 {
-    const struct simd_set *set = set_by_name(simd);
-    return set ? lookup(set, source, swap, output) : NULL;
+    for (size_t i = 0; i < SIMD_SET_COUNT; i++) {
+        const struct simd_set *set = &simd_sets[i];
+        if ((strcmp(set->name, simd) == 0 || strcmp(set->streamed_name, simd) == 0) && set->runs())
+            return lookup(strcmp(set->name, simd) == 0 ? set->table : set->streamed, source, swap, output);
+    }
+    return NULL;
 }
 
 /* --- fill --- */

@@ -7,7 +7,8 @@
  * which copies bits.
  *
  * convert_element.h holds the element functions as DMC_KERNEL (C and CUDA). scatter_plain.c is the reference; scatter_avx2.c
- * and scatter_avx512.c are the same loops compiled for those machines; scatter.c picks at run time. All agree bit for bit. */
+ * and scatter_avx512.c are the same loops compiled for those machines, with intrinsics where compilers fall short;
+ * scatter_stream_*.c are those that write around the cache; scatter.c picks at run time. All agree bit for bit. */
 #ifndef DMC_SCATTER_H
 #define DMC_SCATTER_H
 
@@ -28,15 +29,15 @@ dmc_scatter_rows dmc_scatter_select(enum damacy_dtype source, bool swap, enum da
 
 /* The same for targets that are larger than the caches: the loops write around the cache where this machine has such stores. A
  * plain store first fetches the line that it overwrites, which is a third of the memory traffic of a
- * conversion. Before another thread is told of the result, dmc_scatter_streamed_end() must
- * be called. */
+ * conversion. Before another thread is told of the result, dmc_scatter_streamed_end() must be called. */
 dmc_scatter_rows dmc_scatter_select_streamed(enum damacy_dtype source, bool swap, enum damacy_dtype output);
 void dmc_scatter_streamed_end(void);
 
 /* "plain", "avx2" or "avx512": which set this machine uses. The environment's DAMACY_SIMD forces one (tests, benchmarks). */
 const char *dmc_scatter_simd(void);
 
-/* For tests and benchmarks: the function of a given set, also "streamed", NULL if this machine cannot run it. */
+/* For tests and benchmarks: the function of a given set, also "avx2-streamed" and "avx512-streamed"; NULL if this machine
+ * cannot run it. */
 dmc_scatter_rows dmc_scatter_select_simd(const char *simd, enum damacy_dtype source, bool swap, enum damacy_dtype output);
 
 /* What a fill repeats along a row: one element, or two in turn (the parts of complex numbers, whose axis of two is a row's

@@ -219,7 +219,7 @@ DMC_ALWAYS_INLINE uint64_t stream_head(const void *target, uint64_t columns, uin
 #define DMC_FLOAT_BEGIN float_mode mode = float_begin()
 #define DMC_FLOAT_END float_end(mode)
 
-#if defined(__AVX512BW__) && defined(__AVX512VL__) && !defined(DMC_STREAM)
+#if defined(__AVX512BW__) && defined(__AVX512VL__)
 #include "backend/kernels/scatter_lanes.h"
 #define DMC_HALF(s, o) DMC_LANES(s, o)
 #else
@@ -389,26 +389,25 @@ DMC_BYTES_BY_INTEGERS(DMC_DEFINE)
 DMC_WIDE_BY_INTEGERS(DMC_DEFINE_BOTH)
 
 #if defined(DMC_STREAM)
-DMC_KERNEL dmc_bits_u8 same_u8(dmc_bits_u8 x)
-{
-    return x;
-}
-DMC_KERNEL dmc_bits_u16 same_u16(dmc_bits_u16 x)
-{
-    return x;
-}
-DMC_KERNEL dmc_bits_u32 same_u32(dmc_bits_u32 x)
-{
-    return x;
-}
-DMC_KERNEL dmc_bits_u64 same_u64(dmc_bits_u64 x)
-{
-    return x;
-}
-DMC_LINE(line_copy_1, u8, u8, same_u8)
-DMC_LINE(line_copy_2, u16, u16, same_u16)
-DMC_LINE(line_copy_4, u32, u32, same_u32)
-DMC_LINE(line_copy_8, u64, u64, same_u64)
+#if defined(__AVX512BW__)
+#define DMC_SAME_LINE(type, item_bytes)                                                                                        \
+    DMC_ALWAYS_INLINE void line_copy_##item_bytes(memory_##type *restrict target, const memory_##type *restrict source,        \
+                                                  uint64_t columns)                                                            \
+    {                                                                                                                          \
+        stream_bytes((memory_u8 *)target, (const memory_u8 *)source, columns *(item_bytes));                                   \
+    }
+#else
+#define DMC_SAME_LINE(type, item_bytes)                                                                                        \
+    DMC_KERNEL dmc_bits_##type same_##type(dmc_bits_##type x)                                                                  \
+    {                                                                                                                          \
+        return x;                                                                                                              \
+    }                                                                                                                          \
+    DMC_LINE(line_copy_##item_bytes, type, type, same_##type)
+#endif
+DMC_SAME_LINE(u8, 1)
+DMC_SAME_LINE(u16, 2)
+DMC_SAME_LINE(u32, 4)
+DMC_SAME_LINE(u64, 8)
 DMC_ROWS(copy_1, line_copy_1, u8, u8, , )
 DMC_ROWS(copy_2, line_copy_2, u16, u16, , )
 DMC_ROWS(copy_4, line_copy_4, u32, u32, , )

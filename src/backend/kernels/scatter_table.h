@@ -10,7 +10,8 @@ extern const dmc_scatter_table dmc_scatter_plain;
 #if defined(__x86_64__)
 extern const dmc_scatter_table dmc_scatter_avx2;
 extern const dmc_scatter_table dmc_scatter_avx512;
-extern const dmc_scatter_table dmc_scatter_streamed;
+extern const dmc_scatter_table dmc_scatter_stream_avx2;
+extern const dmc_scatter_table dmc_scatter_stream_avx512;
 #endif
 
 #endif
