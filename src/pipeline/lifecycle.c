@@ -16,13 +16,17 @@
 #define STUCK_NS 10000000000ull
 
 /* Batch buffers that together exceed this, which is what a core has to itself, are written around the cache. Further out it is
- * up to the neighbours what remains of them: converting u16 to 256 KiB of f32 takes 8 microseconds around the cache at any
- * size; into it 6 while all buffers stay in the last cache and 30 when they do not, and then what decoding needs is driven out,
- * too. 1 to 8 MiB of buffers, zstd: 5 % less CPU time, and still 2 to 4 % with a caller on the same core that sums up every
- * batch. Uncompressed chunks into buffers of 1 or 2 MiB, of which two go round: 11 % more. So it is tried (write_choice.h). */
+ * up to the neighbours what remains of them: into the cache takes somewhat less than around it while all buffers stay in the
+ * last one and several times as much when they do not (bench_scatter, cache and stream), and then what decoding needs is driven
+ * out, too. Compressed chunks gain a few percent so, also with a caller on the same core that sums up every batch; uncompressed
+ * ones into few and small buffers lose. So it is tried (write_choice.h). */
 #define CACHE_BYTES (1ull << 20)
 /* Buffers that go round where the caller keeps up: one being written, one being read, one between them. */
 #define BUFFERS_IN_USE 3u
+/* One worker begins with the way into the cache where they take no more than this part of it: it finds its own lines there.
+ * Uncompressed chunks, batches of 8 MiB, 300 MiB of cache: a fifth to a quarter less time than around it. With 4 and 16
+ * workers, whose lines are in each other's caches, it is around it that takes up to a tenth less. */
+#define ONE_WORKER_PART 8u
 /* Less processor time than this is no measurement: the scheduler's ticks and the caches' ups and downs are milliseconds. */
 #define WRITE_WINDOW_NS 20000000u
 
@@ -268,11 +272,14 @@ static void free_pipeline(struct damacy *pipeline)
 /* Around the cache, unless all buffers fit into a core's own; both are tried where those in use may stay in the last cache. */
 static void choose_writing(struct damacy *pipeline, const struct dmc_pipeline_extras *extras)
 {
-    const uint64_t slots = pipeline->config.tuning.batch_slots, batch_bytes = pipeline->layout.batch_bytes;
-    bool streamed = extras->streamed || slots * batch_bytes > CACHE_BYTES;
-    bool tries = !extras->streamed && streamed && dmc_min_u64(slots, BUFFERS_IN_USE) * batch_bytes <= dmc_last_cache_bytes();
-    dmc_write_choice_init(&pipeline->write_choice, streamed,
-                          pipeline->config.device == DAMACY_CPU && (tries || extras->try_writes), (uint32_t)slots,
+    const struct damacy_tuning *tuning = &pipeline->config.tuning;
+    const uint64_t batch_bytes = pipeline->layout.batch_bytes, last_cache = dmc_last_cache_bytes();
+    const uint64_t in_use = dmc_min_u64(tuning->batch_slots, BUFFERS_IN_USE) * batch_bytes;
+    bool large = extras->streamed || tuning->batch_slots * batch_bytes > CACHE_BYTES;
+    bool tries = !extras->streamed && large && in_use <= last_cache;
+    bool begins_into = tries && tuning->worker_count == 1 && in_use <= last_cache / ONE_WORKER_PART;
+    dmc_write_choice_init(&pipeline->write_choice, large && !begins_into,
+                          pipeline->config.device == DAMACY_CPU && (tries || extras->try_writes), tuning->batch_slots,
                           extras->try_writes ? 1 : WRITE_WINDOW_NS);
 }
 

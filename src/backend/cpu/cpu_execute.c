@@ -4,7 +4,6 @@
 #include "backend/cpu/cpu_worker.h"
 #include "backend/piece_fill.h"
 #include "base/bytes.h"
-#include "base/clock.h"
 #include "base/error.h"
 #include "base/nvtx.h"
 
@@ -39,9 +38,8 @@ static uint64_t fill_pieces(struct dmc_cpu_worker *worker, struct dmc_backend_ba
 
 static void fill_chunk(struct dmc_cpu_worker *worker, struct dmc_backend_batch *batch, const struct dmc_chunk *chunk)
 {
-    uint64_t begin_ns = dmc_clock_ns();
     uint64_t bytes = fill_pieces(worker, batch, chunk);
-    dmc_counter_add(&worker->fill, 1, bytes, dmc_clock_ns() - begin_ns);
+    dmc_counter_add(&worker->fill, 1, bytes, dmc_worker_lap(worker));
 }
 
 static void scatter_chunk(struct dmc_cpu_worker *worker, struct dmc_backend_batch *batch, const struct dmc_chunk *chunk,
@@ -98,10 +96,11 @@ static bool decode_chunk(struct dmc_cpu_worker *worker, const struct dmc_chunk *
         .need_end = end,
         .verify_full = worker->backend->options.verify_full,
     };
-    uint64_t begin_ns = dmc_clock_ns();
-    if (dmc_codec_decode(array_of(chunk)->chain, worker->codec, &decode, &worker->error) != DAMACY_OK)
+    enum damacy_status status = dmc_codec_decode(array_of(chunk)->chain, worker->codec, &decode, &worker->error);
+    uint64_t lap_ns = dmc_worker_lap(worker);
+    if (status != DAMACY_OK)
         return false;
-    dmc_counter_add(&worker->decode, 1, end - begin, dmc_clock_ns() - begin_ns);
+    dmc_counter_add(&worker->decode, 1, end - begin, lap_ns);
     return true;
 }
 
@@ -161,7 +160,6 @@ static bool decode_and_scatter(struct dmc_cpu_worker *worker, struct dmc_backend
         if (!wider || !decode_chunk(worker, chunk, stored, stored_bytes, chunk->need_begin, chunk->need_end))
             return false;
     }
-    uint64_t begin_ns = dmc_clock_ns();
     scatter_chunk(worker, batch, chunk, worker->decoded);
     for (struct dmc_guest *guest = joined; guest; guest = next) {
         next = guest->next;
@@ -171,7 +169,7 @@ static bool decode_and_scatter(struct dmc_cpu_worker *worker, struct dmc_backend
         memcpy(kept->memory, worker->decoded + kept->begin, kept->end - kept->begin);
         dmc_kept_give(kept, true);
     }
-    dmc_counter_add(&worker->assemble, 0, 0, dmc_clock_ns() - begin_ns);
+    dmc_counter_add(&worker->assemble, 0, 0, dmc_worker_lap(worker));
     for (struct dmc_guest *guest = waiting; guest; guest = next) { /* of the same bytes, but by themselves */
         const struct dmc_chunk *own = chunk_of(guest);
         next = guest->next;
@@ -179,9 +177,8 @@ static bool decode_and_scatter(struct dmc_cpu_worker *worker, struct dmc_backend
             keep(&guests->strays, guest);
             continue;
         }
-        begin_ns = dmc_clock_ns();
         scatter_guest(worker, guest, 0, guests);
-        dmc_counter_add(&worker->assemble, 0, 0, dmc_clock_ns() - begin_ns);
+        dmc_counter_add(&worker->assemble, 0, 0, dmc_worker_lap(worker));
     }
     return true;
 }
@@ -193,14 +190,13 @@ static void execute_chunk(struct dmc_cpu_worker *worker, struct dmc_backend_batc
 {
     uint64_t stored_bytes = dmc_chunk_stored_bytes(read, chunk, request);
     if (worker->backend->options.bypass_decode) { /* counted as assembled: nothing is absent. Such plans have no hosts */
-        uint64_t begin_ns = dmc_clock_ns(), bytes = fill_pieces(worker, batch, chunk);
-        dmc_counter_add(&worker->assemble, chunk->piece_end - chunk->piece_begin, bytes, dmc_clock_ns() - begin_ns);
+        uint64_t bytes = fill_pieces(worker, batch, chunk);
+        dmc_counter_add(&worker->assemble, chunk->piece_end - chunk->piece_begin, bytes, dmc_worker_lap(worker));
     } else if (array_of(chunk)->chain->raw) {
         /* The bytes lie where the whole chunk would have them, part_begin bytes in: only an address, never dereferenced before
          * it. */
-        uint64_t begin_ns = dmc_clock_ns();
         scatter_chunk(worker, batch, chunk, (const uint8_t *)((uintptr_t)data + chunk->stored_offset - chunk->part_begin));
-        dmc_counter_add(&worker->assemble, 0, 0, dmc_clock_ns() - begin_ns);
+        dmc_counter_add(&worker->assemble, 0, 0, dmc_worker_lap(worker));
     } else if (!decode_and_scatter(worker, batch, chunk, data + chunk->stored_offset, stored_bytes, waiting, guests)) {
         dmc_chunk_where(batch, read, chunk, stored_bytes, &worker->error);
         fail_chunk(worker, batch, chunk);
@@ -297,14 +293,13 @@ void dmc_cpu_execute_kept(struct dmc_cpu_worker *worker, struct dmc_backend_batc
     const struct dmc_plan *plan = &batch->plan;
     const struct dmc_chunk *chunk = &plan->chunks[plan->reads[read_index].chunk_begin];
     const struct dmc_kept *kept = plan->hosts[read_index - plan->guest_begin];
-    uint64_t begin_ns = dmc_clock_ns();
     atomic_store_explicit(&worker->computing, true, memory_order_relaxed);
     /* Where the whole chunk would begin: only an address, as with the spans of raw chunks. */
     scatter_chunk(worker, batch, chunk, (const uint8_t *)((uintptr_t)kept->memory - kept->begin));
     dmc_scatter_streamed_end();
     atomic_store_explicit(&worker->computing, false, memory_order_relaxed);
     dmc_counter_add(&worker->shared, 1, chunk->need_end - chunk->need_begin, 0);
-    dmc_counter_add(&worker->assemble, 0, 0, dmc_clock_ns() - begin_ns);
+    dmc_counter_add(&worker->assemble, 0, 0, dmc_worker_lap(worker));
     finish_task(worker, batch);
 }
 

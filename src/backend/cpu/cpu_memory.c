@@ -142,7 +142,9 @@ static enum dmc_space make_oversize_space(struct dmc_cpu_worker *worker, const s
         dmc_error_hint(&worker->read_error, "raise max_host_memory_bytes, or lower batch_slots or worker_count");
         return DMC_SPACE_NEVER;
     }
-    if (!take_token(backend))
+    bool taken = take_token(backend);
+    dmc_worker_lap(worker); /* waiting for others is not reading */
+    if (!taken)
         return DMC_SPACE_STOPPED;
     worker->oversize_bytes = excess;
     worker->share.limit_bytes += excess;

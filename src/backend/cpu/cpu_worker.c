@@ -2,7 +2,6 @@
 #include "backend/chunk_check.h"
 #include "backend/cpu/cpu_worker.h"
 #include "base/bytes.h"
-#include "base/clock.h"
 #include "base/error.h"
 #include "base/nvtx.h"
 #include "base/trace.h"
@@ -71,11 +70,10 @@ static void start_read(struct dmc_cpu_worker *worker, struct dmc_backend_batch *
     slot->room = room;
     slot->shared = false;
     slot->part = (struct iovec){worker->buffer.memory + room.begin, bytes};
-    uint64_t begin_ns = dmc_clock_ns();
-    dmc_batch_request(batch, read, &slot->part, &slot->error, begin_ns, slot, &slot->request);
+    dmc_batch_request(batch, read, &slot->part, &slot->error, worker->looked_ns, slot, &slot->request);
     worker->remote = array->store->ops->hint && dmc_store_hint_of(array->store).remote;
     enum dmc_start started = dmc_store_start(worker->io, &slot->request);
-    dmc_counter_add(&worker->read, 1, 0, dmc_clock_ns() - begin_ns);
+    dmc_counter_add(&worker->read, 1, 0, dmc_worker_lap(worker));
     if (started == DMC_START_DONE) {
         finish_read(worker, slot);
     } else if (worker->remote) {
@@ -126,12 +124,11 @@ static struct dmc_request *wait_for_anything(struct dmc_cpu_worker *worker)
     bool reading = worker->buffer.outstanding != 0;
     const char *name = reading ? "read_wait" : "idle";
     dmc_nvtx_push(name, worker->index);
-    uint64_t begin_ns = dmc_clock_ns();
+    uint64_t begin_ns = worker->looked_ns;
     struct dmc_request *request = dmc_io_wait(worker->io, UINT64_MAX);
-    uint64_t end_ns = dmc_clock_ns();
     dmc_nvtx_pop();
-    dmc_counter_add(reading ? &worker->read_wait : &worker->idle, 1, 0, end_ns - begin_ns);
-    dmc_trace_span(name, begin_ns, end_ns, worker->index);
+    dmc_counter_add(reading ? &worker->read_wait : &worker->idle, 1, 0, dmc_worker_lap(worker));
+    dmc_trace_span(name, begin_ns, worker->looked_ns, worker->index);
     return request;
 }
 
@@ -139,6 +136,7 @@ void *dmc_cpu_worker_run(void *argument)
 {
     struct dmc_cpu_worker *worker = argument;
     struct dmc_cpu_backend *backend = worker->backend;
+    worker->looked_ns = dmc_clock_ns();
     while (!atomic_load_explicit(&backend->stop, memory_order_relaxed)) {
         if (worker->remote && start_next(worker)) /* what a server is asked for first it answers while others are decoded */
             continue;

@@ -7,6 +7,7 @@
 #include "backend/cpu/cpu_backend.h"
 #include "backend/host.h"
 #include "base/bytes.h"
+#include "base/clock.h"
 
 struct dmc_extent {
     uint64_t begin, end;
@@ -71,6 +72,7 @@ struct dmc_cpu_worker {
     struct damacy_error error;
     struct damacy_error read_error; /* of the read that is being started */
     _Atomic bool computing;         /* for destroy: decoding or assembling, not in a call that may hang */
+    uint64_t looked_ns;             /* when it looked at the clock last */
     /* counters */
     struct dmc_counter read, read_wait, decode, shared, assemble, fill, idle;
     _Atomic uint64_t whole_bytes;
@@ -96,6 +98,15 @@ struct dmc_cpu_backend {
 static inline uint32_t dmc_cpu_reads(const struct dmc_cpu_options *options)
 {
     return (uint32_t)dmc_max_u64(options->remote_reads_in_flight, options->reads_in_flight);
+}
+
+/* How long it is since the worker looked at the clock last; it looks. What begins now is measured from here: a look between two
+ * stages, not two, since looks are a hundredth of what a warm read of uncompressed bytes takes. */
+static inline uint64_t dmc_worker_lap(struct dmc_cpu_worker *worker)
+{
+    uint64_t before_ns = worker->looked_ns;
+    worker->looked_ns = dmc_clock_ns();
+    return worker->looked_ns - before_ns;
 }
 
 void *dmc_cpu_worker_run(void *worker);
