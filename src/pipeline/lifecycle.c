@@ -24,8 +24,9 @@
 /* Buffers that go round where the caller keeps up: one being written, one being read, one between them. */
 #define BUFFERS_IN_USE 3u
 /* One worker begins with the way into the cache where they take no more than this part of it: it finds its own lines there.
- * Uncompressed chunks, batches of 8 MiB, 300 MiB of cache: a fifth to a quarter less time than around it. With 4 and 16
- * workers, whose lines are in each other's caches, it is around it that takes up to a tenth less. */
+ * Uncompressed chunks, batches of 8 MiB, 300 MiB of cache: a fifth to a quarter less time than around it, as
+ * DAMACY_LOG=pipeline says of a trial. With 4 and 16 workers, whose lines are in each other's caches, around it takes up to a
+ * tenth less. */
 #define ONE_WORKER_PART 8u
 /* Less processor time than this is no measurement: the scheduler's ticks and the caches' ups and downs are milliseconds. */
 #define WRITE_WINDOW_NS 20000000u

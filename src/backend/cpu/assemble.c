@@ -27,10 +27,14 @@ static bool walk_on(struct walk *walk)
     return false;
 }
 
-static struct walk walk_begin(const struct dmc_piece_dim *dims, uint32_t count)
+/* Field by field: most of `at` is never used. */
+static void walk_begin(struct walk *walk, const struct dmc_piece_dim *dims, uint32_t count)
 {
-    struct walk walk = {.dims = dims, .count = count};
-    return walk;
+    walk->dims = dims;
+    walk->count = count;
+    walk->source = walk->target = 0;
+    for (uint32_t d = 0; d < count; d++)
+        walk->at[d] = 0;
 }
 
 /* A piece of one axis is one row. */
@@ -72,7 +76,8 @@ void dmc_assemble_piece(const struct dmc_piece *piece, const struct dmc_piece_di
     }
     uintptr_t source = (uintptr_t)decoded + piece->source_offset; /* decoded may lie before the bytes that are there */
     uint8_t *target = (uint8_t *)tensor + piece->target_offset;
-    struct walk walk = walk_begin(outer, count > 2 ? count - 2 : 0);
+    struct walk walk;
+    walk_begin(&walk, outer, count > 2 ? count - 2 : 0);
     do
         rows(target + walk.target, row.target_stride, (const void *)(source + (uintptr_t)walk.source), row.source_stride,
              columns.source_stride, row.extent, columns.extent);
@@ -85,7 +90,8 @@ void dmc_assemble_fill(const struct dmc_piece *piece, const struct dmc_piece_dim
     const struct dmc_piece_dim *dims = all_dims + piece->dim_begin;
     const struct dmc_piece_dim columns = dims[piece->dim_count - 1], row = rows_of(piece, dims);
     uint8_t *target = (uint8_t *)tensor + piece->target_offset;
-    struct walk walk = walk_begin(dims, piece->dim_count > 2 ? piece->dim_count - 2 : 0);
+    struct walk walk;
+    walk_begin(&walk, dims, piece->dim_count > 2 ? piece->dim_count - 2 : 0);
     do
         dmc_scatter_fill(target + walk.target, row.target_stride, row.extent, columns.extent, output, element);
     while (walk_on(&walk));
