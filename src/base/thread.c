@@ -171,8 +171,24 @@ uint64_t dmc_memory_allowed(void)
     return dmc_min_u64(machine, dmc_cgroup_memory("/proc/self/cgroup", "/sys/fs/cgroup"));
 }
 
+/* The kernel says what cores share, the C library of some machines what all caches of a processor are together (320 MiB where
+ * it is ten of 32). */
 uint64_t dmc_last_cache_bytes(void)
 {
+    enum { LEVELS_MAX = 8 };
+    for (int index = LEVELS_MAX - 1; index >= 0; index--) {
+        char path[80];
+        snprintf(path, sizeof path, "/sys/devices/system/cpu/cpu0/cache/index%d/size", index);
+        FILE *file = fopen(path, "re");
+        if (!file)
+            continue;
+        unsigned long long size = 0;
+        char unit = 0;
+        int got = fscanf(file, "%llu%c", &size, &unit);
+        fclose(file);
+        if (got == 2 && size && (unit == 'K' || unit == 'M'))
+            return size << (unit == 'K' ? 10 : 20);
+    }
 #ifdef _SC_LEVEL3_CACHE_SIZE
     long bytes = sysconf(_SC_LEVEL3_CACHE_SIZE);
     return bytes > 0 ? (uint64_t)bytes : 0;

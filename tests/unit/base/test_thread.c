@@ -12,6 +12,7 @@
 #include <sched.h>
 #include <signal.h>
 #include <stdatomic.h>
+#include <stdio.h>
 #include <string.h>
 #include <sys/wait.h>
 #include <unistd.h>
@@ -174,6 +175,21 @@ static void test_machine(void **state)
     assert_int_equal(dmc_cores_allowed(), cores);
 }
 
+/* Truth: the largest of the caches that the kernel lists for the first processor. */
+static void test_last_cache(void **state)
+{
+    (void)state;
+    FILE *list = popen("cat /sys/devices/system/cpu/cpu0/cache/index*/size 2>/dev/null", "r");
+    assert_non_null(list);
+    unsigned long long largest = 0, kib;
+    while (fscanf(list, "%lluK", &kib) == 1)
+        largest = kib > largest ? kib : largest;
+    pclose(list);
+    if (largest == 0)
+        skip(); /* a machine that does not tell */
+    assert_int_equal(dmc_last_cache_bytes(), largest << 10);
+}
+
 static void test_fork(void **state)
 {
     (void)state;
@@ -254,6 +270,7 @@ int main(void)
                                        cmocka_unit_test(test_long_join),
                                        cmocka_unit_test(test_signals_and_name),
                                        cmocka_unit_test(test_machine),
+                                       cmocka_unit_test(test_last_cache),
                                        cmocka_unit_test(test_fork),
                                        cmocka_unit_test(test_clock)};
     return cmocka_run_group_tests(tests, NULL, NULL);
