@@ -1,5 +1,6 @@
 #include "base/cgroup.h"
 #include "base/bytes.h"
+#include "base/system_file.h"
 
 #include <stdbool.h>
 #include <stdio.h>
@@ -8,24 +9,11 @@
 
 #define PATH_BYTES 4096
 
-/* The first line of FOLDER/FILE. */
-static bool read_line(const char *folder, const char *file, char *line, int capacity)
-{
-    char path[2 * PATH_BYTES];
-    snprintf(path, sizeof path, "%s/%s", folder, file);
-    FILE *stream = fopen(path, "re");
-    if (!stream)
-        return false;
-    bool ok = fgets(line, capacity, stream) != NULL;
-    fclose(stream);
-    return ok;
-}
-
 /* A decimal number; "max", "-1" and anything else are none. */
 static bool read_number(const char *folder, const char *file, uint64_t *number)
 {
     char line[64], *end;
-    if (!read_line(folder, file, line, sizeof line) || line[0] < '0' || line[0] > '9')
+    if (!dmc_system_line(folder, file, line, sizeof line) || line[0] < '0' || line[0] > '9')
         return false;
     *number = strtoull(line, &end, 10);
     return true;
@@ -35,7 +23,7 @@ static uint64_t cores_of(const char *folder)
 {
     char line[64];
     unsigned long long quota, period;
-    if (read_line(folder, "cpu.max", line, sizeof line)) { /* v2: "QUOTA PERIOD" or "max PERIOD" */
+    if (dmc_system_line(folder, "cpu.max", line, sizeof line)) { /* v2: "QUOTA PERIOD" or "max PERIOD" */
         if (sscanf(line, "%llu %llu", &quota, &period) != 2)
             return UINT64_MAX;
     } else {

@@ -1,6 +1,7 @@
 /* See numa.h. */
 #include "base/numa.h"
 #include "base/log.h"
+#include "base/system_file.h"
 
 #include <ctype.h>
 #include <errno.h>
@@ -14,16 +15,9 @@
 
 #define WORD_BITS (8 * sizeof(unsigned long))
 
-/* The first line of a small file among the system's. */
 static bool read_line(const char *sysfs, const char *name, char *line, size_t capacity)
 {
-    char path[512];
-    snprintf(path, sizeof path, "%s/%s", sysfs ? sysfs : "/sys", name);
-    FILE *file = fopen(path, "re");
-    bool found = file && fgets(line, (int)capacity, file);
-    if (file)
-        fclose(file);
-    return found;
+    return dmc_system_line(sysfs ? sysfs : "/sys", name, line, capacity);
 }
 
 static bool parse_number(const char **text, uint32_t *number)

@@ -2,6 +2,7 @@
 #include "base/bytes.h"
 #include "base/cgroup.h"
 #include "base/clock.h"
+#include "base/system_file.h"
 
 #include <assert.h>
 #include <errno.h>
@@ -177,16 +178,11 @@ uint64_t dmc_last_cache_bytes(void)
 {
     enum { LEVELS_MAX = 8 };
     for (int index = LEVELS_MAX - 1; index >= 0; index--) {
-        char path[80];
-        snprintf(path, sizeof path, "/sys/devices/system/cpu/cpu0/cache/index%d/size", index);
-        FILE *file = fopen(path, "re");
-        if (!file)
-            continue;
-        unsigned long long size = 0;
-        char unit = 0;
-        int got = fscanf(file, "%llu%c", &size, &unit);
-        fclose(file);
-        if (got == 2 && size && (unit == 'K' || unit == 'M'))
+        char name[32], line[32], unit;
+        unsigned long long size;
+        snprintf(name, sizeof name, "index%d/size", index);
+        if (dmc_system_line("/sys/devices/system/cpu/cpu0/cache", name, line, sizeof line) &&
+            sscanf(line, "%llu%c", &size, &unit) == 2 && size && (unit == 'K' || unit == 'M'))
             return size << (unit == 'K' ? 10 : 20);
     }
 #ifdef _SC_LEVEL3_CACHE_SIZE

@@ -101,7 +101,7 @@ static inline uint32_t dmc_cpu_reads(const struct dmc_cpu_options *options)
 }
 
 /* How long it is since the worker looked at the clock last; it looks. What begins now is measured from here: a look between two
- * stages, not two, since looks are a hundredth of what a warm read of uncompressed bytes takes. */
+ * stages, not two: a warm read of uncompressed bytes is short enough for looks to be seen in a profile. */
 static inline uint64_t dmc_worker_lap(struct dmc_cpu_worker *worker)
 {
     uint64_t before_ns = worker->looked_ns;

@@ -182,20 +182,12 @@ DMC_ALWAYS_INLINE void ask_for_row(const char *row, uint64_t bytes)
         __builtin_prefetch(row, 0, 2); /* into the core's second cache; for writing into the first is slower on some */
 }
 #define DMC_LANES_ROWS(function, line, source_type, output_type, begin, end)                                                   \
-    static void function(DMC_ROWS_ARGUMENTS)                                                                                   \
-    {                                                                                                                          \
-        DMC_ROWS_BEGIN(function, sizeof(dmc_bits_##source_type), sizeof(dmc_bits_##output_type))                               \
-        const uint64_t bytes = columns * sizeof(dmc_bits_##output_type);                                                       \
-        uint64_t asked = bytes <= AHEAD_ROW_BYTES ? 0 : rows;                                                                  \
-        begin;                                                                                                                 \
-        for (uint64_t row = 0; row < rows; row++) {                                                                            \
-            for (; asked < rows && asked <= row + AHEAD_ROWS; asked++)                                                         \
-                ask_for_row((const char *)target + (int64_t)asked * target_row, bytes);                                        \
-            line((memory_##output_type *)((char *)target + (int64_t)row * target_row),                                         \
-                 (const memory_##source_type *)((const char *)source + (int64_t)row * source_row), columns);                   \
-        }                                                                                                                      \
-        end;                                                                                                                   \
-    }
+    DMC_ROWS_EACH(function, line, source_type, output_type, const uint64_t bytes = columns * sizeof(dmc_bits_##output_type);   \
+                  uint64_t asked = bytes <= AHEAD_ROW_BYTES ? 0 : rows;                                                        \
+                  begin,                                                                                                       \
+                  for (; asked < rows && asked <= row + AHEAD_ROWS; asked++)                                                   \
+                      ask_for_row((const char *)target + (int64_t)asked * target_row, bytes),                                  \
+                  end)
 #define DMC_LANES_LINE(s, o)                                                                                                   \
     DMC_ALWAYS_INLINE void line_##s##_##o(memory_##o *restrict target, const memory_##s *restrict source, uint64_t columns)    \
     {                                                                                                                          \

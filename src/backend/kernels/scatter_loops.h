@@ -154,6 +154,10 @@ DMC_ALWAYS_INLINE void gather(dmc_scatter_rows rows_function, int64_t source_byt
 /* Around the cache (DMC_STREAM): whole lines of the target are made in registers and written by stores that do not fetch first
  * what they overwrite; what shares a line with a neighbour, and short rows, are written as usual. */
 #if defined(DMC_STREAM)
+/* gcc reasons about rows of 2^58 elements, which no memory holds. */
+#ifndef __clang__
+#pragma GCC diagnostic ignored "-Waggressive-loop-optimizations"
+#endif
 enum { LINE_BYTES = 64 };
 DMC_ALWAYS_INLINE void stream_block(void *target, const void *block)
 {
@@ -194,16 +198,21 @@ DMC_ALWAYS_INLINE uint64_t stream_head(const void *target, uint64_t columns, uin
     }
 #endif
 
-#define DMC_ROWS(function, line, source_type, output_type, begin, end)                                                         \
+/* `begin` and `end` stand around the loop, `each` in front of each row. */
+#define DMC_ROWS_EACH(function, line, source_type, output_type, begin, each, end)                                              \
     static void function(DMC_ROWS_ARGUMENTS)                                                                                   \
     {                                                                                                                          \
         DMC_ROWS_BEGIN(function, sizeof(dmc_bits_##source_type), sizeof(dmc_bits_##output_type))                               \
         begin;                                                                                                                 \
-        for (uint64_t row = 0; row < rows; row++)                                                                              \
+        for (uint64_t row = 0; row < rows; row++) {                                                                            \
+            each;                                                                                                              \
             line((memory_##output_type *)((char *)target + (int64_t)row * target_row),                                         \
                  (const memory_##source_type *)((const char *)source + (int64_t)row * source_row), columns);                   \
+        }                                                                                                                      \
         end;                                                                                                                   \
     }
+#define DMC_ROWS(function, line, source_type, output_type, begin, end)                                                         \
+    DMC_ROWS_EACH(function, line, source_type, output_type, begin, , end)
 
 #define DMC_PLAIN(s, o, begin, end)                                                                                            \
     DMC_LINE(line_##s##_##o, s, o, dmc_##s##_to_##o)                                                                           \

@@ -1,9 +1,5 @@
 /* The loops that write around the cache, compiled as scatter_avx512.c is. */
 #if defined(__x86_64__)
-/* gcc reasons about rows of 2^58 elements, which no memory holds. */
-#ifndef __clang__
-#pragma GCC diagnostic ignored "-Waggressive-loop-optimizations"
-#endif
 #define DMC_STREAM
 #define DMC_TABLE dmc_scatter_stream_avx512
 #include "backend/kernels/scatter_loops.h"

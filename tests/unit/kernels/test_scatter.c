@@ -479,8 +479,6 @@ static void test_geometries(void **state)
         }
 }
 
-/* --- fill --- */
-
 /* A page, and behind it one that nobody may touch: what ends there is neither read nor written beyond its end, which the
  * sanitizers cannot see where instructions read under a mask. */
 static uint8_t *page_with_end(size_t *page_bytes)
@@ -513,6 +511,8 @@ static void test_rows_at_the_end_of_memory(void **state)
     munmap(source_page, 2 * page_bytes);
     munmap(target_page, 2 * page_bytes);
 }
+
+/* --- fill --- */
 
 static void test_fill(void **state)
 {
